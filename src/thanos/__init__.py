@@ -1,0 +1,78 @@
+"""Image representations that keep the classes nobody labelled. The table of contents; names load when used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thanos.artefact import Encoder, join_encoders, load_encoder, save_encoder
+    from thanos.config import DataConfig, RunConfig, TrainConfig, TransferConfig, ViewSpec
+    from thanos.data.imageset import ImageSet
+    from thanos.data.load import load
+    from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
+    from thanos.errors import ThanosError
+    from thanos.evaluate.geometry import geometry
+    from thanos.evaluate.transfer import transfer
+    from thanos.objective import (
+        ClassConditionalInfoNCELoss,
+        InfoNCELoss,
+        SpreadLoss,
+        SupConLoss,
+        class_conditional_info_nce_loss,
+        info_nce_loss,
+        reconstruction_loss,
+        released_spread_loss,
+        spread_loss,
+        supcon_loss,
+    )
+    from thanos.theory.spread import solve_alpha
+    from thanos.training.fit import Run, train
+    from thanos.views import random_views
+
+_HOME = {
+    "Encoder": "artefact",
+    "join_encoders": "artefact",
+    "load_encoder": "artefact",
+    "save_encoder": "artefact",
+    "DataConfig": "config",
+    "RunConfig": "config",
+    "TrainConfig": "config",
+    "TransferConfig": "config",
+    "ViewSpec": "config",
+    "ImageSet": "data.imageset",
+    "load": "data.load",
+    "Embeddings": "embeddings",
+    "embed": "embeddings",
+    "read_embeddings": "embeddings",
+    "side_by_side": "embeddings",
+    "write_embeddings": "embeddings",
+    "ThanosError": "errors",
+    "geometry": "evaluate.geometry",
+    "transfer": "evaluate.transfer",
+    "ClassConditionalInfoNCELoss": "objective",
+    "InfoNCELoss": "objective",
+    "SpreadLoss": "objective",
+    "SupConLoss": "objective",
+    "class_conditional_info_nce_loss": "objective",
+    "info_nce_loss": "objective",
+    "reconstruction_loss": "objective",
+    "released_spread_loss": "objective",
+    "spread_loss": "objective",
+    "supcon_loss": "objective",
+    "solve_alpha": "theory.spread",
+    "Run": "training.fit",
+    "train": "training.fit",
+    "random_views": "views",
+}
+
+__version__ = "0.1.0"
+__all__ = [*_HOME, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'thanos' has no attribute {name!r}")
+    return getattr(import_module(f"thanos.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,3 @@
+from thanos.cli import main
+
+main()

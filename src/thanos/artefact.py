@@ -1,0 +1,166 @@
+"""What a run leaves for use: an encoder's weights (.safetensors) and the few facts needed to use them (.json)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Generator, nn
+
+from thanos.config import Settings, ViewSpec, explain
+from thanos.data.imageset import ImageSet
+from thanos.encoder import SideBySide, build_encoder, dimension
+from thanos.errors import DataError
+from thanos.storage import write_atomically, write_text
+from thanos.views import clean_view, random_views
+
+
+class ModelCard(Settings):
+    """The facts beside the weights; ``encoders`` with more than one name stand side by side."""
+
+    format: Literal[1] = 1
+    encoders: tuple[str, ...]
+    channels: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    dim: int
+    views: ViewSpec
+    method: str
+    superclasses: tuple[str, ...]
+    fingerprint: str
+    """Of the images it was trained on."""
+
+
+@dataclass
+class Encoder:
+    """A trained encoder, ready to embed."""
+
+    module: nn.Module
+    card: ModelCard
+    device: str = "cpu"
+
+    def embed(self, images: ImageSet, *, batch: int = 512) -> NDArray[np.float32]:
+        """Embeddings of the images as they are, (n, dim)."""
+        return self._run(images, batch, lambda pixels: clean_view(pixels, mean=self.card.mean, std=self.card.std))
+
+    def embed_views(
+        self, images: ImageSet, *, batch: int = 512, seed: int = 0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings of two augmented views of each image, each (n, dim)."""
+        first, second = (
+            self._run(images, batch, self._augment(Generator().manual_seed(2 * seed + view))) for view in (0, 1)
+        )
+        return first, second
+
+    def embed_view(self, images: ImageSet, rng: Generator, *, batch: int = 512) -> NDArray[np.float32]:
+        """Embeddings of one augmented view of each image, (n, dim)."""
+        return self._run(images, batch, self._augment(rng))
+
+    def _augment(self, rng: Generator):  # type: ignore[no-untyped-def]
+        card = self.card
+        return lambda pixels: random_views(pixels, card.views, rng, count=1, mean=card.mean, std=card.std)[0]
+
+    @torch.inference_mode()
+    def _run(self, images: ImageSet, batch: int, to_input) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+        if (images.channels, images.size) != (self.card.channels, self.card.size):
+            raise DataError(
+                f"the encoder takes {self.card.channels}-channel images of {self.card.size}x{self.card.size}; "
+                f"{images.name} has {images.channels} of {images.size}x{images.size}. Pass --size {self.card.size}"
+                f"{' --convert' if images.channels != self.card.channels else ''}."
+            )
+        module = self.module.to(self.device).eval()
+        out = np.empty((len(images), self.card.dim), dtype=np.float32)
+        for start in range(0, len(images), batch):
+            rows = np.arange(start, min(start + batch, len(images)))
+            pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(self.device)
+            out[rows] = module(to_input(pixels)).float().cpu().numpy()
+        return out
+
+
+def balance_parts(encoder: Encoder, images: ImageSet, most: int = 5000) -> None:
+    """Bring encoders that stand side by side to the same mean length on (at most ``most``) training images."""
+    if not isinstance(encoder.module, SideBySide):
+        return
+    rows = images.rows("train")
+    vectors = encoder.embed(images.take(rows[:: max(1, len(rows) // most)]))
+    dims = [dimension(p) for p in encoder.module.parts]
+    parts = np.split(vectors, np.cumsum(dims)[:-1], axis=1)
+    encoder.module.balance([float(np.linalg.norm(part, axis=1).mean()) for part in parts])
+
+
+def save_encoder(encoder: Encoder, weights: Path) -> None:
+    """Write ``weights`` (.safetensors; one encoder's keys are timm's own) and its .json; whole or not at all."""
+    from safetensors.torch import save
+
+    state = {name: value.contiguous() for name, value in encoder.module.state_dict().items()}
+    write_text(weights.with_suffix(".json"), encoder.card.model_dump_json(indent=2) + "\n")
+    write_atomically(weights, lambda file: file.write(save(state)))
+
+
+def load_encoder(source: Path | str, *, device: str = "cpu") -> Encoder:
+    """The encoder of a run directory or of a .safetensors file with its .json beside it.
+
+    Raises:
+        DataError: if there is none, or weights and facts do not fit together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(source)
+    weights = path / "model.safetensors" if path.is_dir() else path
+    facts = weights.with_suffix(".json")
+    if weights.suffix != ".safetensors" or not weights.is_file() or not facts.is_file():
+        raise DataError(
+            f"an encoder is a finished run's directory, or a .safetensors file with its .json beside it; {path} is "
+            f"neither{_unfinished(path)}."
+        )
+    try:
+        card = ModelCard.model_validate_json(facts.read_text("utf-8"))
+        state = load_file(weights)
+    except ValidationError as error:
+        raise DataError(f"{facts} does not describe an encoder: {explain(error, prefix='')}") from None
+    except (SafetensorError, UnicodeDecodeError) as error:
+        raise DataError(f"{weights} cannot be read ({error}). Copy it again, or train again.") from None
+    parts: list[nn.Module] = [build_encoder(name, channels=card.channels, size=card.size) for name in card.encoders]
+    module = parts[0] if len(parts) == 1 else SideBySide(parts)
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataError(f"{weights} does not hold the weights of {', '.join(card.encoders)} ({error}).") from None
+    return Encoder(module.eval(), card, device)
+
+
+def _unfinished(path: Path) -> str:
+    if (path / "config.yaml").is_file():
+        return f" (its training is unfinished: `thanos train --config {path / 'config.yaml'} --out {path}` goes on)"
+    return ""
+
+
+def join_encoders(*encoders: Encoder, images: ImageSet) -> Encoder:
+    """Several trained encoders side by side as one, balanced on the training images of ``images``.
+
+    Raises:
+        DataError: if they take different images.
+    """
+    first = encoders[0].card
+    if any(
+        (e.card.channels, e.card.size, e.card.mean, e.card.std) != (first.channels, first.size, first.mean, first.std)
+        for e in encoders
+    ):
+        raise DataError("encoders stand side by side only for images of one size and normalisation; these differ.")
+    if any(len(e.card.encoders) > 1 for e in encoders):
+        raise DataError("encoders that already stand side by side cannot be joined again.")
+    card = first.model_copy(
+        update={
+            "encoders": tuple(e.card.encoders[0] for e in encoders),
+            "dim": sum(e.card.dim for e in encoders),
+            "method": " | ".join(e.card.method for e in encoders),
+        }
+    )
+    joined = Encoder(SideBySide([e.module for e in encoders]), card, encoders[0].device)
+    balance_parts(joined, images)
+    return joined

@@ -1,0 +1,232 @@
+"""The command ``thanos``: one verb, one function; parse, build one configuration, call. Imports torch only to work."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.config import Dict
+from pydantic import ValidationError
+
+from thanos.config import DataConfig, DemoConfig, RunConfig, TrainConfig, TransferConfig, check_data, explain, read_yaml
+from thanos.errors import ConfigError, ThanosError
+
+app = App(
+    name="thanos",
+    help="Learn image representations that keep the classes nobody labelled.",
+    help_epilogue="First: `thanos demo`. `thanos VERB --help` shows examples. --debug shows tracebacks.",
+    help_format="plaintext",
+    version_flags=["--version"],
+    default_parameter=Parameter(negative=()),
+)
+Flat = Parameter(name="*")
+Weights = Annotated[
+    Literal["last", "best"], Parameter(help="Of the last epoch, or of the best by validation superclass accuracy.")
+]
+_RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos demo
+  thanos demo --out DIR --seeds 3"""
+)
+def demo(
+    *,
+    out: Path = Path("runs/demo"),
+    config: Annotated[DemoConfig, Flat] = DemoConfig(),
+) -> None:
+    """Train SupCon, L_spread and the autoencoder on digits labelled only '< 5' or '>= 5'; show what survives.
+
+    Writes metrics.json and report.html. Takes a few minutes on two cores; needs no data and no network.
+
+    Parameters
+    ----------
+    out
+        Folder for the runs, metrics.json and report.html. An interrupted demo goes on where it stopped.
+    """
+    from thanos.demo import run_demo
+
+    run_demo(config, out, print)
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos train --data cifar10 --method thanos --epochs 100 --out runs/a
+  thanos train --data photos/ --size 64 --method spread --out runs/b
+  thanos train --data labels.csv --encoder resnet18 --size 224 --out runs/c
+  thanos train --config runs/a/config.yaml --seed 1 --out runs/d"""
+)
+def train(
+    *,
+    out: Path,
+    config: Annotated[TrainConfig, Flat] = TrainConfig(),
+    run: Annotated[RunConfig, Parameter(name="*", group=_RUN)] = RunConfig(),
+) -> None:
+    """Train an encoder on superclass labels by one of seven methods; leaves a run directory.
+
+    The same command again goes on with an unfinished run. Ctrl-C saves first.
+
+    Parameters
+    ----------
+    out
+        The run directory: new or empty, or this run's own.
+    """
+    check_data(config.data)
+    from thanos.training.fit import train as fit
+
+    result = fit(config, out, run=run)
+    final = result.metrics["final"]
+    shown = {
+        "validation/superclass_accuracy": "superclass accuracy of neighbours",
+        "validation/within_class_cosine": "cosine within superclasses",
+    }
+    print(" · ".join(f"{label} {final[name]:.3f}" for name, label in shown.items() if name in final))
+    print(f"next: thanos transfer {out}   or: thanos embed {out}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos embed runs/a
+  thanos embed runs/a --data more-photos/ --out more.npz
+  thanos embed model.safetensors --data cifar10 --out cifar10.npz"""
+)
+def embed(
+    run: Path,
+    *,
+    out: Path | None = None,
+    weights: Weights = "last",
+    data: Annotated[DataConfig | None, Flat] = None,
+) -> None:
+    """Embed images with a trained encoder; writes one .npz that numpy reads.
+
+    Without --data: the images the run was trained on, all splits.
+
+    Parameters
+    ----------
+    run
+        A run directory, or a .safetensors file with its .json.
+    out
+        The .npz; default: embeddings.npz in the run directory.
+    """
+    if data is not None:
+        check_data(data.data)
+    _must_exist(run)
+    if out is None and (not run.is_dir() or data is not None):
+        raise ConfigError("--out names the .npz to write; it is needed here.")
+    from thanos.verbs import embed_run
+
+    embed_run(run, out or run / "embeddings.npz", weights, data)
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos transfer runs/a
+  thanos transfer runs/a --probe released
+  thanos transfer embeddings.npz --neighbours 5"""
+)
+def transfer(
+    source: Path,
+    *,
+    config: Annotated[TransferConfig, Flat] = TransferConfig(),
+    weights: Weights = "last",
+) -> None:
+    """Judge a frozen embedding on the fine labels nobody used: linear probe and nearest neighbours.
+
+    Parameters
+    ----------
+    source
+        A run directory, or an .npz with vectors, superclass, subclass and split.
+    """
+    _must_exist(source)
+    from thanos.verbs import transfer_source
+
+    transfer_source(source, weights, config)
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos geometry runs/a
+  thanos geometry embeddings.npz"""
+)
+def geometry(
+    source: Path,
+    *,
+    weights: Weights = "last",
+) -> None:
+    """Measure an embedding's shape: spread, collapse, separation, alignment, uniformity, clustering of subclasses.
+
+    Parameters
+    ----------
+    source
+        A run directory, or an .npz with vectors and superclass.
+    """
+    _must_exist(source)
+    from thanos.verbs import geometry_source
+
+    geometry_source(source, weights)
+
+
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        raise ConfigError(f"a run directory or file is wanted; {path} does not exist. Train one: thanos train --help")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command; exits 0, 2 for what the user can mend, 130 or 143 when stopped by a signal."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    tokens = [t for t in tokens if t != "--debug"]
+    try:
+        sys.exit(run_command(tokens))
+    except ThanosError as error:
+        _fail(str(error), debug, error.exit_code)
+    except ValidationError as error:
+        _fail(explain(error), debug, 2)
+    except KeyboardInterrupt:
+        _fail("stopped.", debug, 130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error} (a fault of thanos; --debug shows where).", debug, 1)
+
+
+def run_command(tokens: list[str]) -> int:
+    """Parse and carry out one command line."""
+    tokens, settings = _take_config(tokens)
+    app.config = [Dict(settings, use_commands_as_keys=False, source="--config")] if settings else []
+    try:
+        app(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+    except CycloptsError as error:
+        raise ConfigError(_one_line(error)) from error
+    return 0
+
+
+def _take_config(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Lift ``--config FILE`` out of the command line; flags beside it win over the file."""
+    settings: dict[str, Any] = {}
+    rest = []
+    stream = iter(tokens)
+    for token in stream:
+        if token == "--config" or token.startswith("--config="):
+            name = token.partition("=")[2] or next(stream, None)
+            if name is None:
+                raise ConfigError("--config takes a YAML file, like the config.yaml of a run.")
+            settings = {k: v for k, v in read_yaml(Path(name)).items() if v is not None}
+        else:
+            rest.append(token)
+    return rest, settings
+
+
+def _one_line(error: CycloptsError) -> str:
+    if isinstance(error.__cause__, ValidationError):
+        return explain(error.__cause__)
+    return " ".join(str(error).replace('"[', '"').replace(']" from', '" from').split())
+
+
+def _fail(message: str, debug: bool, code: int) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"thanos: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,249 @@
+"""What each verb can be told: one pydantic model per verb, with ranges and messages. Imports no torch."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from thanos.errors import ConfigError
+from thanos.names import DATASETS, OWN_ENCODERS, nearest, timm_names
+
+MethodName = Literal["infonce", "supcon", "supcon+infonce", "cauto", "spread", "supcon+cauto", "thanos"]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Settings(BaseModel):
+    """Base of every configuration: frozen, and a misspelt key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ViewSpec(Settings):
+    """How a random view is drawn, image by image."""
+
+    crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Smallest share of the image's area a crop keeps; 1 turns cropping off."""
+    flip: Fraction = 0.5
+    """Probability of a left-right flip."""
+    jitter: Fraction = 0.8
+    """Probability of colour jitter."""
+    brightness: Annotated[float, Field(ge=0)] = 0.4
+    """Brightness factor is drawn from 1 +- this."""
+    contrast: Annotated[float, Field(ge=0)] = 0.4
+    """Contrast factor is drawn from 1 +- this."""
+    saturation: Annotated[float, Field(ge=0)] = 0.4
+    """Saturation factor is drawn from 1 +- this."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Hue shift is drawn from +- this, in turns of the colour circle."""
+    grey: Fraction = 0.2
+    """Probability of turning grey."""
+
+
+class DataConfig(Settings):
+    """Which images and labels, and how they are read."""
+
+    data: str = "digits"
+    """A data set's name (digits, mnist, fashion-mnist, cifar10, cifar100, cifar100-u, tiny-imagenet), a folder
+    SUPERCLASS[/SUBCLASS]/image, or a CSV with columns path, superclass[, subclass][, group][, split]."""
+    root: Path | None = None
+    """Where the published data sets lie; default: $THANOS_DATA, else ~/.cache/thanos/data."""
+    download: bool = False
+    """Fetch a published data set that is not there."""
+    size: Annotated[int, Field(ge=4)] | Literal["auto"] | None = None
+    """Side in pixels that images are brought to; default: their own, if they all agree."""
+    convert: bool = False
+    """Bring images of mixed modes (grey, alpha, CMYK, 16 bit) to 8-bit RGB instead of stopping."""
+    skip_bad: bool = False
+    """Go on without unreadable images and rows, and list them in skipped.csv, instead of stopping."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images held out for validation, where the data name no such split."""
+    train_limit: Annotated[int, Field(ge=1)] | None = None
+    """Train on this many images, drawn evenly over superclasses, after validation is held out."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the validation split and of the training subset."""
+
+
+class TrainConfig(DataConfig):
+    """Everything that decides a training run, and with it the run's outcome."""
+
+    method: MethodName = "thanos"
+    """A row of the paper's Table 3: infonce, supcon, supcon+infonce, cauto, spread (SupCon + cNCE), supcon+cauto,
+    thanos."""
+    encoder: str = "tiny"
+    """tiny, paper-vit, resnet18-small, or any timm model by name."""
+    pretrained: bool = False
+    """Start a timm model from its published weights (a download, once)."""
+    encoders: Literal["two", "one"] = "two"
+    """For methods with an autoencoder beside a contrastive loss: two encoders side by side, as in the paper, or one
+    encoder trained on everything at once."""
+    projector: Annotated[int, Field(ge=0)] = 0
+    """Width of a two-layer projector between embedding and contrastive loss; 0: none, as in the paper."""
+    alpha: Fraction | Literal["auto"] = "auto"
+    """Weight of spreading against attraction; auto solves for --within-class-cosine at this batch and temperature."""
+    within_class_cosine: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """The degree of spread that alpha = auto aims at: cosine between different images of one superclass."""
+    temperature: Annotated[float, Field(gt=0)] = 0.5
+    """Divisor of the cosine similarity."""
+    contrast: Literal["cross-view", "all-view"] = "cross-view"
+    """cross-view: anchors of one view against points of another (the paper). all-view: against all other views."""
+    denominator: Literal["negatives", "all"] = "negatives"
+    """SupCon's denominator: the positive and the negatives (the paper), or all points (Khosla et al.)."""
+    views_per_image: Annotated[int, Field(ge=2)] = 2
+    """Augmented views of each image in a batch."""
+    released_loss: bool = False
+    """Compute SupCon and spread as the paper's released code does (one direction, positives clipped)."""
+    classify_weight: Annotated[float, Field(ge=0)] | None = None
+    """Weight of the superclass cross-entropy on the embedding; default 1 as released, 0 for infonce."""
+    reconstruction_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the autoencoder's mean squared error."""
+    superclass_into: Literal["classifier", "decoder"] = "classifier"
+    """How the autoencoder is class-conditional: a classifier on its embedding (released), or a decoder told the
+    superclass."""
+    views: ViewSpec | None = None
+    """Augmentation; what is not given is the data set's own."""
+    batch: Annotated[int, Field(ge=1)] = 128
+    """Images in a batch, on each device."""
+    sampling: Literal["shuffled", "class-balanced"] = "shuffled"
+    """Order of the images: a fresh shuffle every epoch, or every superclass equally often."""
+    epochs: Annotated[int, Field(ge=1)] = 100
+    """Passes over the training images."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak rate of AdamW; warms up linearly, then falls to zero along one cosine."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's decoupled weight decay."""
+    warmup: Fraction = 0.05
+    """Share of all steps spent warming up."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of initialisation, order, views and dropout."""
+    accumulate: Annotated[int, Field(ge=1)] = 1
+    """Batches whose gradients are added up before a step."""
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    """Arithmetic of the encoder; the losses always reduce in float32."""
+    accelerator: str = "auto"
+    """Lightning's accelerator: auto, cpu, gpu, mps, ..."""
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """How many devices."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """How many machines."""
+
+    @property
+    def classify(self) -> float:
+        """The weight of the cross-entropy after defaults."""
+        return (0.0 if self.method == "infonce" else 1.0) if self.classify_weight is None else self.classify_weight
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainConfig":
+        check_encoder(self.encoder)
+        if self.released_loss and (self.contrast != "cross-view" or self.denominator != "negatives"):
+            raise ValueError("the released loss is cross-view with the paper's denominator; drop --released-loss.")
+        if self.pretrained and self.encoder in OWN_ENCODERS:
+            raise ValueError(f"{self.encoder} has no published weights; drop --pretrained or name a timm model.")
+        if self.method == "spread" and self.denominator == "all":
+            raise ValueError("L_spread is defined with the paper's denominator; drop --denominator or use supcon.")
+        return self
+
+
+class RunConfig(Settings):
+    """How a run is carried out: nothing here changes its outcome, so a resumed run may differ in it."""
+
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Processes that decode images too large to keep in memory."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of torch; default: all cores."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] = 2
+    """Minutes between checkpoints."""
+    logger: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Also log there; metrics.jsonl is always written."""
+    quiet: bool = False
+    """No progress."""
+
+
+class TransferConfig(Settings):
+    """How a frozen embedding is judged on fine labels."""
+
+    probe: Literal["convex", "released", "none"] = "convex"
+    """convex: logistic regression on clean embeddings, strength chosen on validation. released: a linear layer
+    trained 100 epochs by AdamW on a fresh augmented view each epoch. none: neighbours only."""
+    neighbours: Annotated[int, Field(ge=1)] = 20
+    """k of the nearest-neighbour classifier."""
+    probe_epochs: Annotated[int, Field(ge=1)] = 100
+    """Epochs of the released probe."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the released probe and of the intervals' bootstrap."""
+
+
+class DemoConfig(Settings):
+    """The demonstration on scikit-learn's digits."""
+
+    seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    """Paired repetitions."""
+    epochs: Annotated[int, Field(ge=1)] = 40
+    """Passes over the training images."""
+    threads: Annotated[int, Field(ge=1)] | None = None
+    """CPU threads of torch; default: all cores."""
+
+
+def check_encoder(name: str) -> None:
+    """Raise ValueError with the nearest name for an encoder that neither thanos nor timm has."""
+    plain = name.removeprefix("timm/").split(".")[0]
+    known = (*OWN_ENCODERS, *timm_names())
+    if plain not in known:
+        raise ValueError(f"there is no encoder {name!r}{nearest(plain, known)} (own: {', '.join(OWN_ENCODERS)}).")
+
+
+def check_data(name: str) -> None:
+    """Raise ConfigError unless ``name`` is a data set, or a folder or file that exists."""
+    if name in DATASETS or Path(name).exists():
+        return
+    hint = nearest(name, DATASETS)
+    raise ConfigError(
+        f"--data takes a data set ({', '.join(DATASETS)}), a folder or a CSV; {name!r} is none of these and no such "
+        f"path exists{hint}."
+    )
+
+
+def save(config: BaseModel, path: Path) -> None:
+    """Write every setting, also the defaults, as YAML that ``--config`` reads back."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration file's keys and values.
+
+    Raises:
+        ConfigError: if the file is missing, is no YAML, or holds no mapping.
+    """
+    if not path.is_file():
+        raise ConfigError(f"--config names a YAML file; {path} does not exist.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        first = str(error).replace("\n", " ")
+        raise ConfigError(f"--config names a YAML file; {path} cannot be read as YAML: {first}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config names a YAML file of settings like 'epochs: 10'; {path} holds {content!r}.")
+    return content
+
+
+def explain(error: ValidationError, prefix: str = "--") -> str:
+    """pydantic's complaint as one line in the user's words: the setting, what it takes, what came."""
+    faults: dict[str, tuple[list[str], Any]] = {}
+    for fault in error.errors():
+        where = ".".join(str(key).replace("_", "-") for key in fault["loc"] if not _is_union_branch(key))
+        if not where:
+            faults[fault["msg"].removeprefix("Value error, ")] = ([], None)
+            continue
+        wanted = fault["msg"].removeprefix("Input should be ").split(", unable")[0]
+        if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+            wanted += nearest(fault["input"], re.findall(r"'([^']+)'", wanted))
+        faults.setdefault(where, ([], fault["input"]))[0].append(wanted)
+    return " ".join(
+        f"{prefix}{where} should be {' or '.join(wanted)}; got {came!r}." if wanted else where
+        for where, (wanted, came) in faults.items()
+    )
+
+
+def _is_union_branch(key: Any) -> bool:
+    return isinstance(key, str) and (key.startswith(("constrained-", "literal[")) or key in ("int", "float"))

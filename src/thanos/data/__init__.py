@@ -1,0 +1,1 @@
+"""From files to ImageSet, and from ImageSet to batches."""

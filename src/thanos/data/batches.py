@@ -1,0 +1,131 @@
+"""The order in which images are met: batch k is a pure function of (seed, k), so a run can go on from anywhere."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from thanos.data.imageset import ImageSet
+
+Sampling = Literal["shuffled", "class-balanced"]
+
+
+class Batch(NamedTuple):
+    """What a training step meets."""
+
+    images: Tensor  # uint8 (batch, height, width, channel)
+    superclass: Tensor  # (batch,)
+    number: int  # k, counted from the start of training
+
+
+class BatchOrder:
+    """Rows of batch k, for any k. Every epoch is a fresh order; images that fill no whole batch wait for the next.
+
+    Args:
+        label: Superclass of each image, shape (n,).
+        batch: Images in a batch, over all processes, <= n.
+        seed: Equal seeds give equal orders.
+        sampling: "shuffled" meets every image once an epoch; "class-balanced" draws every superclass equally often
+            (small ones repeat).
+    """
+
+    def __init__(self, label: NDArray[np.int64], batch: int, seed: int, sampling: Sampling = "shuffled"):
+        self._label, self._batch, self._seed, self._sampling = label, batch, seed, sampling
+        self.batches_per_epoch = len(label) // batch
+        self._epoch = lru_cache(maxsize=2)(self._order_of_epoch)
+
+    def rows(self, k: int) -> NDArray[np.int64]:
+        epoch, place = divmod(k, self.batches_per_epoch)
+        return self._epoch(epoch)[place * self._batch : (place + 1) * self._batch]
+
+    def _order_of_epoch(self, epoch: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng((self._seed, epoch))
+        if self._sampling == "shuffled":
+            return rng.permutation(len(self._label))
+        return class_balanced(self._label, self.batches_per_epoch * self._batch, rng)
+
+
+def class_balanced(label: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """``count`` rows, each label equally often to within one; a label's images come round in turn, freshly shuffled."""
+    classes = np.unique(label)
+    drawn = np.empty(count, dtype=np.int64)
+    turn = np.concatenate([rng.permutation(len(classes)) for _ in range(-(-count // len(classes)))])[:count]
+    for c, value in enumerate(classes):
+        places, members = np.flatnonzero(turn == c), np.flatnonzero(label == value)
+        rounds = [rng.permutation(members) for _ in range(-(-len(places) // len(members)))]
+        if rounds:
+            drawn[places] = np.concatenate(rounds)[: len(places)]
+    return drawn
+
+
+class BatchLoader:
+    """All batches of a run, in order, from wherever it stands; Lightning keeps its position in checkpoints.
+
+    Images in memory are gathered here; files are decoded by ``workers`` processes.
+
+    Args:
+        images: The whole set; only ``rows`` of it are met.
+        rows: The training images.
+        order: Which of ``rows`` come when.
+        total: Batches in the run.
+        rank, world: This process's share of every batch.
+        workers: Decoding processes for images that are files.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        rows: NDArray[np.int64],
+        order: BatchOrder,
+        total: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+    ):
+        self._images, self._rows, self._order, self._total = images, rows, order, total
+        self._rank, self._world, self._workers = rank, world, workers
+        self._start = self._position = 0
+
+    def __len__(self) -> int:
+        return self._total
+
+    def __iter__(self) -> Iterator[Batch]:
+        start, self._start = self._start, 0
+        for k, batch in zip(range(start, self._total), self._from(start), strict=True):
+            self._position = k + 1  # before the step: a checkpoint after it goes on with the next one
+            yield batch
+
+    def _from(self, start: int) -> "DataLoader[Any] | Iterator[Batch]":
+        source, remaining = _Batches(self), range(start, self._total)
+        if self._workers == 0:
+            return (source[k] for k in remaining)
+        return DataLoader(source, sampler=remaining, batch_size=None, num_workers=self._workers, prefetch_factor=4)
+
+    def batch(self, k: int) -> Batch:
+        """This process's part of batch k."""
+        rows = self._rows[self._order.rows(k)[self._rank :: self._world]]
+        return Batch(
+            torch.from_numpy(np.ascontiguousarray(self._images.images[rows])),
+            torch.from_numpy(self._images.superclass[rows]),
+            k,
+        )
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._start = self._position = state["position"]
+
+
+class _Batches(Dataset[Batch]):
+    def __init__(self, loader: BatchLoader):
+        self._loader = loader
+
+    def __getitem__(self, k: int) -> Batch:
+        return self._loader.batch(k)

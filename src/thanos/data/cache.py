@@ -1,0 +1,51 @@
+"""Decoded images kept on disk as one memory-mapped array, so that small files are opened once and not every epoch."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.errors import DataError
+
+
+def cache_folder() -> Path:
+    """$THANOS_CACHE, else ~/.cache/thanos."""
+    return Path(os.environ.get("THANOS_CACHE") or Path.home() / ".cache" / "thanos")
+
+
+def data_folder(root: Path | None) -> Path:
+    """Where published data sets lie: ``--root``, else $THANOS_DATA, else data/ in the cache."""
+    return root or Path(os.environ.get("THANOS_DATA") or cache_folder() / "data")
+
+
+def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], None]) -> NDArray[np.uint8]:
+    """A read-only memory map of the cache entry ``key``, made by ``fill`` if it is not there.
+
+    A half-written entry never appears under its name: it is filled in a temporary file and renamed.
+
+    Raises:
+        DataError: if the disk has too little room for it; nothing has been written then.
+    """
+    file = cache_folder() / "images" / f"{key}.npy"
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        wanted, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
+        if wanted * 1.05 + 2**20 > free:
+            raise DataError(
+                f"the decoded images take {wanted / 2**20:,.0f} MB in {file.parent}; {free / 2**20:,.0f} MB are free. "
+                f"Free some space, or set THANOS_CACHE to a folder on another disk."
+            )
+        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{key}.", suffix=".part")
+        os.close(handle)
+        try:
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            fill(array)
+            array.flush()
+            os.replace(temporary, file)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    return np.load(file, mmap_mode="r")

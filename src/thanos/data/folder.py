@@ -1,0 +1,45 @@
+"""A folder of images: [SPLIT/]SUPERCLASS/image or [SPLIT/]SUPERCLASS/SUBCLASS/image."""
+
+from pathlib import Path
+
+from thanos.data.files import SUFFIXES, Listing
+from thanos.errors import DataError
+
+_SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+def list_folder(folder: Path) -> Listing:
+    """Every image below ``folder`` with the labels its place gives it.
+
+    Raises:
+        DataError: if there is no image, or one lies at a depth that names no superclass.
+    """
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not files:
+        raise DataError(
+            f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}). Lay them out as SUPERCLASS/image or "
+            f"SUPERCLASS/SUBCLASS/image."
+        )
+    parts = [p.relative_to(folder).parts for p in files]
+    split = len({p[0] for p in parts}) > 1 and all(p[0].lower() in _SPLIT_FOLDERS for p in parts)
+    listing = Listing(name=folder.resolve().name)
+    for path, steps in zip(files, parts, strict=True):
+        label = steps[1:-1] if split else steps[:-1]
+        if len(label) not in (1, 2):
+            raise DataError(
+                f"images lie in SUPERCLASS/ or SUPERCLASS/SUBCLASS/ below {folder}; {'/'.join(steps)} does not. Move "
+                f"it, or list the images in a CSV with columns path, superclass."
+            )
+        listing.add(
+            path,
+            superclass=label[0],
+            subclass=label[1] if len(label) == 2 else "",
+            split=_SPLIT_FOLDERS[steps[0].lower()] if split else "",
+        )
+    return listing

@@ -1,0 +1,85 @@
+"""From what a user names (data set, folder, CSV) to an ImageSet with its splits; the only place that knows names."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.config import DataConfig, check_data
+from thanos.data.files import read_listing
+from thanos.data.folder import list_folder
+from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.published import load_published
+from thanos.data.table import list_table
+from thanos.errors import DataError
+from thanos.names import DATASETS
+
+TEST_SHARE = 0.2
+"""Held out for testing where the data name no test split."""
+
+
+def load(config: DataConfig) -> ImageSet:
+    """Read, check, bring to one size and split the images that ``config`` names.
+
+    Raises:
+        ConfigError: if the name is neither a data set nor a path.
+        DataError: if images or labels cannot be read or used; nothing has been written then.
+    """
+    check_data(config.data)
+    if config.data in DATASETS:
+        images = load_published(config)
+    elif Path(config.data).is_dir():
+        images = read_listing(list_folder(Path(config.data)), config)
+    else:
+        images = read_listing(list_table(Path(config.data), skip_bad=config.skip_bad), config)
+    images = _with_splits(images, config.validation, config.split_seed)
+    if config.train_limit is not None:
+        images = _limit_training(images, config.train_limit, config.split_seed)
+    _check_superclasses(images)
+    return images
+
+
+def _with_splits(images: ImageSet, validation: float, seed: int) -> ImageSet:
+    """Hold out test (where there is none) and validation images, stratified by superclass; fine labels play no part."""
+    split = images.split.copy()
+    for name, share in (("test", TEST_SHARE), ("validation", validation)):
+        if not (split == SPLITS.index(name)).any():
+            train = np.flatnonzero(split == SPLITS.index("train"))
+            rng = np.random.default_rng((seed, SPLITS.index(name)))
+            split[draw_stratified(train, images.superclass, round(share * len(train)), rng)] = SPLITS.index(name)
+    return replace(images, split=split)
+
+
+def _limit_training(images: ImageSet, limit: int, seed: int) -> ImageSet:
+    train = images.rows("train")
+    if limit >= len(train):
+        return images
+    kept = draw_stratified(train, images.superclass, limit, np.random.default_rng((seed, 7)))
+    return images.take(np.sort(np.concatenate([kept, images.rows("validation"), images.rows("test")])))
+
+
+def draw_stratified(
+    rows: NDArray[np.int64], label: NDArray[np.int64], count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """``count`` of ``rows``, with each label's share kept to within one image."""
+    shuffled = rng.permutation(rows)
+    by_label = shuffled[np.argsort(label[shuffled], kind="stable")]
+    marks = (np.arange(count) + rng.random()) * len(rows) / max(count, 1)  # evenly spaced along the sorted rows
+    return by_label[marks.astype(np.int64)]
+
+
+def _check_superclasses(images: ImageSet) -> None:
+    train = np.bincount(images.superclass[images.rows("train")], minlength=len(images.superclass_names))
+    if (train > 0).sum() < 2:
+        only = images.superclass_names[int(train.argmax())]
+        raise DataError(
+            f"training contrasts two or more superclasses; {images.name} has only {only!r} among its training "
+            f"images. Add a second superclass."
+        )
+    if (train < 2).any():
+        thin = images.superclass_names[int((train < 2).argmax())]
+        raise DataError(
+            f"every superclass needs two or more training images; {thin!r} of {images.name} has {train.min()}. Add "
+            f"images, or merge or remove that superclass."
+        )

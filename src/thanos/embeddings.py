@@ -1,0 +1,195 @@
+"""Embeddings: the vectors, the labels known for them, and where they came from; one .npz file, ours or anyone's."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.data.imageset import SPLITS, ImageSet, SplitName, ids_of
+from thanos.errors import DataError, MissingLabels
+from thanos.storage import write_atomically
+
+if TYPE_CHECKING:
+    from thanos.artefact import Encoder
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Row i of every array speaks of image i."""
+
+    vectors: NDArray[np.float32]
+    superclass: NDArray[np.int64]
+    superclass_names: tuple[str, ...]
+    split: NDArray[np.int8]
+    subclass: NDArray[np.int64] | None = None
+    subclass_names: tuple[str, ...] = ()
+    group: NDArray[np.int64] | None = None
+    group_names: tuple[str, ...] = ()
+    refs: tuple[str, ...] = ()
+    fingerprint: str = ""
+    """Of the images."""
+    first_view: NDArray[np.float32] | None = None
+    """Embeddings of one augmented view of each image, and of another: for alignment."""
+    second_view: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, rows: NDArray) -> "Embeddings":
+        """The same record of these rows only."""
+        return replace(
+            self,
+            vectors=self.vectors[rows],
+            superclass=self.superclass[rows],
+            split=self.split[rows],
+            subclass=_rows(self.subclass, rows),
+            group=_rows(self.group, rows),
+            refs=tuple(np.array(self.refs, dtype=object)[rows]) if self.refs else (),
+            first_view=_rows(self.first_view, rows),
+            second_view=_rows(self.second_view, rows),
+        )
+
+    def of(self, split: SplitName) -> "Embeddings":
+        """One split's rows."""
+        return self.take(np.flatnonzero(self.split == SPLITS.index(split)))
+
+    def split_or_all(self, split: SplitName) -> "Embeddings":
+        """One split's rows, or all where that split is empty."""
+        chosen = self.of(split)
+        return chosen if len(chosen) else self
+
+    def with_subclass(self, needed_by: str) -> NDArray[np.int64]:
+        """The fine labels.
+
+        Raises:
+            MissingLabels: if there are none.
+        """
+        if self.subclass is None:
+            raise MissingLabels(
+                f"{needed_by} needs fine labels, and these embeddings carry superclasses only. Add subclasses to the "
+                f"images (SUPERCLASS/SUBCLASS/image, or a column subclass), or run `thanos geometry`, which needs none."
+            )
+        return self.subclass
+
+
+def _rows(values: NDArray | None, rows: NDArray) -> NDArray | None:
+    return None if values is None else values[rows]
+
+
+def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512, two_views: bool = False) -> Embeddings:
+    """The encoder's output for every image, without augmentation.
+
+    Args:
+        encoder: From :func:`thanos.load_encoder`.
+        images: Any labelled images of the encoder's size and channels.
+        batch: Images at a time.
+        two_views: Also embed two augmented views of each image, for :func:`thanos.geometry`'s alignment.
+    Raises:
+        DataError: if the images have another size or other channels than the encoder takes.
+    """
+    vectors = encoder.embed(images, batch=batch)
+    first, second = encoder.embed_views(images, batch=batch) if two_views else (None, None)
+    return Embeddings(
+        vectors=vectors,
+        superclass=images.superclass,
+        superclass_names=images.superclass_names,
+        split=images.split,
+        subclass=images.subclass,
+        subclass_names=images.subclass_names,
+        group=images.group,
+        group_names=images.group_names,
+        refs=images.refs,
+        fingerprint=images.fingerprint,
+        first_view=first,
+        second_view=second,
+    )
+
+
+def side_by_side(*parts: Embeddings) -> Embeddings:
+    """Embeddings of the same images by several encoders, concatenated; each of mean length one on training images."""
+    if len({p.fingerprint for p in parts}) > 1:
+        raise DataError("embeddings stand side by side only for the same images; these come from different ones.")
+    scaled = [p.vectors / np.linalg.norm(p.split_or_all("train").vectors, axis=1).mean() for p in parts]
+    return replace(parts[0], vectors=np.concatenate(scaled, axis=1), first_view=None, second_view=None)
+
+
+def write_embeddings(embeddings: Embeddings, path: Path) -> None:
+    """One compressed .npz: ``vectors``, integer labels with ``*_names``, ``split``, ``refs``; numpy alone reads it."""
+    arrays = {name: value for name, value in vars(embeddings).items() if value is not None}
+    arrays = {name: np.array(value) if isinstance(value, (tuple, str)) else value for name, value in arrays.items()}
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def read_embeddings(path: Path) -> Embeddings:
+    """A .npz made by :func:`write_embeddings`, or by anyone with ``vectors`` (n, dim) and ``superclass`` (n,).
+
+    ``superclass``, ``subclass`` and ``group`` may be integers or names; ``split`` holds ids or names of train,
+    validation, test (default: all train). Other arrays are ignored.
+
+    Raises:
+        DataError: if the file cannot be read, an array is missing, lengths differ, or vectors are not finite.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"embeddings are read from a .npz without pickled objects; {path} is none ({error}).") from None
+    for name in ("vectors", "superclass"):
+        if name not in arrays:
+            raise DataError(f"{path} needs an array {name!r}; it has {', '.join(arrays) or 'none'}. Add it.")
+    vectors = np.asarray(arrays["vectors"], dtype=np.float32)
+    if vectors.ndim != 2 or not len(vectors):
+        raise DataError(f"vectors have shape (images, dimensions); {path} has {vectors.shape}.")
+    if not np.isfinite(vectors).all():
+        row = int((~np.isfinite(vectors).all(axis=1)).argmax())
+        raise DataError(f"vectors are finite numbers; row {row} of {path} is not. Remove or mend such rows.")
+    for name in ("superclass", "subclass", "group", "split", "refs"):
+        if name in arrays and len(arrays[name]) not in ((len(vectors), 0) if name == "refs" else (len(vectors),)):
+            raise DataError(
+                f"{name} has one entry for each of the {len(vectors)} vectors; {path} has {len(arrays[name])}."
+            )
+    superclass, superclass_names = _labels(arrays, "superclass")
+    subclass, subclass_names = _labels(arrays, "subclass")
+    group, group_names = _labels(arrays, "group")
+    assert superclass is not None
+    return Embeddings(
+        vectors=vectors,
+        superclass=superclass,
+        superclass_names=superclass_names,
+        split=_splits(arrays.get("split"), len(vectors), path),
+        subclass=subclass,
+        subclass_names=subclass_names,
+        group=group,
+        group_names=group_names,
+        refs=tuple(str(r) for r in arrays.get("refs", ())),
+        fingerprint=str(arrays.get("fingerprint", "")),
+        first_view=arrays.get("first_view"),
+        second_view=arrays.get("second_view"),
+    )
+
+
+def _labels(arrays: dict[str, NDArray], name: str) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    values = arrays.get(name)
+    if values is None:
+        return None, ()
+    names = arrays.get(f"{name}_names")
+    if names is not None and np.issubdtype(values.dtype, np.integer):
+        return values.astype(np.int64), tuple(str(n) for n in names)
+    if np.issubdtype(values.dtype, np.integer):
+        known = tuple(str(v) for v in np.unique(values[values >= 0]))
+        return ids_of(["" if v < 0 else str(v) for v in values], known)
+    return ids_of([str(v) for v in values])
+
+
+def _splits(values: NDArray | None, count: int, path: Path) -> NDArray[np.int8]:
+    if values is None:
+        return np.zeros(count, dtype=np.int8)
+    if np.issubdtype(values.dtype, np.integer) and set(np.unique(values)) <= {0, 1, 2}:
+        return values.astype(np.int8)
+    names = ["validation" if v == "val" else str(v) for v in values]
+    unknown = sorted(set(names) - set(SPLITS))
+    if unknown:
+        raise DataError(f"split is train, validation or test; {path} has {unknown[0]!r}.")
+    return np.array([SPLITS.index(n) for n in names], dtype=np.int8)

@@ -1,0 +1,144 @@
+"""Encoders by name: any timm model, the paper's small ViT, ResNet-18 for small images, and ``tiny``."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from thanos.config import check_encoder
+from thanos.errors import ConfigError
+from thanos.names import OWN_ENCODERS
+
+
+def build_encoder(name: str, *, channels: int, size: int, pretrained: bool = False) -> nn.Module:
+    """A module from normalised images (batch, channels, size, size) to embeddings (batch, ``num_features``).
+
+    Args:
+        name: One of OWN_ENCODERS or a timm model's name.
+        channels, size: Of the images.
+        pretrained: Start a timm model from its published weights.
+    Returns:
+        The module; its ``num_features`` is the embedding's dimension.
+    Raises:
+        ConfigError: for an unknown name, or an encoder that cannot take images of this size.
+    """
+    try:
+        check_encoder(name)
+    except ValueError as error:
+        raise ConfigError(f"--encoder: {error}") from None
+    if name == "tiny":
+        return TinyEncoder(channels)
+    if name == "paper-vit":
+        return paper_vit(channels, size)
+    if name == "resnet18-small":
+        return resnet18_small(channels)
+    return _timm(name, channels, size, pretrained)
+
+
+def dimension(encoder: nn.Module) -> int:
+    """Of an encoder's embedding."""
+    return int(encoder.num_features)  # type: ignore[arg-type]
+
+
+class TinyEncoder(nn.Module):
+    """Six 3x3 convolutions with batch norm (16-32-32-64-64-128, every second one of stride 2), pooled, linear to 128.
+
+    160 thousand parameters for colour images: made for experiments on a CPU.
+    """
+
+    num_features = 128
+
+    def __init__(self, channels: int):
+        super().__init__()
+        widths = (channels, 16, 32, 32, 64, 64, 128)
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(pairwise(widths)):
+            convolution = nn.Conv2d(before, after, 3, stride=2 if i % 2 else 1, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(widths[-1], self.num_features)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images).mean(dim=(2, 3)))
+
+
+def paper_vit(channels: int, size: int) -> nn.Module:
+    """The paper's small ViT (3.7 million parameters at 32 pixels): 7 blocks of width 256, patches of 4 pixels."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    if size % 4:
+        raise ConfigError(f"paper-vit cuts images into patches of 4 pixels; {size} is no multiple. Pass --size.")
+    return VisionTransformer(
+        img_size=size,
+        in_chans=channels,
+        patch_size=4,
+        embed_dim=256,
+        depth=7,
+        num_heads=8,
+        mlp_ratio=2,
+        qkv_bias=False,
+        embed_norm_layer=nn.LayerNorm,
+        pos_drop_rate=0.1,
+        proj_drop_rate=0.05,
+        attn_drop_rate=0.05,
+        drop_path_rate=0.05,
+        drop_rate=0,
+        num_classes=0,
+        global_pool="token",
+    )
+
+
+def resnet18_small(channels: int) -> nn.Module:
+    """timm's ResNet-18 with a stem for small images: a 3x3 convolution of stride 1 and no pooling."""
+    import timm
+
+    model = timm.create_model("resnet18", num_classes=0, in_chans=channels)
+    model.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+    return model
+
+
+def _timm(name: str, channels: int, size: int, pretrained: bool) -> nn.Module:
+    import timm
+
+    build = partial(timm.create_model, name, num_classes=0, in_chans=channels, pretrained=pretrained)
+    try:
+        try:
+            model = build(img_size=size)
+        except TypeError:  # convolutional families take no img_size
+            model = build()
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, channels, size, size))
+    except (RuntimeError, AssertionError, ValueError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise ConfigError(
+            f"{name} cannot be built for {channels}x{size}x{size} images ({reason}). Pass --size (224 suits most timm "
+            f"models), or choose one of {', '.join(OWN_ENCODERS)}."
+        ) from None
+    return model.train()
+
+
+class SideBySide(nn.Module):
+    """Several encoders as one: the embedding is the concatenation, each part brought to the same mean length.
+
+    The lengths are constants measured on training images (:meth:`balance`), so a linear probe sees what plain
+    concatenation would show it, while distances weigh the parts alike.
+    """
+
+    scale: Tensor
+
+    def __init__(self, encoders: Sequence[nn.Module]):
+        super().__init__()
+        self.parts = nn.ModuleList(encoders)
+        self.num_features = sum(dimension(e) for e in encoders)
+        self.register_buffer("scale", torch.ones(len(encoders)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.cat([part(images) * scale for part, scale in zip(self.parts, self.scale, strict=True)], dim=1)
+
+    def balance(self, lengths: Sequence[float]) -> None:
+        """Divide each part by its mean length on training images."""
+        self.scale.copy_(1 / torch.tensor(lengths).clamp_min(1e-12))

@@ -1,0 +1,31 @@
+"""The few exceptions a user meets. Each message says what was wanted, what came and what to do."""
+
+
+class ThanosError(Exception):
+    """Anything the user can mend; the command prints its one line and exits with ``exit_code``."""
+
+    exit_code = 2
+
+
+class ConfigError(ThanosError):
+    """A setting that cannot be used, alone or together with another."""
+
+
+class DataError(ThanosError):
+    """Images or labels that cannot be read or do not fit together."""
+
+
+class MissingLabels(DataError):
+    """An evaluation needs labels that this data set does not carry."""
+
+
+class OutputError(ThanosError):
+    """The output folder holds something else, or the disk cannot take the result."""
+
+
+class Interrupted(ThanosError):
+    """Training was stopped by a signal after its state was saved; ``exit_code`` is 128 + the signal's number."""
+
+    def __init__(self, message: str, signal_number: int):
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

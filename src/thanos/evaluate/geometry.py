@@ -1,0 +1,118 @@
+"""The shape of an embedding: how far superclasses spread, how far apart they lie, whether subclasses cluster.
+
+All on rows of unit length. *Cosine within*: mean over superclasses of the mean cosine between different images of
+one superclass; 1 is collapse. *Spread* is ``1 - within``. *Cosine between*: mean over pairs of superclasses.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from thanos.embeddings import Embeddings
+
+EXACT = 5000
+"""Up to this many rows pairwise scores are exact; above, on an evenly spaced subsample of this size."""
+
+
+def class_cosines(rows: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cosine between different rows of one class, and between rows of two classes, each class weighing alike.
+
+    Args:
+        rows: Unit rows, shape (n, dim).
+        label: Class ids, shape (n,).
+    Returns:
+        (within, between), scalars; NaN where no class has two rows, or there is one class only.
+    """
+    _, compact = label.unique(return_inverse=True)
+    classes = int(compact.max()) + 1
+    count = torch.bincount(compact, minlength=classes).to(rows.dtype)
+    sums = torch.zeros(classes, rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(0, compact, rows)
+    squares = torch.zeros(classes, dtype=rows.dtype, device=rows.device).index_add_(0, compact, (rows**2).sum(1))
+    pairs = count * (count - 1)
+    within = (((sums**2).sum(1) - squares) / pairs)[pairs > 0].mean()
+    centre = sums / count[:, None]
+    cosines = centre @ centre.T
+    off = ~torch.eye(classes, dtype=torch.bool, device=rows.device)
+    return within, cosines[off].mean()
+
+
+def geometry(embeddings: Embeddings) -> dict[str, Any]:
+    """Every score the labels at hand allow, for the test images if there are any, else for all.
+
+    Returns:
+        ``within_class_cosine``, ``spread``, ``between_class_cosine``, ``collapsed_superclasses`` (within > 0.98),
+        ``uniformity`` (Wang & Isola 2020: log mean exp(-2 |x - y|^2), lower is more uniform), ``effective_rank``
+        (exponential of the spectrum's entropy), ``alignment`` (mean squared distance of two views of an image, where
+        the embeddings carry a second view), and with subclasses ``subclass_silhouette`` (inside each superclass,
+        unweighted mean) and ``subclass_purity`` (share of images whose nearest neighbour in their superclass is of
+        their subclass) beside ``subclass_purity_chance``.
+    """
+    part = embeddings.split_or_all("test")
+    rows = normalize(torch.from_numpy(part.vectors), dim=1)
+    label = torch.from_numpy(part.superclass)
+    within, between = class_cosines(rows, label)
+    each = {
+        name: float(class_cosines(rows[label == i], label[label == i])[0])
+        for i, name in enumerate(part.superclass_names)
+        if (label == i).sum() > 1
+    }
+    sample = rows[:: max(1, len(rows) // EXACT)]
+    distances = torch.cdist(sample, sample).square()
+    off = ~torch.eye(len(sample), dtype=torch.bool)
+    scores: dict[str, Any] = {
+        "n": len(rows),
+        "within_class_cosine": float(within),
+        "spread": 1 - float(within),
+        "between_class_cosine": float(between),
+        "within_class_cosine_by_superclass": each,
+        "collapsed_superclasses": [name for name, cosine in each.items() if cosine > 0.98],
+        "uniformity": float(distances[off].mul(-2).exp().mean().log()),
+        "effective_rank": effective_rank(rows),
+    }
+    if part.second_view is not None:
+        other = normalize(torch.from_numpy(part.second_view), dim=1)
+        first = normalize(torch.from_numpy(part.first_view), dim=1)
+        scores["alignment"] = float((first - other).square().sum(1).mean())
+    if part.subclass is not None:
+        scores |= subclass_clustering(rows.numpy(), part.superclass, part.subclass)
+    return scores
+
+
+def effective_rank(rows: Tensor) -> float:
+    """Exponential of the entropy of the covariance's spectrum (Roy & Vetterli 2007); rows (n, dim)."""
+    spectrum = torch.linalg.eigvalsh(torch.cov(rows.double().T)).clamp_min(0)
+    share = spectrum / spectrum.sum().clamp_min(1e-300)
+    return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
+
+
+def subclass_clustering(
+    rows: NDArray[np.float32], superclass: NDArray[np.int64], subclass: NDArray[np.int64]
+) -> dict[str, float]:
+    """Do the true subclasses form clusters inside their superclass? Superclasses with one subclass are left out."""
+    from sklearn.metrics import silhouette_score
+    from sklearn.neighbors import NearestNeighbors
+
+    silhouettes, same, chance, count = [], 0.0, 0.0, 0
+    for value in np.unique(superclass):
+        members = np.flatnonzero((superclass == value) & (subclass >= 0))
+        members = members[:: max(1, len(members) // EXACT)]
+        kinds, sizes = np.unique(subclass[members], return_counts=True)
+        if len(kinds) < 2 or len(kinds) == len(members):
+            continue
+        inside, kind = rows[members], subclass[members]
+        silhouettes.append(silhouette_score(inside, kind))
+        nearest = NearestNeighbors(n_neighbors=1).fit(inside).kneighbors(return_distance=False)[:, 0]
+        same += float((kind[nearest] == kind).sum())
+        chance += float((sizes * (sizes - 1)).sum() / (len(members) - 1))
+        count += len(members)
+    if not silhouettes:
+        return {}
+    return {
+        "subclass_silhouette": float(np.mean(silhouettes)),
+        "subclass_purity": same / count,
+        "subclass_purity_chance": chance / count,
+    }

@@ -1,0 +1,173 @@
+"""Coarse to fine: how well a frozen embedding tells the fine classes nobody labelled in training.
+
+Three readers of the embedding: a convex linear probe (logistic regression on clean embeddings, its strength chosen
+on validation), the paper's released probe (a linear layer trained 100 epochs on a fresh augmented view each epoch),
+and nearest neighbours. The test split is used once, at the end.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+from torch.nn.functional import cross_entropy, normalize, one_hot
+
+from thanos.artefact import Encoder
+from thanos.config import TransferConfig
+from thanos.data.imageset import ImageSet
+from thanos.embeddings import Embeddings
+from thanos.errors import ConfigError, DataError
+
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Inverse L2 penalties (scikit-learn's C) among which validation chooses."""
+
+
+def transfer(
+    embeddings: Embeddings, config: TransferConfig, encoder: Encoder | None = None, images: ImageSet | None = None
+) -> dict[str, Any]:
+    """Fine accuracy on the test split.
+
+    Args:
+        embeddings: With subclasses and the splits train, validation and test.
+        config: Which probe.
+        encoder, images: Needed by the released probe, which augments.
+    Returns:
+        ``probe`` and ``neighbours``: each ``accuracy``, ``balanced_accuracy`` (mean of the classes' recalls),
+        ``frequency_weighted_accuracy`` (recalls weighted by the classes' share of the training images), ``n`` and
+        a 95% ``interval`` of the accuracy (Wilson).
+    Raises:
+        MissingLabels: without subclasses.
+        DataError: if a split is empty, or a test class has no training image.
+        ConfigError: for the released probe without encoder and images.
+    """
+    embeddings.with_subclass("transfer")
+    known = embeddings.take(np.flatnonzero(embeddings.subclass >= 0))  # type: ignore[operator]
+    train, validation, test = (known.of(split) for split in ("train", "validation", "test"))
+    for split, part in (("train", train), ("validation", validation), ("test", test)):
+        if not len(part):
+            raise DataError(
+                f"transfer needs images with fine labels in train, validation and test; {split} has none. Name the "
+                f"splits in a column (or array) split."
+            )
+    assert train.subclass is not None
+    assert test.subclass is not None
+    unseen = np.setdiff1d(test.subclass, train.subclass)
+    if len(unseen):
+        raise DataError(
+            f"every test subclass needs training images; {known.subclass_names[unseen[0]]!r} has none. Add some."
+        )
+    frequency = np.bincount(train.subclass, minlength=len(known.subclass_names)) / len(train)
+    scores: dict[str, Any] = {}
+    if config.probe == "convex":
+        predicted, strength = convex_probe(train, validation, test)
+        scores["probe"] = {"kind": "convex", "strength": strength} | score(test.subclass, predicted, frequency)
+    elif config.probe == "released":
+        if encoder is None or images is None:
+            raise ConfigError("--probe released augments images; give it a run, not an .npz, or use --probe convex.")
+        predicted = released_probe(encoder, images, known, test, epochs=config.probe_epochs, seed=config.seed)
+        scores["probe"] = {"kind": "released"} | score(test.subclass, predicted, frequency)
+    k = min(config.neighbours, len(train))
+    voted = neighbour_vote(
+        torch.from_numpy(test.vectors), torch.from_numpy(train.vectors), torch.from_numpy(train.subclass), k
+    )
+    scores["neighbours"] = {"k": k} | score(test.subclass, voted.numpy(), frequency)
+    return scores
+
+
+def convex_probe(train: Embeddings, validation: Embeddings, test: Embeddings) -> tuple[NDArray[np.int64], float]:
+    """Multinomial logistic regression on standardised embeddings: test predictions, and the strength chosen."""
+    from sklearn.linear_model import LogisticRegression
+
+    mean, std = train.vectors.mean(0), train.vectors.std(0)
+    x, v, t = ((part.vectors - mean) / np.maximum(std, 1e-6) for part in (train, validation, test))
+    best: tuple[float, float, Any] | None = None
+    model = LogisticRegression(max_iter=1000, tol=1e-3, warm_start=True)
+    for strength in STRENGTHS:
+        model.set_params(C=strength).fit(x, train.subclass)
+        accuracy = float((model.predict(v) == validation.subclass).mean())
+        if best is None or accuracy > best[0]:
+            best = (accuracy, strength, model.predict(t))
+    assert best is not None
+    return best[2], best[1]
+
+
+def released_probe(
+    encoder: Encoder, images: ImageSet, known: Embeddings, test: Embeddings, *, epochs: int, seed: int
+) -> NDArray[np.int64]:
+    """The paper's probe: a linear layer on the frozen encoder, AdamW 1e-3, batches of 128, one cosine to zero."""
+    training = images.take(np.flatnonzero(images.split == 0))
+    assert training.subclass is not None
+    target = torch.from_numpy(training.subclass)
+    rng = Generator().manual_seed(seed)
+    layer = torch.nn.Linear(encoder.card.dim, len(known.subclass_names))
+    with torch.no_grad():
+        bound = 1 / math.sqrt(encoder.card.dim)
+        layer.weight.uniform_(-bound, bound, generator=rng)
+        layer.bias.uniform_(-bound, bound, generator=rng)
+    batch = min(128, len(target))
+    steps = epochs * (len(target) // batch)
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(epochs):
+        vectors = torch.from_numpy(encoder.embed_view(training, rng))
+        order = torch.randperm(len(target), generator=rng)
+        for rows in order[: len(order) // batch * batch].split(batch):
+            optimizer.zero_grad(set_to_none=True)
+            cross_entropy(layer(vectors[rows]), target[rows], ignore_index=-1).backward()
+            optimizer.step()
+            schedule.step()
+    with torch.no_grad():
+        return layer(torch.from_numpy(test.vectors)).argmax(dim=1).numpy()
+
+
+def neighbour_vote(queries: Tensor, keys: Tensor, label: Tensor, k: int) -> Tensor:
+    """The label with the most weight (cosine + 1) among each query's k most similar keys; in blocks.
+
+    Args:
+        queries, keys: Embeddings, shapes (q, dim) and (n, dim), of any length.
+        label: Of the keys, shape (n,), ids >= 0.
+        k: At most n.
+    """
+    queries, keys = normalize(queries, dim=1), normalize(keys, dim=1)
+    classes = int(label.max()) + 1
+    votes = []
+    for block in queries.split(2048):
+        similarity, nearest = (block @ keys.T).topk(k, dim=1)
+        weight = one_hot(label[nearest], classes).to(similarity.dtype) * (similarity + 1)[..., None]
+        votes.append(weight.sum(dim=1).argmax(dim=1))
+    return torch.cat(votes)
+
+
+def neighbour_accuracy(rows: Tensor, label: Tensor, k: int = 20) -> Tensor:
+    """Share of images whose k nearest other images vote for their own label; unit rows (n, dim), labels (n,)."""
+    k = min(k, len(rows) - 1)
+    similarity = rows @ rows.T
+    similarity.fill_diagonal_(-torch.inf)
+    nearest = similarity.topk(k, dim=1)[1]
+    votes = one_hot(label[nearest], int(label.max()) + 1).sum(dim=1)
+    return (votes.argmax(dim=1) == label).float().mean()
+
+
+def score(true: NDArray[np.int64], predicted: NDArray[np.int64], frequency: NDArray[np.float64]) -> dict[str, Any]:
+    """Accuracies from predictions; ``frequency`` is each class's share of the training images."""
+    right = true == predicted
+    size = np.bincount(true, minlength=len(frequency))
+    recall = np.bincount(true, weights=right, minlength=len(frequency)) / np.maximum(size, 1)
+    seen = size > 0
+    accuracy = float(right.mean())
+    return {
+        "accuracy": accuracy,
+        "balanced_accuracy": float(recall[seen].mean()),
+        "frequency_weighted_accuracy": float((recall * frequency)[seen].sum() / frequency[seen].sum()),
+        "n": len(true),
+        "interval": wilson(accuracy, len(true)),
+    }
+
+
+def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """95% interval of a share of n independent cases (Wilson 1927)."""
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,73 @@
+"""What stands on an encoder while it trains: projector, classifier, decoder."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+
+def build_projector(dim: int, width: int) -> nn.Module:
+    """Two layers from the embedding to what the contrastive loss sees; width 0 is none, as in the paper."""
+    if width == 0:
+        return nn.Identity()
+    return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, width))
+
+
+class Decoder(nn.Module):
+    """ResNet-18 in reverse: from an embedding back to the image.
+
+    Stages of basic blocks at 1/8, 1/4, 1/2 and the whole of the image's side, each halving the channels as the
+    resolution doubles, mirror the encoder's. Upsampling is to the nearest neighbour.
+
+    Args:
+        dim: Of the embedding.
+        channels, size: Of the image.
+        width: Channels of the last stage; the first has eight times as many.
+        blocks: Basic blocks in a stage; 2 as in ResNet-18.
+        classes: If given, the decoder is told the superclass: a one-hot vector joins the embedding.
+    """
+
+    def __init__(self, dim: int, *, channels: int, size: int, width: int = 64, blocks: int = 2, classes: int = 0):
+        super().__init__()
+        self.classes = classes
+        sizes = [max(1, -(-size // 2**s)) for s in (3, 2, 1, 0)]
+        widths = [width * 2**s for s in (3, 2, 1, 0)]
+        self.start = (widths[0], sizes[0], sizes[0])
+        self.expand = nn.Linear(dim + classes, widths[0] * sizes[0] ** 2)
+        stages: list[nn.Module] = []
+        for i, (side, after) in enumerate(zip(sizes, widths, strict=True)):
+            before = widths[max(i - 1, 0)]
+            if i and side != sizes[i - 1]:
+                stages.append(nn.Upsample(size=(side, side), mode="nearest"))
+            stages += [BasicBlock(before if b == 0 else after, after) for b in range(blocks)]
+        self.stages = nn.Sequential(*stages)
+        self.to_pixels = nn.Conv2d(widths[-1], channels, 3, padding=1)
+
+    def forward(self, embedding: Tensor, superclass: Tensor) -> Tensor:
+        """Embeddings (batch, dim) and superclass (batch,) to normalised images (batch, channels, size, size)."""
+        if self.classes:
+            told = one_hot(superclass, self.classes).to(embedding.dtype)
+            embedding = torch.cat([embedding, told], dim=1)
+        return self.to_pixels(self.stages(self.expand(embedding).unflatten(1, self.start)))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm around a shortcut (He et al. 2016)."""
+
+    def __init__(self, before: int, after: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(after, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+        )
+        self.shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return torch.relu(self.shortcut(features) + self.body(features))
+
+
+def decoder_scale(encoder: str) -> tuple[int, int]:
+    """(width, blocks) of the decoder that suits an encoder: small beside ``tiny``, ResNet-18's own otherwise."""
+    return (16, 1) if encoder == "tiny" else (64, 2)

@@ -1,0 +1,250 @@
+"""The contrastive losses as plain formulas: InfoNCE, SupCon, class-conditional InfoNCE and L_spread.
+
+Each takes ``views``, the projections of every view of a batch, and averages over anchors. Rows are brought to unit
+length here, so that a product of two rows is their cosine. All reductions run in float32 (float64 for float64 input),
+also under autocast, so that low temperatures stay exact.
+
+*Cross-view* contrast compares the anchors of one view with the points of another view, for every ordered pair of
+views; an anchor's own image in the other view counts among its positives. *All-view* contrast compares each view
+with all other views of the whole batch. With two views or more every anchor has a positive, so no case is left out:
+a batch of one, a class of one and a batch of one class only give finite values and gradients (no negatives: the
+attraction is 0; no other positive: the spreading is 0).
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize, softplus
+
+Contrast = Literal["cross-view", "all-view"]
+Denominator = Literal["negatives", "all"]
+
+
+def info_nce_loss(views: Tensor, *, temperature: float, contrast: Contrast = "cross-view") -> Tensor:
+    """Ask each anchor to find the other view of its own image among all images; sees no label.
+
+    ``-log e^{s_ia} / (e^{s_ia} + sum_j e^{s_ij})`` with ``j`` over the views of other images, averaged over the other
+    views ``a`` of the anchor's image. Source: van den Oord et al. 2018; with ``contrast="all-view"`` and two views it
+    is SimCLR's NT-Xent (Chen et al. 2020).
+
+    Args:
+        views: Projections, shape (views, batch, dim); row i of every view shows image i. Any length of rows.
+        temperature: Divisor of the cosine similarity, > 0.
+        contrast: Which points an anchor meets, see the module's text.
+    Returns:
+        Scalar in nats, >= 0.
+    Raises:
+        ValueError: if there are fewer than two views, or the temperature is not positive.
+    Example:
+        >>> info_nce_loss(torch.eye(2).expand(2, 2, 2), temperature=1.0)
+        tensor(0.3133)
+    """
+    batch = views.shape[1] if views.ndim == 3 else 0
+    pairs = _compare(views, torch.arange(batch, device=views.device), temperature, contrast)
+    return _attract(pairs).mean()
+
+
+def supcon_loss(
+    views: Tensor,
+    superclass: Tensor,
+    *,
+    temperature: float,
+    contrast: Contrast = "cross-view",
+    denominator: Denominator = "negatives",
+) -> Tensor:
+    """Attract all images of a superclass; its minimiser maps each superclass to one point (class collapse).
+
+    ``mean_{p in P(i)} -log e^{s_ip} / (e^{s_ip} + sum_{n in N(i)} e^{s_in})``: of the positives only the one in the
+    numerator stands in the denominator (Chen et al., ICML 2022). ``denominator="all"`` puts every point there:
+    Khosla et al., NeurIPS 2020, L_out.
+
+    Args:
+        views: Projections, shape (views, batch, dim); row i of every view shows image i. Any length of rows.
+        superclass: Class ids, shape (batch,), any integers (-1 is a class like any other).
+        temperature: Divisor of the cosine similarity, > 0.
+        contrast: Which points an anchor meets, see the module's text.
+        denominator: "negatives" for the paper's form, "all" for Khosla's.
+    Returns:
+        Scalar in nats, >= 0 for "negatives".
+    Raises:
+        ValueError: if shapes do not pair up, labels are not integers, or the temperature is not positive.
+    Example:
+        >>> supcon_loss(torch.eye(2).expand(2, 2, 2), torch.tensor([0, 1]), temperature=1.0)
+        tensor(0.3133)
+    """
+    pairs = _compare(views, superclass, temperature, contrast)
+    return (_attract(pairs) if denominator == "negatives" else _attract_among_all(pairs)).mean()
+
+
+def class_conditional_info_nce_loss(
+    views: Tensor, superclass: Tensor, *, temperature: float, contrast: Contrast = "cross-view"
+) -> Tensor:
+    """Ask each anchor to find the other view of its own image within its superclass, which spreads the superclass.
+
+    ``-log e^{s_ia} / sum_{p in P(i)} e^{s_ip}``, averaged over the other views ``a`` of the anchor's image. Source:
+    Chen et al., ICML 2022, L_cNCE. A collapsed superclass of n images pays log n (cross-view).
+
+    Args:
+        views: Projections, shape (views, batch, dim); row i of every view shows image i. Any length of rows.
+        superclass: Class ids, shape (batch,), any integers.
+        temperature: Divisor of the cosine similarity, > 0.
+        contrast: Which points an anchor meets, see the module's text.
+    Returns:
+        Scalar in nats, >= 0.
+    Raises:
+        ValueError: as :func:`supcon_loss`.
+    Example:
+        >>> class_conditional_info_nce_loss(torch.ones(2, 4, 3), torch.zeros(4, dtype=torch.int), temperature=1.0)
+        tensor(1.3863)
+    """
+    return _class_conditional(_compare(views, superclass, temperature, contrast)).mean()
+
+
+def spread_loss(
+    views: Tensor, superclass: Tensor, *, alpha: float, temperature: float, contrast: Contrast = "cross-view"
+) -> Tensor:
+    """Attract each superclass without collapsing it: ``(1 - alpha) * supcon + alpha * class_conditional``.
+
+    Source: Chen et al., ICML 2022, L_spread. ``alpha = 0`` is :func:`supcon_loss`; from
+    :func:`thanos.theory.spread.collapse_threshold` on the optimum spreads.
+
+    Args:
+        views: Projections, shape (views, batch, dim); row i of every view shows image i. Any length of rows.
+        superclass: Class ids, shape (batch,), any integers.
+        alpha: Weight of the spreading term, in [0, 1].
+        temperature: Divisor of the cosine similarity, > 0.
+        contrast: Which points an anchor meets, see the module's text.
+    Returns:
+        Scalar in nats, >= 0.
+    Raises:
+        ValueError: as :func:`supcon_loss`, or if alpha lies outside [0, 1].
+    Example:
+        >>> spread_loss(torch.eye(2).expand(2, 2, 2), torch.tensor([0, 1]), alpha=0.0, temperature=1.0)
+        tensor(0.3133)
+    """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha weighs the spreading term and lies in [0, 1]; got {alpha}.")
+    pairs = _compare(views, superclass, temperature, contrast)
+    return ((1 - alpha) * _attract(pairs) + alpha * _class_conditional(pairs)).mean()
+
+
+class _Pairs(NamedTuple):
+    """Every anchor (rows) against every point it meets (columns); leading dimension: ordered pairs of views."""
+
+    similarity: Tensor  # (pairs, anchors, points), cosine / temperature
+    positive: Tensor  # (anchors, points), P(i): same superclass, never the anchor itself
+    negative: Tensor  # (anchors, points), N(i)
+    other_view: Tensor  # (anchors, points), a(i): same image, another view
+
+
+def _compare(views: Tensor, superclass: Tensor, temperature: float, contrast: Contrast) -> _Pairs:
+    if views.ndim != 3 or len(views) < 2 or superclass.shape != views.shape[1:2]:
+        raise ValueError(
+            f"views must have shape (views >= 2, batch, dim) and superclass (batch,); got "
+            f"{tuple(views.shape)} and {tuple(superclass.shape)}."
+        )
+    if superclass.is_floating_point() or superclass.is_complex():
+        raise ValueError(f"superclass must hold integer class ids; got {superclass.dtype}.")
+    if not (temperature > 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature divides the cosine and must be > 0; got {temperature}.")
+    count, batch, _ = views.shape
+    image = torch.arange(batch, device=views.device)
+    with torch.autocast(views.device.type, enabled=False):
+        rows = normalize(views if views.dtype == torch.float64 else views.float(), dim=-1, eps=1e-6)
+        if contrast == "cross-view":
+            one_way = [rows[i] @ rows[j].T for i in range(count) for j in range(i)]
+            similarity = torch.stack([s for way in one_way for s in (way, way.T)]) / temperature
+            positive = superclass[:, None] == superclass[None, :]
+            return _Pairs(similarity, positive, ~positive, image[:, None] == image[None, :])
+        if contrast == "all-view":
+            flat = rows.flatten(0, 1)
+            similarity = (flat @ flat.T / temperature)[None]
+            superclass, image = superclass.repeat(count), image.repeat(count)
+            others = ~torch.eye(len(flat), dtype=torch.bool, device=views.device)
+            same = superclass[:, None] == superclass[None, :]
+            return _Pairs(similarity, same & others, ~same, (image[:, None] == image[None, :]) & others)
+    raise ValueError(f"contrast is {contrast!r}; choose cross-view or all-view.")
+
+
+def _attract(pairs: _Pairs) -> Tensor:
+    """Each positive against all negatives; (pairs, anchors)."""
+    negatives = _logsumexp(pairs.similarity, pairs.negative)
+    against = softplus(negatives[..., None] - pairs.similarity)  # -log e^s / (e^s + sum of negatives)
+    return _mean(against, pairs.positive)
+
+
+def _attract_among_all(pairs: _Pairs) -> Tensor:
+    """Each positive against all points; (pairs, anchors)."""
+    everyone = _logsumexp(pairs.similarity, pairs.positive | pairs.negative)
+    return everyone - _mean(pairs.similarity, pairs.positive)
+
+
+def _class_conditional(pairs: _Pairs) -> Tensor:
+    """The anchor's other views against its superclass; (pairs, anchors)."""
+    return _logsumexp(pairs.similarity, pairs.positive) - _mean(pairs.similarity, pairs.other_view)
+
+
+def _logsumexp(values: Tensor, mask: Tensor) -> Tensor:
+    """Over the last dimension where ``mask``; an empty row gives the lowest finite number and no gradient."""
+    return values.masked_fill(~mask, torch.finfo(values.dtype).min).logsumexp(dim=-1)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return values.where(mask, 0).sum(dim=-1) / mask.sum(dim=-1)
+
+
+class InfoNCELoss(nn.Module):
+    """:func:`info_nce_loss` with its settings kept, for places that expect a module."""
+
+    def __init__(self, temperature: float = 0.5, contrast: Contrast = "cross-view"):
+        super().__init__()
+        self.temperature, self.contrast = temperature, contrast
+
+    def forward(self, views: Tensor) -> Tensor:
+        return info_nce_loss(views, temperature=self.temperature, contrast=self.contrast)
+
+
+class SupConLoss(nn.Module):
+    """:func:`supcon_loss` with its settings kept, for places that expect a module."""
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        contrast: Contrast = "cross-view",
+        denominator: Denominator = "negatives",
+    ):
+        super().__init__()
+        self.temperature, self.contrast, self.denominator = temperature, contrast, denominator
+
+    def forward(self, views: Tensor, superclass: Tensor) -> Tensor:
+        return supcon_loss(
+            views,
+            superclass,
+            temperature=self.temperature,
+            contrast=self.contrast,
+            denominator=self.denominator,
+        )
+
+
+class ClassConditionalInfoNCELoss(nn.Module):
+    """:func:`class_conditional_info_nce_loss` with its settings kept, for places that expect a module."""
+
+    def __init__(self, temperature: float = 0.5, contrast: Contrast = "cross-view"):
+        super().__init__()
+        self.temperature, self.contrast = temperature, contrast
+
+    def forward(self, views: Tensor, superclass: Tensor) -> Tensor:
+        return class_conditional_info_nce_loss(views, superclass, temperature=self.temperature, contrast=self.contrast)
+
+
+class SpreadLoss(nn.Module):
+    """:func:`spread_loss` with its settings kept, for places that expect a module."""
+
+    def __init__(self, alpha: float, temperature: float = 0.5, contrast: Contrast = "cross-view"):
+        super().__init__()
+        self.alpha, self.temperature, self.contrast = alpha, temperature, contrast
+
+    def forward(self, views: Tensor, superclass: Tensor) -> Tensor:
+        return spread_loss(views, superclass, alpha=self.alpha, temperature=self.temperature, contrast=self.contrast)

@@ -1,0 +1,1 @@
+"""Results and embeddings as one self-contained page."""

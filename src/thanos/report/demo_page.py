@@ -1,0 +1,52 @@
+"""The demo's page: the table, the embeddings, the curves and the neighbours, in plain words."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thanos.data.imageset import ImageSet
+from thanos.embeddings import Embeddings
+from thanos.report.figures import as_png, embedding_maps, thumbnail, training_curves
+from thanos.report.page import render
+from thanos.storage import write_text
+
+NEIGHBOURS = 7
+
+
+def write_demo_page(out: Path, metrics: dict[str, Any], embedded: dict[str, Embeddings], images: ImageSet) -> None:
+    """report.html, self-contained, from the first seed's embeddings and all seeds' numbers."""
+    runs = {m: out / "runs" / f"{m}-0" / "metrics.jsonl" for m in ("supcon", "spread", "cauto")}
+    shown = {name: embedded[name] for name in ("supcon", "spread", "cauto", "thanos")}
+    page = render(
+        "demo.html",
+        metrics=metrics,
+        maps=as_png(embedding_maps(shown)),
+        curves=as_png(training_curves(runs)),
+        neighbours={name: _nearest_images(embedded[name], images) for name in ("supcon", "thanos")},
+    )
+    write_text(out / "report.html", page)
+
+
+def _nearest_images(embeddings: Embeddings, images: ImageSet) -> list[dict[str, Any]]:
+    """One test image of each subclass with the images nearest to it."""
+    rows = images.rows("test")
+    part = embeddings.of("test")
+    assert part.subclass is not None
+    unit = part.vectors / np.linalg.norm(part.vectors, axis=1, keepdims=True)
+    grid = []
+    for kind, name in enumerate(part.subclass_names):
+        query = int(np.flatnonzero(part.subclass == kind)[0])
+        similarity = unit @ unit[query]
+        similarity[query] = -np.inf
+        nearest = np.argsort(-similarity)[:NEIGHBOURS]
+        cells = [
+            {
+                "picture": thumbnail(images.images[rows[i : i + 1]][0]),
+                "name": part.subclass_names[part.subclass[i]],
+                "same": bool(part.subclass[i] == kind),
+            }
+            for i in nearest
+        ]
+        grid.append({"name": name, "picture": thumbnail(images.images[rows[query : query + 1]][0]), "nearest": cells})
+    return grid

@@ -1,0 +1,19 @@
+"""Fill a template; every name from the user's data is escaped."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+def render(template: str, **values: Any) -> str:
+    """A self-contained page from ``report/templates``."""
+    environment = Environment(
+        loader=PackageLoader("thanos.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda number: f"{number * 100:.1f}"
+    environment.filters["signed"] = lambda number: f"{number * 100:+.1f}"
+    return environment.get_template(template).render(**values)

@@ -1,0 +1,1 @@
+"""The paper's claims in a form that can be computed."""

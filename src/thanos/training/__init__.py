@@ -1,0 +1,1 @@
+"""One run: Lightning's Trainer around a method's step."""

@@ -1,0 +1,99 @@
+"""The LightningModule: calls the steps, logs their terms, measures the spread; knows no formula."""
+
+import math
+from hashlib import blake2b
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Generator, Tensor, nn
+from torch.nn.functional import normalize
+
+from thanos.data.batches import Batch
+from thanos.evaluate.geometry import class_cosines
+from thanos.evaluate.transfer import neighbour_accuracy
+from thanos.methods import StepSettings, steps_of, total
+from thanos.views import clean_view
+
+COLLAPSED = 0.98
+"""Within-class cosine of projections above which superclasses count as collapsed."""
+DISSOLVED = 0.05
+"""Excess of the within-class over the between-class cosine below which superclasses count as dissolved."""
+
+
+class TrainingModule(LightningModule):
+    """One method's branches under one optimiser.
+
+    Every random draw of batch k (views, dropout) is seeded from (seed, k, rank), and alike for every branch: two
+    encoders trained side by side equal the same two trained alone.
+    """
+
+    def __init__(self, settings: StepSettings, branches: nn.ModuleDict, *, total_batches: int, log_every: int):
+        super().__init__()
+        self.settings, self.branches = settings, branches
+        self._steps = steps_of(settings.config)
+        self._total_batches, self._log_every = total_batches, log_every
+        self._clean: list[tuple[Tensor, Tensor]] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        losses, log = [], (batch.number + 1) % self._log_every == 0
+        for name, step in self._steps.items():
+            seed = draw_seed(self.settings.config.seed, batch.number, self.global_rank)
+            torch.manual_seed(seed)
+            branch = self.branches[name]
+            terms = step(branch, batch.images, batch.superclass, self.settings, Generator().manual_seed(seed))  # type: ignore[arg-type]
+            projection = terms.pop("projection", None)
+            losses.append(total(terms))
+            if log:
+                self.log_dict({f"train/{term}": value.detach() for term, value in terms.items()}, batch_size=1)
+                if projection is not None:
+                    rows = normalize(projection.detach()[0].float(), dim=-1)
+                    within, between = class_cosines(rows, batch.superclass)
+                    self.log_dict({"spread/within": within, "spread/between": between}, batch_size=1)
+        loss = torch.stack(losses).sum()
+        if log:
+            self.log("train/loss", loss.detach(), batch_size=1)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        view = clean_view(batch.images, mean=self.settings.mean, std=self.settings.std)
+        parts = [normalize(branch.encoder(view).float(), dim=1) for branch in self.branches.values()]  # type: ignore[operator]
+        self._clean.append((torch.cat(parts, dim=1), batch.superclass))
+
+    def on_validation_epoch_end(self) -> None:
+        """The evidence that needs no fine label: superclass accuracy of each image's neighbours, and the spread."""
+        embedding = normalize(torch.cat([e for e, _ in self._clean]), dim=1)
+        superclass = torch.cat([s for _, s in self._clean])
+        self._clean.clear()
+        within, between = class_cosines(embedding, superclass)
+        self.log_dict(
+            {
+                "validation/superclass_accuracy": neighbour_accuracy(embedding, superclass),
+                "validation/within_class_cosine": within,
+                "validation/between_class_cosine": between,
+            },
+            sync_dist=True,
+        )
+
+    def configure_optimizers(self):  # type: ignore[no-untyped-def]
+        config = self.settings.config
+        optimizer = torch.optim.AdamW(
+            self.branches.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        steps = -(-self._total_batches // config.accumulate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_cosine(step, steps, round(config.warmup * steps))
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def warmup_cosine(step: int, steps: int, warmup: int) -> float:
+    """Factor of the rate at ``step``: linear up over ``warmup`` steps, then one half cosine that ends at zero."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+def draw_seed(seed: int, number: int, rank: int) -> int:
+    """A 63-bit seed for one batch of one process; a function of its arguments only."""
+    digest = blake2b(f"{seed} {number} {rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -1,0 +1,170 @@
+"""What watches a run: the metrics file, the progress line, the watch on the spread, the stop on a signal."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import Logger
+from tqdm import tqdm
+
+from thanos.errors import Interrupted
+from thanos.storage import write_text
+from thanos.training.module import COLLAPSED, DISSOLVED
+
+
+class MetricsFile(Logger):
+    """Every logged number as a line of JSON, as it comes."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self._path = path
+
+    name = "metrics"
+    version = 0
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Settings stand in config.yaml."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        if values:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop what a killed run wrote after its last checkpoint: it will be written again."""
+        if self._path.exists():
+            lines = [line for line in self._path.read_text("utf-8").splitlines() if line.endswith("}")]
+            kept = [line for line in lines if json.loads(line)["step"] < step]
+            write_text(self._path, "".join(line + "\n" for line in kept))
+
+
+class Progress(Callback):
+    """One live line on a terminal; a plain line every tenth of the way elsewhere."""
+
+    def __init__(self, images_per_batch: int):
+        self._images = images_per_batch
+        self._bar: Any = None
+        self._started = self._first = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._total = int(trainer.num_training_batches)
+        self._start_step = self._done(trainer)
+        self._started = time.perf_counter()
+        if sys.stderr.isatty():
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._start_step,
+                dynamic_ncols=True,
+                leave=False,
+                bar_format="{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}]{postfix}",
+            )
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        done = self._done(trainer) + 1
+        if self._bar is not None:
+            if time.perf_counter() - self._first > 0.5 or done == self._total:
+                self._first = time.perf_counter()
+                self._bar.set_postfix_str(self._numbers(trainer, done), refresh=False)
+                self._bar.update(done - self._bar.n)
+        elif done * 10 // self._total > (done - 1) * 10 // self._total:
+            spent = time.perf_counter() - self._started
+            left = spent / max(1, done - self._start_step) * (self._total - done)
+            print(
+                f"step {done:,}/{self._total:,} · {self._numbers(trainer, done)} · {left:,.0f} s left", file=sys.stderr
+            )
+
+    def _numbers(self, trainer: pl.Trainer, done: int) -> str:
+        shown = {"train/loss": "loss", "spread/within": "cosine within", "validation/superclass_accuracy": "kNN"}
+        values = trainer.callback_metrics
+        parts = [f"{label} {float(values[name]):.3f}" for name, label in shown.items() if name in values]
+        rate = (done - self._start_step) * self._images / (time.perf_counter() - self._started)
+        return " · ".join([*parts, f"{rate:,.0f} img/s"])
+
+    @staticmethod
+    def _done(trainer: pl.Trainer) -> int:
+        return int(trainer.fit_loop.epoch_loop.batch_progress.total.completed)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class SpreadWatch(Callback):
+    """Says, once, when superclasses have collapsed or dissolve."""
+
+    def __init__(self, method: str, alpha: float, say: Callable[[str], None]):
+        self._watched = method not in ("infonce", "cauto")
+        self._alpha, self._say = alpha, say
+        self._said: set[str] = set()
+        self._in_a_row = {"collapsed": 0, "dissolved": 0}
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        logged = trainer.logged_metrics
+        if not self._watched or "spread/within" not in logged:
+            return
+        step, total = int(trainer.global_step), int(trainer.num_training_batches)
+        if step < total / 10:
+            return
+        within, between = float(logged["spread/within"]), float(logged["spread/between"])
+        for state, holds, line in (
+            (
+                "collapsed",
+                within > COLLAPSED,
+                f"superclasses have collapsed at step {step:,}: the cosine within them is "
+                f"{within:.3f}, so subclasses cannot be told apart (SupCon does this; a larger alpha spreads)",
+            ),
+            (
+                "dissolved",
+                within - between < DISSOLVED,
+                f"superclasses dissolve at step {step:,}: the cosine within them "
+                f"({within:.3f}) is hardly above that between them ({between:.3f}); lower alpha",
+            ),
+        ):
+            self._in_a_row[state] = self._in_a_row[state] + 1 if holds else 0
+            if self._in_a_row[state] >= 5 and state not in self._said:
+                self._said.add(state)
+                self._say(line)
+
+
+class StopOnSignal(Callback):
+    """SIGINT and SIGTERM: finish the batch, save, stop. A second one stops at once."""
+
+    def __init__(self, checkpoint: Path):
+        self._checkpoint = checkpoint
+        self._received: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._receive)
+        except ValueError:  # not the main thread: whoever runs us handles signals
+            self._before.clear()
+
+    def _receive(self, number: int, frame: Any) -> None:
+        self._received = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if self._received is not None:
+            trainer.save_checkpoint(self._checkpoint)
+            raise Interrupted(
+                f"stopped by {signal.Signals(self._received).name} at step {trainer.global_step:,}; the same command "
+                f"again goes on from there ({self._checkpoint.parent}).",
+                self._received,
+            )
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._restore()

@@ -1,0 +1,87 @@
+"""What stands between the command line and the library: read a source, evaluate, print, keep the numbers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from thanos.artefact import Encoder, load_encoder
+from thanos.config import DataConfig, TransferConfig, read_yaml
+from thanos.data.imageset import ImageSet
+from thanos.data.load import load
+from thanos.embeddings import Embeddings, embed, read_embeddings, write_embeddings
+from thanos.errors import ConfigError, DataError
+from thanos.evaluate.geometry import geometry
+from thanos.evaluate.transfer import transfer
+from thanos.storage import write_json
+
+WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
+
+
+def embed_run(source: Path, out: Path, weights: str, data: DataConfig | None) -> Embeddings:
+    encoder, images = _encoder_and_images(source, weights, data)
+    embeddings = embed(encoder, images, two_views=True)
+    write_embeddings(embeddings, out)
+    print(f"{len(embeddings):,} embeddings of {encoder.card.dim} dimensions in {out}")
+    return embeddings
+
+
+def transfer_source(source: Path, weights: str, config: TransferConfig) -> dict[str, Any]:
+    embeddings, encoder, images = _embeddings(source, weights)
+    scores = transfer(embeddings, config, encoder, images)
+    for reader, numbers in scores.items():
+        low, high = numbers["interval"]
+        print(
+            f"{reader:<10} fine accuracy {numbers['accuracy']:.1%} (95% {low:.1%} to {high:.1%}, "
+            f"n = {numbers['n']:,}) · balanced {numbers['balanced_accuracy']:.1%} · weighted by training frequency "
+            f"{numbers['frequency_weighted_accuracy']:.1%}"
+        )
+    _keep(source, f"transfer/{weights}", scores)
+    return scores
+
+
+def geometry_source(source: Path, weights: str) -> dict[str, Any]:
+    scores = geometry(_embeddings(source, weights)[0])
+    for name, value in scores.items():
+        print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
+    _keep(source, f"geometry/{weights}", scores)
+    return scores
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v:.3f}" for k, v in value.items())
+    return ", ".join(value) or "none" if isinstance(value, list) else str(value)
+
+
+def _embeddings(source: Path, weights: str) -> tuple[Embeddings, Encoder | None, ImageSet | None]:
+    if source.suffix == ".npz":
+        return read_embeddings(source), None, None
+    encoder, images = _encoder_and_images(source, weights, None)
+    kept = source / "embeddings.npz"
+    if weights == "last" and kept.is_file():
+        return read_embeddings(kept), encoder, images
+    return embed(encoder, images, two_views=True), encoder, images
+
+
+def _encoder_and_images(source: Path, weights: str, data: DataConfig | None) -> tuple[Encoder, ImageSet]:
+    encoder = load_encoder(source / WEIGHTS[weights] if source.is_dir() else source)
+    if data is not None:
+        return encoder, load(data)
+    settings = source / "config.yaml"
+    if not settings.is_file():
+        raise ConfigError(f"{source} does not say which images to take; pass --data.")
+    known = {k: v for k, v in read_yaml(settings).items() if k in DataConfig.model_fields}
+    images = load(DataConfig(**known))
+    if images.fingerprint != encoder.card.fingerprint:
+        raise DataError(
+            f"the images of {source} have changed since training (fingerprint {encoder.card.fingerprint[:8]} then, "
+            f"{images.fingerprint[:8]} now). Pass --data to embed them all the same."
+        )
+    return encoder, images
+
+
+def _keep(source: Path, name: str, scores: dict[str, Any]) -> None:
+    """Add scores to a run's metrics.json."""
+    file = source / "metrics.json"
+    if source.is_dir() and file.is_file():
+        write_json(file, json.loads(file.read_text("utf-8")) | {name: scores})
