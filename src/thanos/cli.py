@@ -73,10 +73,12 @@ def train(
     out
         The run directory: new or empty, or this run's own.
     """
-    check_data(config.data)
+    from thanos.data.load import load
+
+    images = load(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.fit import train as fit
 
-    result = fit(config, out, run=run)
+    result = fit(config, out, images=images, run=run)
     final = result.metrics["final"]
     shown = {
         "validation/superclass_accuracy": "superclass accuracy of neighbours",

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from thanos.config import DataConfig, ViewSpec
-from thanos.data.cache import cached_images
+from thanos.data.cache import cache_folder, cached_images
 from thanos.data.imageset import SPLITS, Images, ImageSet, ids_of
 from thanos.errors import DataError
+from thanos.storage import write_text
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 IN_CACHE = 4 * 2**30
@@ -67,8 +68,8 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
         DataError: for unreadable files, mixed sizes without ``--size``, mixed modes without ``--convert``, or too
             little free space for the cache.
     """
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        looks = list(pool.map(_look, listing.paths))
+    files = _key(listing.paths)
+    looks = _look_at_all(listing.paths, files)
     bad = [i for i, look in enumerate(looks) if look.fault]
     if bad and not config.skip_bad:
         first = listing.paths[bad[0]]
@@ -85,8 +86,8 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
     channels, mode_note = _agree_on_mode(listing, looks, config)
     images: Images = FileImages(listing.paths, size, channels)
     if len(good) * size * size * channels <= IN_CACHE:
-        key = _key(listing.paths, size, channels)
-        images = cached_images(key, images.shape, partial(_decode_all, listing.paths))
+        kept = blake2b(repr((files, good, size, channels)).encode(), digest_size=16).hexdigest()
+        images = cached_images(kept, images.shape, partial(_decode_all, listing.paths))
     skip_note = [f"{len(skipped)} skipped (see skipped.csv)"] if skipped else []
     return _labelled(listing, images, views or default_views(channels), [*skip_note, *size_note, *mode_note], skipped)
 
@@ -130,6 +131,17 @@ class _Look(NamedTuple):
     width: int
     height: int
     fault: str
+
+
+def _look_at_all(paths: Sequence[Path], files: str) -> list[_Look]:
+    """Every file opened; what was seen is remembered for as long as no file changes."""
+    memory = cache_folder() / "images" / f"{files}.json"
+    if memory.is_file():
+        return [_Look(*entry) for entry in json.loads(memory.read_text("utf-8"))]
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        looks = list(pool.map(_look, paths))
+    write_text(memory, json.dumps(looks))
+    return looks
 
 
 def _look(path: Path) -> _Look:
@@ -190,8 +202,9 @@ def _agree_on_mode(listing: Listing, looks: list[_Look], config: DataConfig) -> 
 _MODES = {"L": "grey", "RGBA": "with transparency", "CMYK": "CMYK", "I;16": "16 bit", "1": "black and white"}
 
 
-def _key(paths: Sequence[Path], size: int, channels: int) -> str:
-    digest = blake2b(f"{size} {channels}".encode(), digest_size=16)
+def _key(paths: Sequence[Path]) -> str:
+    """Of the files' names, sizes and times."""
+    digest = blake2b(digest_size=16)
     for path in paths:
         stat = path.stat()
         digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())

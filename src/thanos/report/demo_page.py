@@ -9,27 +9,33 @@ from thanos.data.imageset import ImageSet
 from thanos.embeddings import Embeddings
 from thanos.report.figures import as_png, embedding_maps, thumbnail, training_curves
 from thanos.report.page import render
+from thanos.reproduce.comparison import Comparison
 from thanos.storage import write_text
 
 NEIGHBOURS = 7
 
 
-def write_demo_page(out: Path, metrics: dict[str, Any], embedded: dict[str, Embeddings], images: ImageSet) -> None:
-    """report.html, self-contained, from the first seed's embeddings and all seeds' numbers."""
-    runs = {m: out / "runs" / f"{m}-0" / "metrics.jsonl" for m in ("supcon", "spread", "cauto")}
-    shown = {name: embedded[name] for name in ("supcon", "spread", "cauto", "thanos")}
-    page = render(
+def write_demo_page(page: Path, result: Comparison, curves: dict[str, Path]) -> None:
+    """A self-contained page, from the first seed's embeddings and all seeds' numbers.
+
+    Args:
+        page: The file to write.
+        result: Numbers, images and embeddings.
+        curves: Name of a method -> its metrics.jsonl.
+    """
+    embedded = result.embedded
+    content = render(
         "demo.html",
-        metrics=metrics,
-        maps=as_png(embedding_maps(shown)),
-        curves=as_png(training_curves(runs)),
-        neighbours={name: _nearest_images(embedded[name], images) for name in ("supcon", "thanos")},
+        metrics=result.metrics,
+        maps=as_png(embedding_maps({name: embedded[name] for name in ("supcon", "spread", "cauto", "thanos")})),
+        curves=as_png(training_curves(curves)),
+        neighbours={name: nearest_images(embedded[name], result.images) for name in ("supcon", "thanos")},
     )
-    write_text(out / "report.html", page)
+    write_text(page, content)
 
 
-def _nearest_images(embeddings: Embeddings, images: ImageSet) -> list[dict[str, Any]]:
-    """One test image of each subclass with the images nearest to it."""
+def nearest_images(embeddings: Embeddings, images: ImageSet) -> list[dict[str, Any]]:
+    """One test image of each subclass with the test images nearest to it."""
     rows = images.rows("test")
     part = embeddings.of("test")
     assert part.subclass is not None
@@ -39,14 +45,13 @@ def _nearest_images(embeddings: Embeddings, images: ImageSet) -> list[dict[str, 
         query = int(np.flatnonzero(part.subclass == kind)[0])
         similarity = unit @ unit[query]
         similarity[query] = -np.inf
-        nearest = np.argsort(-similarity)[:NEIGHBOURS]
         cells = [
             {
                 "picture": thumbnail(images.images[rows[i : i + 1]][0]),
                 "name": part.subclass_names[part.subclass[i]],
                 "same": bool(part.subclass[i] == kind),
             }
-            for i in nearest
+            for i in np.argsort(-similarity)[:NEIGHBOURS]
         ]
         grid.append({"name": name, "picture": thumbnail(images.images[rows[query : query + 1]][0]), "nearest": cells})
     return grid

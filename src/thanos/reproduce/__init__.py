@@ -1,0 +1,1 @@
+"""The paper's experiments: plans of paired runs, their controls, their tables."""

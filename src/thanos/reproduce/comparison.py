@@ -1,0 +1,213 @@
+"""SupCon, L_spread, the autoencoder and THANOS on the same images, seed by seed, each with the control that fits."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thanos.artefact import Encoder, ModelCard, load_encoder
+from thanos.config import DataConfig, RunConfig, TrainConfig, TransferConfig
+from thanos.data.imageset import ImageSet
+from thanos.data.load import load
+from thanos.embeddings import Embeddings, embed, side_by_side
+from thanos.encoder import build_encoder
+from thanos.evaluate.geometry import geometry
+from thanos.evaluate.transfer import transfer
+from thanos.training.fit import commit, hardware, train, versions
+
+CONTROL_SEED = 1000
+"""Added to a seed to draw the control's second encoder."""
+
+ROWS = {
+    "raw pixels": "floor: no encoder",
+    "random encoder": "floor: the untrained encoder",
+    "supcon": "SupCon: attracts each superclass",
+    "supcon, best epoch": "SupCon at its best epoch by validation superclass accuracy",
+    "spread": "SupCon + class-conditional InfoNCE",
+    "cauto": "class-conditional autoencoder",
+    "thanos": "spread and cauto side by side",
+    "spread + spread": "control for thanos: two spread encoders of different seeds side by side",
+}
+DIFFERENCES = {
+    "spread - supcon": ("spread", "supcon"),
+    "thanos - supcon": ("thanos", "supcon"),
+    "thanos - spread": ("thanos", "spread"),
+    "thanos - control (what the autoencoder gives)": ("thanos", "spread + spread"),
+}
+DEFINITIONS = {
+    "probe_accuracy": "share of test images whose subclass a logistic regression on the frozen embedding names; its "
+    "strength is chosen on validation images",
+    "neighbour_accuracy": "the same by a vote of the 20 nearest training images",
+    "within_class_spread": "1 - mean cosine between embeddings of different test images of one superclass",
+    "subclass_purity": "share of test images whose nearest neighbour in their superclass is of their subclass",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All numbers, and the first seed's images and embeddings to look at."""
+
+    metrics: dict[str, Any]
+    images: ImageSet
+    embedded: dict[str, Embeddings]
+
+
+def compare(
+    base: TrainConfig, seeds: int, out: Path, *, run: RunConfig, command: str, say: Callable[[str], None]
+) -> Comparison:
+    """Train every row for every seed (split, initialisation, order and views all follow the seed) and evaluate.
+
+    Args:
+        base: The settings all methods share.
+        seeds: Paired repetitions, 0 to seeds - 1.
+        out: Run directories go to ``out/runs``; finished ones are not repeated, unfinished ones go on.
+        run: How runs are carried out.
+        command: What to type to repeat it; kept with the numbers.
+        say: Receives a line for each finished training.
+    """
+    started = time.perf_counter()
+    scores: dict[str, list[dict[str, Any]]] = {row: [] for row in ROWS}
+    shown: tuple[ImageSet, dict[str, Embeddings]] | None = None
+    for seed in range(seeds):
+        config = base.model_copy(update={"seed": seed, "split_seed": seed})
+        images = load(DataConfig(**{name: getattr(config, name) for name in DataConfig.model_fields}))
+        trained = _train_all(config, images, out, run, f"seed {seed + 1} of {seeds}", say)
+        seconds = {row: result[1] for row, result in trained.items()}
+        embedded = _embed_all({row: result[0] for row, result in trained.items()}, images, seed, out)
+        for row, embeddings in embedded.items():
+            scores[row].append(transfer(embeddings, TransferConfig()) | geometry(embeddings))
+            scores[row][-1]["seconds"] = _training_seconds(row, seconds)
+            scores[row][-1]["width"] = embeddings.vectors.shape[1]
+        shown = shown or (images, embedded)
+    assert shown is not None
+    metrics = (
+        {"command": command}
+        | summarize(scores)
+        | {
+            "test_images": len(shown[0].rows("test")),
+            "settings": base.model_dump(mode="json", exclude={"method", "seed", "split_seed"}),
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": versions(),
+            "hardware": hardware(),
+            "commit": commit(),
+        }
+    )
+    return Comparison(metrics, *shown)
+
+
+def _train_all(
+    config: TrainConfig, images: ImageSet, out: Path, run: RunConfig, which: str, say: Callable[[str], None]
+) -> dict[str, tuple[Encoder, float | None]]:
+    """Name of each training -> its encoder and its seconds (None where it was interrupted)."""
+    trained = {}
+    for name, method, offset in (
+        ("supcon", "supcon", 0),
+        ("spread", "spread", 0),
+        ("cauto", "cauto", 0),
+        ("second spread", "spread", CONTROL_SEED),
+    ):
+        folder = out / "runs" / f"{name.replace(' ', '-')}-{config.seed}"
+        its_config = TrainConfig.model_validate(config.model_dump() | {"method": method, "seed": config.seed + offset})
+        result = train(its_config, folder, images=images, run=run, say=lambda line: None)
+        trained[name] = (result.encoder, result.metrics["seconds"])
+        say(f"{which} · {name} trained in {result.metrics['seconds'] or float('nan'):.0f} s")
+    return trained
+
+
+def _embed_all(encoders: dict[str, Encoder], images: ImageSet, seed: int, out: Path) -> dict[str, Embeddings]:
+    """The embedding of every row of the table."""
+    encoders = encoders | {
+        "supcon, best epoch": load_encoder(out / "runs" / f"supcon-{seed}" / "best.safetensors"),
+        "random encoder": random_encoder(encoders["supcon"].card, seed),
+    }
+    embedded = {row: embed(encoder, images, two_views=True) for row, encoder in encoders.items()}
+    embedded["raw pixels"] = raw_pixels(images, embedded["supcon"])
+    embedded["thanos"] = side_by_side(embedded["spread"], embedded["cauto"])
+    embedded["spread + spread"] = side_by_side(embedded["spread"], embedded["second spread"])
+    return {row: embedded[row] for row in ROWS}
+
+
+def _training_seconds(row: str, seconds: dict[str, float | None]) -> float | None:
+    parts = {
+        "raw pixels": (),
+        "random encoder": (),
+        "supcon, best epoch": ("supcon",),
+        "thanos": ("spread", "cauto"),
+        "spread + spread": ("spread", "second spread"),
+    }.get(row, (row,))
+    spent = [seconds[part] for part in parts]
+    return None if None in spent else float(sum(s for s in spent if s is not None))
+
+
+def random_encoder(card: ModelCard, seed: int) -> Encoder:
+    """The same encoder, untrained."""
+    torch.manual_seed(seed)
+    module = build_encoder(card.encoders[0], channels=card.channels, size=card.size)
+    return Encoder(module.eval(), card)
+
+
+def raw_pixels(images: ImageSet, like: Embeddings) -> Embeddings:
+    """The pixels themselves as embeddings."""
+    pixels = images.images[np.arange(len(images))].reshape(len(images), -1).astype(np.float32)
+    return replace(like, vectors=pixels, first_view=None, second_view=None)
+
+
+def summarize(scores: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Mean, standard deviation and n of each number over the seeds; differences are paired by seed."""
+    methods = {
+        row: {
+            "what": ROWS[row],
+            "width": of_row[0]["width"],
+            "training_seconds": _over_seeds([s["seconds"] for s in of_row if s["seconds"] is not None]),
+            "probe_accuracy": _over_seeds([s["probe"]["accuracy"] for s in of_row]),
+            "neighbour_accuracy": _over_seeds([s["neighbours"]["accuracy"] for s in of_row]),
+            "within_class_spread": _over_seeds([s["spread"] for s in of_row]),
+            "subclass_purity": _over_seeds([s["subclass_purity"] for s in of_row]),
+        }
+        for row, of_row in scores.items()
+    }
+    differences = {
+        name: _over_seeds(
+            [x["probe"]["accuracy"] - y["probe"]["accuracy"] for x, y in zip(scores[a], scores[b], strict=True)]
+        )
+        for name, (a, b) in DIFFERENCES.items()
+    }
+    return {"definitions": DEFINITIONS, "methods": methods, "paired_differences": differences}
+
+
+def _over_seeds(values: list[float]) -> dict[str, Any]:
+    if not values:
+        return {"mean": None, "sd": None, "n": 0, "values": []}
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": deviation, "n": len(values), "values": values}
+
+
+def table_lines(metrics: dict[str, Any]) -> list[str]:
+    """The table as it is printed."""
+
+    def cell(number: dict[str, Any]) -> str:
+        deviation = "" if number["sd"] is None else f" ± {number['sd'] * 100:.1f}"
+        return f"{number['mean'] * 100:.1f}{deviation}"
+
+    lines = [
+        "",
+        f"{'':<20}{'fine, linear probe %':>21}{'20 neighbours %':>18}{'spread x 100':>15}{'width':>7}{'train s':>9}",
+    ]
+    for row, numbers in metrics["methods"].items():
+        seconds = numbers["training_seconds"]["mean"]
+        lines.append(
+            f"{row:<20}{cell(numbers['probe_accuracy']):>21}{cell(numbers['neighbour_accuracy']):>18}"
+            f"{cell(numbers['within_class_spread']):>15}{numbers['width']:>7}"
+            f"{'' if seconds is None else f'{seconds:.0f}':>9}"
+        )
+    n = metrics["methods"]["supcon"]["probe_accuracy"]["n"]
+    lines.append(f"mean ± standard deviation of {n} seed{'s' if n > 1 else ''}; {metrics['test_images']:,} test images")
+    lines += [
+        f"{name}: {gain['mean'] * 100:+.1f} points (by seed: {', '.join(f'{v * 100:+.1f}' for v in gain['values'])})"
+        for name, gain in metrics["paired_differences"].items()
+    ]
+    return [*lines, ""]
