@@ -20,7 +20,7 @@ def demo_settings(config: DemoConfig) -> TrainConfig:
         encoder="tiny",
         epochs=config.epochs,
         batch=128,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
         temperature=0.5,
     )
 

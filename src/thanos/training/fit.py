@@ -5,11 +5,14 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +35,7 @@ from thanos.methods import StepSettings, build_branches, encoder_of
 from thanos.storage import write_json, write_text
 from thanos.theory.spread import AlphaWindow, solve_alpha
 from thanos.training.module import TrainingModule
-from thanos.training.monitor import MetricsFile, Progress, SpreadWatch, StopOnSignal
+from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SpreadWatch
 
 Say = Callable[[str], None]
 
@@ -87,6 +90,8 @@ def train(
         config, channels=images.channels, size=images.size, superclasses=len(images.superclass_names)
     )
     _check_space(out, branches)
+    for leftover in out.glob(".*.*"):  # half-written files of a killed run
+        leftover.unlink()
     if state == "new":
         _start_folder(out, config.model_copy(update={"views": settings.views}), images)
     try:
@@ -244,18 +249,10 @@ def _fit(
     log_every = max(1, total // 500)
     module = TrainingModule(settings, branches, total_batches=total, log_every=log_every)
     checkpoint = out / "last.ckpt"
-    from datetime import timedelta
-
+    metrics_file = MetricsFile(out / "metrics.jsonl")
     callbacks: list[Callback] = [
-        StopOnSignal(checkpoint),
+        metrics_file,
         SpreadWatch(config.method, settings.alpha, say),
-        ModelCheckpoint(
-            out,
-            filename="last",
-            train_time_interval=timedelta(minutes=run.checkpoint_minutes),
-            enable_version_counter=False,
-            save_top_k=1,
-        ),
         ModelCheckpoint(
             out,
             filename="best",
@@ -264,10 +261,10 @@ def _fit(
             save_weights_only=True,
             enable_version_counter=False,
         ),
+        KeepState(checkpoint, run.checkpoint_minutes),
     ]
     if not run.quiet:
         callbacks.append(Progress(config.batch * world))
-    metrics_file = MetricsFile(out / "metrics.jsonl")
     trainer = pl.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -279,22 +276,23 @@ def _fit(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
-        logger=[metrics_file, *_extra_loggers(run, out)],
+        logger=_extra_loggers(run, out),
         callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
     _write_log(out / "run.log", images, trainer)
-    resumed = checkpoint.exists()
+    resumed, done = checkpoint.exists(), 0
     if resumed:
-        done = torch.load(checkpoint, map_location="cpu", weights_only=True)["loops"]["fit_loop"][
-            "epoch_loop.batch_progress"
-        ]["total"]["completed"]
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["loops"]["fit_loop"]["state_dict"]
+        done = state["combined_loader"][0]["position"]
         say(f"going on with {out} at step {done:,} of {total:,}")
-        metrics_file.forget_after(done)
+    metrics_file.forget_after(done)
     started = time.perf_counter()
-    trainer.fit(module, loader, validation, ckpt_path=checkpoint if resumed else None, weights_only=True)
+    with _handlers_kept():
+        trainer.fit(module, loader, validation, ckpt_path=checkpoint if resumed else None, weights_only=True)
     seconds = time.perf_counter() - started
     trainer.save_checkpoint(checkpoint)
     final = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -307,6 +305,18 @@ def _fit(
         "final": final,
         "definitions": DEFINITIONS,
     }
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Put SIGINT's and SIGTERM's handlers back, whatever Lightning and the run left there."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 DEFINITIONS = {

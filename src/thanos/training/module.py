@@ -33,9 +33,13 @@ class TrainingModule(LightningModule):
         self._steps = steps_of(settings.config)
         self._total_batches, self._log_every = total_batches, log_every
         self._clean: list[tuple[Tensor, Tensor]] = []
+        self.batches_done = 0
+        self.latest: dict[str, Tensor] = {}
+        """What was measured since the metrics file was last written."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        losses, log = [], (batch.number + 1) % self._log_every == 0
+        self.batches_done = batch.number + 1
+        losses, log = [], self.batches_done % self._log_every == 0
         for name, step in self._steps.items():
             seed = draw_seed(self.settings.config.seed, batch.number, self.global_rank)
             torch.manual_seed(seed)
@@ -44,14 +48,14 @@ class TrainingModule(LightningModule):
             projection = terms.pop("projection", None)
             losses.append(total(terms))
             if log:
-                self.log_dict({f"train/{term}": value.detach() for term, value in terms.items()}, batch_size=1)
+                self._record({f"train/{term}": value.detach() for term, value in terms.items()})
                 if projection is not None:
                     rows = normalize(projection.detach()[0].float(), dim=-1)
                     within, between = class_cosines(rows, batch.superclass)
-                    self.log_dict({"spread/within": within, "spread/between": between}, batch_size=1)
+                    self._record({"spread/within": within, "spread/between": between})
         loss = torch.stack(losses).sum()
         if log:
-            self.log("train/loss", loss.detach(), batch_size=1)
+            self._record({"train/loss": loss.detach()})
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -65,14 +69,17 @@ class TrainingModule(LightningModule):
         superclass = torch.cat([s for _, s in self._clean])
         self._clean.clear()
         within, between = class_cosines(embedding, superclass)
-        self.log_dict(
+        self._record(
             {
                 "validation/superclass_accuracy": neighbour_accuracy(embedding, superclass),
                 "validation/within_class_cosine": within,
                 "validation/between_class_cosine": between,
-            },
-            sync_dist=True,
+            }
         )
+
+    def _record(self, values: dict[str, Tensor]) -> None:
+        self.latest |= values
+        self.log_dict(values, batch_size=1)
 
     def configure_optimizers(self):  # type: ignore[no-untyped-def]
         config = self.settings.config

@@ -1,47 +1,51 @@
-"""What watches a run: the metrics file, the progress line, the watch on the spread, the stop on a signal."""
+"""What watches a run: the metrics file, the progress line, the watch on the spread, the keeping of its state."""
 
 import json
+import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import Logger
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from thanos.errors import Interrupted
-from thanos.storage import write_text
-from thanos.training.module import COLLAPSED, DISSOLVED
+from thanos.storage import write_atomically, write_text
+from thanos.training.module import COLLAPSED, DISSOLVED, TrainingModule
 
 
-class MetricsFile(Logger):
-    """Every logged number as a line of JSON, as it comes."""
+class MetricsFile(Callback):
+    """Every logged number as a line of JSON, as it comes; written before a checkpoint could be."""
 
     def __init__(self, path: Path):
-        super().__init__()
         self._path = path
 
-    name = "metrics"
-    version = 0
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        self._write(pl_module)
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Settings stand in config.yaml."""
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._write(pl_module)
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
-        if values:
+    def _write(self, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        if module.latest and module.global_rank == 0:
+            values = {name: float(value) for name, value in module.latest.items()}
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **values}) + "\n")
+                file.write(json.dumps({"step": module.batches_done, **values}) + "\n")
+        module.latest.clear()
 
     def forget_after(self, step: int) -> None:
         """Drop what a killed run wrote after its last checkpoint: it will be written again."""
         if self._path.exists():
             lines = [line for line in self._path.read_text("utf-8").splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] < step]
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
             write_text(self._path, "".join(line + "\n" for line in kept))
 
 
@@ -133,38 +137,54 @@ class SpreadWatch(Callback):
                 self._say(line)
 
 
-class StopOnSignal(Callback):
-    """SIGINT and SIGTERM: finish the batch, save, stop. A second one stops at once."""
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, whatever file system the run lies on."""
 
-    def __init__(self, checkpoint: Path):
-        self._checkpoint = checkpoint
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+
+class KeepState(Checkpoint):
+    """Saves the state every few minutes, and on SIGINT or SIGTERM, which end the run; a second one ends it at once.
+
+    Where a validation follows a batch, saving waits for its end: a run that goes on from there would not repeat it.
+    As a Checkpoint it comes after all other callbacks, so what they did at that step is in the state.
+    """
+
+    def __init__(self, checkpoint: Path, minutes: float):
+        self._checkpoint, self._seconds = checkpoint, minutes * 60
+        self._saved_at = 0.0
         self._received: int | None = None
         self._before: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        try:
+        self._saved_at = time.monotonic()
+        if threading.current_thread() is threading.main_thread():  # else whoever runs us handles signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._receive)
-        except ValueError:  # not the main thread: whoever runs us handles signals
-            self._before.clear()
 
     def _receive(self, number: int, frame: Any) -> None:
         self._received = number
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        if pl_module.batches_done % int(trainer.val_check_batch or 1) != 0:
+            self._save_if_due(trainer, pl_module.batches_done)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, TrainingModule)
+        self._save_if_due(trainer, pl_module.batches_done)
+
+    def _save_if_due(self, trainer: pl.Trainer, done: int) -> None:
+        if self._received is None and time.monotonic() - self._saved_at < self._seconds:
+            return
+        trainer.save_checkpoint(self._checkpoint)
+        self._saved_at = time.monotonic()
         if self._received is not None:
-            trainer.save_checkpoint(self._checkpoint)
             raise Interrupted(
-                f"stopped by {signal.Signals(self._received).name} at step {trainer.global_step:,}; the same command "
-                f"again goes on from there ({self._checkpoint.parent}).",
+                f"stopped by {signal.Signals(self._received).name} at step {done:,}; the same command again goes on "
+                f"from there ({self._checkpoint.parent}).",
                 self._received,
             )
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self._restore()

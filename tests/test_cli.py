@@ -1,0 +1,233 @@
+"""The command as a user meets it: help, typos, refusals; without torch where no work is done."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from thanos.cli import main
+from thanos.config import TrainConfig
+
+WITHOUT_TORCH = """
+import sys
+from thanos.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    code = end.code
+loaded = sorted({"torch", "timm", "pytorch_lightning", "torchvision", "sklearn"} & set(sys.modules))
+print("LOADED", loaded, "CODE", code)
+"""
+
+
+def run(capsys, *arguments):
+    """(exit code, standard output, standard error) of one command in this process."""
+    with pytest.raises(SystemExit) as end:
+        main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    return end.value.code or 0, out, err
+
+
+TYPOS = [
+    (["tran"], 'Did you mean "train"?'),
+    (["geometri", "x"], 'Did you mean "geometry"?'),
+    (["train", "--methd", "spread", "--out", "x"], "--method"),
+    (["train", "--method", "sprad", "--out", "x"], "did you mean 'spread'?"),
+    (["train", "--encoder", "resnet19", "--out", "x"], "did you mean 'resnet18'?"),
+    (["train", "--encoder", "tinny", "--out", "x"], "did you mean 'tiny'?"),
+    (["train", "--data", "cifr10", "--out", "x"], "did you mean 'cifar10'?"),
+    (["train", "--data", "no/such/folder", "--out", "x"], "no such path exists"),
+    (["train", "--views.flop", "0.5", "--out", "x"], "--views.flip"),
+    (["train", "--alpha", "autoo", "--out", "x"], "did you mean 'auto'?"),
+    (["train", "--alpha", "1.5", "--out", "x"], "--alpha should be less than or equal to 1"),
+    (["train", "--temperature", "0", "--out", "x"], "--temperature should be greater than 0; got '0'"),
+    (["train", "--batch", "0", "--out", "x"], "--batch should be greater than or equal to 1"),
+    (["train", "--views-per-image", "1", "--out", "x"], "--views-per-image should be greater than or equal to 2"),
+    (["train", "--precision", "bf17", "--out", "x"], "--precision"),
+    (["train", "--released-loss", "--contrast", "all-view", "--out", "x"], "drop --released-loss"),
+    (["train", "--pretrained", "--out", "x"], "has no published weights"),
+    (["train"], "--out"),
+    (["train", "--config", "none.yaml", "--out", "x"], "none.yaml does not exist"),
+    (["train", "--config"], "takes a YAML file"),
+    (["embed", "no-such-run"], "no-such-run does not exist"),
+    (["transfer", "no-such.npz"], "no-such.npz does not exist"),
+    (["transfer", ".", "--probe", "linear"], "released"),
+    (["demo", "--seeds", "0"], "--seeds should be greater than or equal to 1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), TYPOS, ids=lambda v: " ".join(v) if isinstance(v, list) else "")
+def test_a_typo_gets_one_line_with_the_fix(capsys, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("methd: spread", "--method"),
+        ("method: sprad", "did you mean 'spread'?"),
+        ("views: {flop: 1}", "--views.flip"),
+        ("- a\n- b", "settings like 'epochs: 10'"),
+        ("a: [", "cannot be read as YAML"),
+    ],
+)
+def test_a_typo_in_a_file(capsys, tmp_path, content, said):
+    (tmp_path / "c.yaml").write_text(content)
+    code, _, err = run(capsys, "train", "--config", tmp_path / "c.yaml", "--out", tmp_path / "x")
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["--help"], 0),
+        (["train", "--help"], 0),
+        (["tran"], 2),
+        (["train", "--methd", "x", "--out", "y"], 2),
+        (["train", "--encoder", "resnet19", "--out", "y"], 2),
+        (["train", "--data", "cifr10", "--out", "y"], 2),
+        (["train", "--data", "cifar10", "--root", "nowhere", "--out", "y"], 2),
+        (["transfer", "nowhere"], 2),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else str(v),
+)
+def test_torch_is_not_imported_to_answer(tmp_path, arguments, code):
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True
+    )
+    assert f"LOADED [] CODE {code}" in process.stdout
+    assert "\x1b" not in process.stdout + process.stderr  # no escape codes in a pipe
+
+
+@pytest.mark.parametrize("verb", ["demo", "train", "embed", "transfer", "geometry"])
+def test_help_has_examples(capsys, verb):
+    _, out, _ = run(capsys, verb, "--help")
+    assert f"thanos {verb} " in out.split("Examples:")[1]
+
+
+def test_the_whole_way_from_the_command_line(capsys, tmp_path):
+    """train, again, from its own configuration, embed, transfer, geometry; then the .npz of someone else."""
+    run_a, run_b = tmp_path / "a", tmp_path / "b"
+    small = ["--epochs", "1", "--train-limit", "256", "--method", "spread", "--threads", "1", "--quiet"]
+    code, out, err = run(capsys, "train", *small, "--out", run_a)
+    assert (code, err) == (0, "")
+    assert "alpha 0.6" in out
+    assert "\x1b" not in out
+    assert {p.name for p in run_a.iterdir()} == {
+        "config.yaml", "data.json", "metrics.jsonl", "metrics.json", "run.log", "last.ckpt", "model.safetensors",
+        "model.json", "best.safetensors", "best.json",
+    }  # fmt: skip
+    code, out, _ = run(capsys, "train", *small, "--out", run_a)
+    assert (code, "nothing to do" in out) == (0, True)
+    code, _, err = run(capsys, "train", *small[2:], "--epochs", "2", "--out", run_a)
+    assert code == 2
+    assert "epochs 1 there, 2 here" in err
+    assert run(capsys, "train", "--config", run_a / "config.yaml", "--quiet", "--threads", 1, "--out", run_b)[0] == 0
+    assert (run_a / "model.safetensors").read_bytes() == (run_b / "model.safetensors").read_bytes()
+
+    assert run(capsys, "embed", run_a)[0] == 0
+    with np.load(run_a / "embeddings.npz") as file:
+        assert file["vectors"].shape == (256 + 144 + 359, 128)
+        arrays = {name: file[name] for name in ("vectors", "superclass", "subclass", "split")}
+    code, out, _ = run(capsys, "transfer", run_a)
+    assert code == 0
+    assert "fine accuracy" in out
+    code, out, _ = run(capsys, "transfer", run_a, "--probe", "released", "--probe-epochs", 2, "--weights", "best")
+    assert code == 0
+    assert "fine accuracy" in out
+    code, out, _ = run(capsys, "geometry", run_a)
+    assert code == 0
+    assert "alignment" in out
+    metrics = yaml.safe_load((run_a / "metrics.json").read_text())
+    assert {"transfer/last", "transfer/best", "geometry/last"} <= set(metrics)
+
+    np.savez(tmp_path / "theirs.npz", **arrays)
+    code, out, _ = run(capsys, "transfer", tmp_path / "theirs.npz")
+    assert code == 0
+    assert f"n = {(arrays['split'] == 2).sum()}" in out
+    assert run(capsys, "geometry", tmp_path / "theirs.npz")[0] == 0
+    code, _, err = run(capsys, "transfer", tmp_path / "theirs.npz", "--probe", "released")
+    assert code == 2
+    assert "not an .npz" in err
+    weights = tmp_path / "copy" / "mine.safetensors"
+    weights.parent.mkdir()
+    for suffix in (".safetensors", ".json"):
+        weights.with_suffix(suffix).write_bytes((run_a / "model").with_suffix(suffix).read_bytes())
+    code, _, err = run(capsys, "embed", weights, "--data", "digits", "--size", 16, "--out", tmp_path / "y.npz")
+    assert code == 2
+    assert "Pass --size 8" in err
+    assert run(capsys, "embed", weights, "--data", "digits", "--out", tmp_path / "y.npz")[0] == 0
+
+
+def test_out_that_holds_something_else_is_left_alone(capsys, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for verb in ("train", "demo"):
+        code, _, err = run(capsys, verb, "--out", tmp_path)
+        assert code == 2
+        assert "holds something else" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--batch", "2000"], "takes at most the 1294 training images of digits; got 2000"),
+        (["--batch", "2", "--method", "spread"], "Raise the batch"),
+        (["--encoder", "vit_tiny_patch16_224"], "cannot be built for 1x8x8 images"),
+        (["--encoder", "paper-vit", "--size", "10"], "patches of 4 pixels"),
+        (["--logger", "wandb"], "pip install thanos-repr[wandb]"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_leave_nothing(capsys, tmp_path, arguments, said):
+    code, _, err = run(capsys, "train", *arguments, "--quiet", "--out", tmp_path / "run")
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_little_space_is_said_before_training(capsys, tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10_000})())
+    code, _, err = run(capsys, "train", "--quiet", "--out", tmp_path / "run")
+    assert code == 2
+    assert "Free some space" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fault_of_ours_is_said_to_be_one(capsys, monkeypatch):
+    monkeypatch.setattr("thanos.data.load.load", lambda config: 1 / 0)
+    code, _, err = run(capsys, "train", "--out", "x")
+    assert code == 1
+    assert "a fault of thanos; --debug shows where" in err
+    assert "Traceback" in run(capsys, "train", "--out", "x", "--debug")[2]
+
+
+def test_every_default_survives_yaml(tmp_path):
+    from thanos.config import read_yaml, save
+
+    config = TrainConfig(method="cauto", views={"flip": 0.0})
+    save(config, tmp_path / "c.yaml")
+    assert TrainConfig.model_validate(read_yaml(tmp_path / "c.yaml")) == config
+
+
+def test_the_shipped_list_of_timm_names_is_timms(monkeypatch):
+    import timm
+
+    from thanos.names import timm_names
+
+    missing = set(timm_names()) - set(timm.list_models())
+    assert not missing
