@@ -52,6 +52,12 @@ class Branch(nn.Module):
             width, blocks = decoder_scale(config.encoder)
             told = superclasses if config.superclass_into == "decoder" else 0
             self.decoder = Decoder(dim, channels=channels, size=size, width=width, blocks=blocks, classes=told)
+        self.to(memory_format=torch.channels_last)
+
+    def embed(self, view: Tensor) -> Tensor:
+        """Embeddings (batch, dim) of normalised images (batch, channel, height, width)."""
+        embedding: Tensor = self.encoder(view.contiguous(memory_format=torch.channels_last))  # a quarter faster on CPU
+        return embedding
 
 
 Step = Callable[[Branch, Tensor, Tensor, StepSettings, Generator], Terms]
@@ -92,7 +98,7 @@ def spread_step(branch: Branch, images: Tensor, superclass: Tensor, settings: St
 def cauto_step(branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator) -> Terms:
     """The class-conditional autoencoder on one view of each image."""
     (view,) = random_views(images, settings.views, rng, count=1, mean=settings.mean, std=settings.std)
-    embedding = branch.encoder(view)
+    embedding = branch.embed(view)
     return _reconstruct(branch, embedding, view, superclass, settings) | _classify(
         branch, embedding[None], superclass, settings
     )
@@ -158,7 +164,7 @@ def _embed_views(branch: Branch, images: Tensor, settings: StepSettings, rng: Ge
     """Embeddings and projections of all views, each (views, batch, dim)."""
     count = settings.config.views_per_image
     views = random_views(images, settings.views, rng, count=count, mean=settings.mean, std=settings.std)
-    embedding = branch.encoder(views.flatten(0, 1))
+    embedding = branch.embed(views.flatten(0, 1))
     return embedding.unflatten(0, (count, -1)), branch.projector(embedding).unflatten(0, (count, -1))
 
 
@@ -209,7 +215,7 @@ def _with_reconstruction(
 ) -> Terms:
     count = settings.config.views_per_image
     views = random_views(images, settings.views, rng, count=count, mean=settings.mean, std=settings.std)
-    embedding = branch.encoder(views.flatten(0, 1))
+    embedding = branch.embed(views.flatten(0, 1))
     projection = branch.projector(embedding).unflatten(0, (count, -1))
     reconstruct = _reconstruct(branch, embedding, views.flatten(0, 1), superclass.repeat(count), settings)
     classify = _classify(branch, embedding.unflatten(0, (count, -1)), superclass, settings)

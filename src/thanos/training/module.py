@@ -60,7 +60,7 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         view = clean_view(batch.images, mean=self.settings.mean, std=self.settings.std)
-        parts = [normalize(branch.encoder(view).float(), dim=1) for branch in self.branches.values()]  # type: ignore[operator]
+        parts = [normalize(branch.embed(view).float(), dim=1) for branch in self.branches.values()]  # type: ignore[operator]
         self._clean.append((torch.cat(parts, dim=1), batch.superclass))
 
     def on_validation_epoch_end(self) -> None:
