@@ -13,14 +13,14 @@ from thanos.names import OWN_ENCODERS
 
 
 def build_encoder(name: str, *, channels: int, size: int, pretrained: bool = False) -> nn.Module:
-    """A module from normalised images (batch, channels, size, size) to embeddings (batch, ``num_features``).
+    """A module from normalised images (batch, channels, size, size) to embeddings (batch, dimension).
 
     Args:
         name: One of OWN_ENCODERS or a timm model's name.
         channels, size: Of the images.
         pretrained: Start a timm model from its published weights.
     Returns:
-        The module; its ``num_features`` is the embedding's dimension.
+        The module; :func:`dimension` tells its embedding's.
     Raises:
         ConfigError: for an unknown name, or an encoder that cannot take images of this size.
     """
@@ -39,7 +39,7 @@ def build_encoder(name: str, *, channels: int, size: int, pretrained: bool = Fal
 
 def dimension(encoder: nn.Module) -> int:
     """Of an encoder's embedding."""
-    return int(encoder.num_features)  # type: ignore[arg-type]
+    return int(getattr(encoder, "head_hidden_size", encoder.num_features))  # type: ignore[arg-type]
 
 
 class TinyEncoder(nn.Module):
@@ -111,7 +111,9 @@ def _timm(name: str, channels: int, size: int, pretrained: bool) -> nn.Module:
         except TypeError:  # convolutional families take no img_size
             model = build()
         with torch.no_grad():
-            model.eval()(torch.zeros(1, channels, size, size))
+            shape = model.eval()(torch.zeros(1, channels, size, size)).shape
+        if tuple(shape) != (1, dimension(model)):
+            raise ValueError(f"its output has shape {tuple(shape)}, not one vector an image")
     except (RuntimeError, AssertionError, ValueError, OSError) as error:
         reason = str(error).split("\n")[0]
         raise ConfigError(

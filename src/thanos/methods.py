@@ -41,11 +41,14 @@ class StepSettings:
 class Branch(nn.Module):
     """One encoder with the heads that its steps need."""
 
-    def __init__(self, config: TrainConfig, *, channels: int, size: int, superclasses: int, decode: bool):
+    def __init__(
+        self, config: TrainConfig, *, channels: int, size: int, superclasses: int, contrast: bool, decode: bool
+    ):
         super().__init__()
         self.encoder = build_encoder(config.encoder, channels=channels, size=size, pretrained=config.pretrained)
         dim = dimension(self.encoder)
-        self.projector = build_projector(dim, config.projector)
+        if contrast:
+            self.projector = build_projector(dim, config.projector)
         if config.classify > 0:
             self.classifier = nn.Linear(dim, superclasses)
         if decode:
@@ -149,8 +152,14 @@ def build_branches(config: TrainConfig, *, channels: int, size: int, superclasse
     branches = {}
     for name in steps_of(config):
         torch.manual_seed(config.seed)
-        decode = name != "contrastive"
-        branches[name] = Branch(config, channels=channels, size=size, superclasses=superclasses, decode=decode)
+        branches[name] = Branch(
+            config,
+            channels=channels,
+            size=size,
+            superclasses=superclasses,
+            contrast=name != "autoencoder",
+            decode=name != "contrastive",
+        )
     return nn.ModuleDict(branches)
 
 
