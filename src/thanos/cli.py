@@ -1,5 +1,6 @@
 """The command ``thanos``: one verb, one function; parse, build one configuration, call. Imports torch only to work."""
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -78,14 +79,9 @@ def train(
     images = load(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.fit import train as fit
 
-    result = fit(config, out, images=images, run=run)
-    final = result.metrics["final"]
-    shown = {
-        "validation/superclass_accuracy": "superclass accuracy of neighbours",
-        "validation/within_class_cosine": "cosine within superclasses",
-    }
-    print(" · ".join(f"{label} {final[name]:.3f}" for name, label in shown.items() if name in final))
-    print(f"next: thanos transfer {out}   or: thanos embed {out}")
+    fit(config, out, images=images, run=run)
+    if os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0":
+        print(f"next: thanos transfer {out}   or: thanos embed {out}")
 
 
 @app.command(

@@ -47,13 +47,15 @@ def random_views(
     """
     pixels = to_pixels(images)
     height, width = pixels.shape[-2:]
-    views = [apply_draw(pixels, draw(spec, len(pixels), height, width, rng)) for _ in range(count)]
-    return standardize(torch.stack(views), mean, std)
+    views = pixels.new_empty(count, *pixels.shape)
+    for view in views:
+        view.copy_(apply_draw(pixels, draw(spec, len(pixels), height, width, rng)))
+    return standardize_(views, mean, std)
 
 
 def clean_view(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """The images themselves, normalised: uint8 (batch, height, width, channel) to float32 (batch, channel, ...)."""
-    return standardize(to_pixels(images), mean, std)
+    return standardize_(to_pixels(images), mean, std)
 
 
 def to_pixels(images: Tensor) -> Tensor:
@@ -61,10 +63,10 @@ def to_pixels(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).float().div_(255)
 
 
-def standardize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """``(pixels - mean) / std`` by channel; pixels end in (channel, height, width)."""
+def standardize_(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """``(pixels - mean) / std`` by channel, in place; pixels end in (channel, height, width)."""
     shift, scale = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (mean, std))
-    return (pixels - shift) / scale
+    return pixels.sub_(shift).mul_(1 / scale)
 
 
 def draw(spec: ViewSpec, batch: int, height: int, width: int, rng: Generator) -> Draw:

@@ -74,6 +74,8 @@ def train(
     from thanos.data.load import load
 
     run = run or RunConfig()
+    first = _world(config)[1] == 0  # of several processes the first one writes and speaks for all
+    say = say if first else lambda line: None
     images = load(config) if images is None else images
     say(_describe(images))
     settings, window = resolve_settings(config, images)
@@ -90,9 +92,9 @@ def train(
         config, channels=images.channels, size=images.size, superclasses=len(images.superclass_names)
     )
     _check_space(out, branches)
-    for leftover in out.glob(".*.*"):  # half-written files of a killed run
+    for leftover in out.glob(".*.*") if first else ():  # half-written files of a killed run
         leftover.unlink()
-    if state == "new":
+    if state == "new" and first:
         _start_folder(out, config.model_copy(update={"views": settings.views}), images)
     try:
         metrics = _fit(settings, branches, images, out, run, say)
@@ -100,6 +102,8 @@ def train(
         if state == "new" and not isinstance(error, Interrupted) and not (out / "last.ckpt").exists():
             shutil.rmtree(out)  # a failed start leaves nothing behind
         raise
+    if not first:
+        return Run(out, _finished_encoder(settings, branches, images), metrics)
     encoder = _export(settings, branches, images, out / "model.safetensors")
     if (out / "best.ckpt").exists():
         best = torch.load(out / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
@@ -107,6 +111,11 @@ def train(
         _export(settings, branches, images, out / "best.safetensors")
         (out / "best.ckpt").unlink()
     write_json(out / "metrics.json", metrics)
+    shown = {
+        "validation/superclass_accuracy": "superclass accuracy of neighbours",
+        "validation/within_class_cosine": "cosine within superclasses",
+    }
+    say(" · ".join(f"{label} {metrics['final'][name]:.3f}" for name, label in shown.items()))
     return Run(out, encoder, metrics)
 
 
@@ -246,7 +255,7 @@ def _fit(
     loader = BatchLoader(images, rows, order, total, rank=rank, world=world, workers=workers)
     held_out = images.rows("validation")[:5000]
     validation = BatchLoader(images, held_out, _InOrder(len(held_out), 512), -(-len(held_out) // 512), workers=0)
-    log_every = max(1, total // 500)
+    log_every = max(1, total // 200)
     module = TrainingModule(settings, branches, total_batches=total, log_every=log_every)
     checkpoint = out / "last.ckpt"
     metrics_file = MetricsFile(out / "metrics.jsonl")
@@ -263,7 +272,7 @@ def _fit(
         ),
         KeepState(checkpoint, run.checkpoint_minutes),
     ]
-    if not run.quiet:
+    if not run.quiet and rank == 0:
         callbacks.append(Progress(config.batch * world))
     trainer = pl.Trainer(
         accelerator=config.accelerator,
@@ -283,13 +292,15 @@ def _fit(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    _write_log(out / "run.log", images, trainer)
+    if rank == 0:
+        _write_log(out / "run.log", images, trainer)
     resumed, done = checkpoint.exists(), 0
     if resumed:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["loops"]["fit_loop"]["state_dict"]
         done = state["combined_loader"][0]["position"]
         say(f"going on with {out} at step {done:,} of {total:,}")
-    metrics_file.forget_after(done)
+    if rank == 0:
+        metrics_file.forget_after(done)
     started = time.perf_counter()
     with _handlers_kept():
         trainer.fit(module, loader, validation, ckpt_path=checkpoint if resumed else None, weights_only=True)
@@ -366,6 +377,12 @@ def _extra_loggers(run: RunConfig, out: Path) -> list[Any]:
 
 
 def _export(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, weights: Path) -> Encoder:
+    encoder = _finished_encoder(settings, branches, images)
+    save_encoder(encoder, weights)
+    return encoder
+
+
+def _finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> Encoder:
     module = encoder_of(branches)
     card = ModelCard(
         encoders=(settings.config.encoder,) * len(branches),
@@ -381,7 +398,6 @@ def _export(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, w
     )
     encoder = Encoder(module.cpu().eval(), card)
     balance_parts(encoder, images)
-    save_encoder(encoder, weights)
     return encoder
 
 

@@ -42,7 +42,7 @@ class TrainingModule(LightningModule):
         losses, log = [], self.batches_done % self._log_every == 0
         for name, step in self._steps.items():
             seed = draw_seed(self.settings.config.seed, batch.number, self.global_rank)
-            torch.manual_seed(seed)
+            self._seed_dropout(seed)
             branch = self.branches[name]
             terms = step(branch, batch.images, batch.superclass, self.settings, Generator().manual_seed(seed))  # type: ignore[arg-type]
             projection = terms.pop("projection", None)
@@ -57,6 +57,12 @@ class TrainingModule(LightningModule):
         if log:
             self._record({"train/loss": loss.detach()})
         return loss
+
+    def _seed_dropout(self, seed: int) -> None:
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # seeding every kind of device takes milliseconds
+        else:
+            torch.manual_seed(seed)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         view = clean_view(batch.images, mean=self.settings.mean, std=self.settings.std)

@@ -113,20 +113,19 @@ class SpreadWatch(Callback):
         logged = trainer.logged_metrics
         if not self._watched or "spread/within" not in logged:
             return
-        step, total = int(trainer.global_step), int(trainer.num_training_batches)
-        if step < total / 10:
-            return
+        assert isinstance(pl_module, TrainingModule)
+        step, total = pl_module.batches_done, int(trainer.num_training_batches)
         within, between = float(logged["spread/within"]), float(logged["spread/between"])
         for state, holds, line in (
             (
                 "collapsed",
-                within > COLLAPSED,
+                within > COLLAPSED and step > total / 10,
                 f"superclasses have collapsed at step {step:,}: the cosine within them is "
                 f"{within:.3f}, so subclasses cannot be told apart (SupCon does this; a larger alpha spreads)",
             ),
             (
                 "dissolved",
-                within - between < DISSOLVED,
+                within - between < DISSOLVED and step > total / 2,  # before, they have not formed yet
                 f"superclasses dissolve at step {step:,}: the cosine within them "
                 f"({within:.3f}) is hardly above that between them ({between:.3f}); lower alpha",
             ),
