@@ -1,5 +1,6 @@
 """Assemble data, model, Trainer and loggers; one run directory out. The same call again goes on where it stopped."""
 
+import csv
 import json
 import logging
 import os
@@ -232,8 +233,8 @@ def _start_folder(out: Path, config: TrainConfig, images: ImageSet) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "data.json", manifest(images) + "\n")
     if images.skipped:
-        rows = "".join(f'"{name.replace(chr(34), chr(34) * 2)}","{why}"\n' for name, why in images.skipped)
-        write_text(out / "skipped.csv", "image,reason\n" + rows)
+        with (out / "skipped.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("image", "reason"), *images.skipped])
     save(config, out / "config.yaml")
 
 

@@ -1,0 +1,184 @@
+"""What a run says and keeps: alpha and its window, the watch on the spread, logs, several processes."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from thanos.config import RunConfig, TrainConfig, ViewSpec
+from thanos.data.batches import BatchLoader, BatchOrder, class_balanced
+from thanos.data.load import load
+from thanos.theory.spread import solve_alpha
+from thanos.training.fit import describe_alpha, resolve_settings, train
+from thanos.training.module import warmup_cosine
+from thanos.training.monitor import SpreadWatch
+
+QUIET = RunConfig(quiet=True, threads=1)
+
+
+def test_alpha_auto_is_solved_for_this_run():
+    images = load(TrainConfig())
+    settings, window = resolve_settings(TrainConfig(batch=64), images)
+    assert window == solve_alpha(2, 64, 0.5, 0.6)
+    assert settings.alpha == window.alpha
+    (line,) = describe_alpha(settings, window, images)
+    assert f"alpha {window.alpha:.3f} (auto)" in line
+    assert f"window {window.collapse:.3f} to {window.dissolve:.3f}" in line
+
+
+@pytest.mark.parametrize(("alpha", "said"), [(0.1, "collapse; raise it"), (0.95, "dissolve; lower it"), (0.6, None)])
+def test_a_number_outside_the_window_is_taken_with_a_warning(alpha, said):
+    images = load(TrainConfig())
+    settings, window = resolve_settings(TrainConfig(alpha=alpha, method="spread"), images)
+    assert settings.alpha == alpha
+    warnings = [line for line in describe_alpha(settings, window, images) if "warning" in line]
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]
+
+
+def test_the_data_sets_augmentation_is_used_where_none_is_given():
+    images = load(TrainConfig())
+    assert resolve_settings(TrainConfig(), images)[0].views == images.views
+    assert images.views.flip == 0  # digits have a handedness
+    given = resolve_settings(TrainConfig(views=ViewSpec(crop_scale=0.9)), images)[0].views
+    assert given == images.views.model_copy(update={"crop_scale": 0.9})
+
+
+class FakeTrainer:
+    num_training_batches = 1000
+
+    def __init__(self, within, between):
+        self.logged_metrics = {"spread/within": within, "spread/between": between}
+
+
+@pytest.mark.parametrize(
+    ("method", "within", "between", "step", "said"),
+    [
+        ("supcon", 0.99, -0.9, 200, "have collapsed"),
+        ("supcon", 0.99, -0.9, 50, None),
+        ("supcon", 0.90, -0.9, 200, None),
+        ("spread", 0.30, 0.28, 600, "dissolve"),
+        ("spread", 0.30, 0.28, 200, None),
+        ("spread", 0.60, -0.5, 600, None),
+        ("infonce", 0.30, 0.28, 600, None),
+    ],
+)
+def test_the_watch_says_once_what_happens(method, within, between, step, said):
+    from thanos.methods import StepSettings, build_branches
+    from thanos.training.module import TrainingModule
+
+    config = TrainConfig(method=method)
+    settings = StepSettings(config, 0.6, ViewSpec(), (0.5,), (0.5,))
+    module = TrainingModule(
+        settings, build_branches(config, channels=1, size=8, superclasses=2), total_batches=1000, log_every=1
+    )
+    lines = []
+    watch = SpreadWatch(method, 0.6, lines.append)
+    for offset in range(20):
+        module.batches_done = step + offset
+        watch.on_train_batch_end(FakeTrainer(within, between), module)
+    assert len(lines) == (said is not None)
+    assert said is None or said in lines[0]
+
+
+def test_a_collapsing_run_says_so(tmp_path):
+    """SupCon on digits at a high rate: the watch speaks in a real run."""
+    said = []
+    config = TrainConfig(
+        method="supcon", epochs=40, learning_rate=5e-3, views=ViewSpec(crop_scale=1, flip=0, jitter=0, grey=0)
+    )
+    train(config, tmp_path / "run", run=QUIET, say=said.append)
+    assert any("have collapsed at step" in line for line in said)
+
+
+def test_the_rate_warms_up_and_falls_to_zero_along_one_cosine():
+    rates = [warmup_cosine(step, 100, 10) for step in range(101)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert rates[100] == pytest.approx(0, abs=1e-12)
+    assert all(a >= b for a, b in pairwise(rates[9:]))
+
+
+def test_every_image_is_met_once_an_epoch_in_a_fresh_order():
+    order = BatchOrder(np.zeros(64, dtype=int), batch=16, seed=3)
+    epochs = [np.concatenate([order.rows(4 * e + k) for k in range(4)]) for e in range(3)]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(64))
+    assert not np.array_equal(epochs[0], epochs[1])
+    assert np.array_equal(BatchOrder(np.zeros(64, dtype=int), batch=16, seed=3).rows(7), order.rows(7))
+
+
+@pytest.mark.parametrize("count", [1, 10, 300])
+def test_class_balance(count):
+    label = np.repeat([4, 7, 9], [100, 10, 2])
+    drawn = class_balanced(label, count, np.random.default_rng(0))
+    sizes = [(label[drawn] == value).sum() for value in (4, 7, 9)]
+    assert max(sizes) - min(sizes) <= 1
+    if count == 300:
+        _, times = np.unique(drawn[label[drawn] == 7], return_counts=True)
+        assert set(times) == {10}  # images of a small class come round in turn
+
+
+def test_processes_share_each_batch():
+    images = load(TrainConfig())
+    rows = images.rows("train")
+    order = BatchOrder(images.superclass[rows], 32, 0)
+    parts = [BatchLoader(images, rows, order, 4, rank=r, world=2).batch(3).images for r in range(2)]
+    whole = BatchLoader(images, rows, order, 4).batch(3).images
+    assert torch.equal(torch.stack(parts, dim=1).flatten(0, 1), whole)
+
+
+def test_images_from_files_come_through_workers(tmp_path, monkeypatch):
+    """Too large for the cache: decoded on demand by worker processes, with the same outcome."""
+    from PIL import Image
+
+    from thanos.data import files
+
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        path = tmp_path / "data" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    config = TrainConfig(data=str(tmp_path / "data"), method="spread", epochs=2, batch=16)
+    train(config, tmp_path / "cached", run=QUIET, say=print)
+    monkeypatch.setattr(files, "IN_CACHE", 0)
+    train(config, tmp_path / "on-demand", run=RunConfig(quiet=True, threads=1, workers=2), say=print)
+    cached, on_demand = (tmp_path / name / "model.safetensors" for name in ("cached", "on-demand"))
+    assert cached.read_bytes() == on_demand.read_bytes()
+
+
+def test_skipped_files_are_listed(tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        path = tmp_path / "data" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    (tmp_path / "data" / "a" / 'bad, "name".png').write_bytes(b"x")
+    config = TrainConfig(data=str(tmp_path / "data"), method="spread", epochs=1, batch=16, skip_bad=True)
+    train(config, tmp_path / "run", run=QUIET, say=print)
+    import csv
+
+    with (tmp_path / "run" / "skipped.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [str(tmp_path / "data" / "a" / 'bad, "name".png')]
+    assert rows[0]["reason"]
+    assert json.loads((tmp_path / "run" / "data.json").read_text())["skipped"] == 1
+
+
+def test_two_processes_train_one_run(tmp_path):
+    command = [sys.executable, "-m", "thanos", "train", "--epochs", "1", "--accelerator", "cpu", "--devices", "2"]
+    options = ["--batch", "64", "--threads", "1", "--quiet", "--out", str(tmp_path / "run")]
+    process = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("next: thanos transfer") == 1
+    assert process.stderr == ""
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 11))
+    assert (tmp_path / "run" / "model.safetensors").is_file()
