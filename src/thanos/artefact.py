@@ -1,6 +1,6 @@
 """What a run leaves for use: an encoder's weights (.safetensors) and the few facts needed to use them (.json)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +41,7 @@ class Encoder:
 
     module: nn.Module
     card: ModelCard
-    device: str = "cpu"
+    device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
 
     def embed(self, images: ImageSet, *, batch: int = 512) -> NDArray[np.float32]:
         """Embeddings of the images as they are, (n, dim)."""
@@ -101,7 +101,7 @@ def save_encoder(encoder: Encoder, weights: Path) -> None:
     write_atomically(weights, lambda file: file.write(save(state)))
 
 
-def load_encoder(source: Path | str, *, device: str = "cpu") -> Encoder:
+def load_encoder(source: Path | str) -> Encoder:
     """The encoder of a run directory or of a .safetensors file with its .json beside it.
 
     Raises:
@@ -131,7 +131,7 @@ def load_encoder(source: Path | str, *, device: str = "cpu") -> Encoder:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise DataError(f"{weights} does not hold the weights of {', '.join(card.encoders)} ({error}).") from None
-    return Encoder(module.eval(), card, device)
+    return Encoder(module.eval(), card)
 
 
 def _unfinished(path: Path) -> str:
@@ -161,6 +161,6 @@ def join_encoders(*encoders: Encoder, images: ImageSet) -> Encoder:
             "method": " | ".join(e.card.method for e in encoders),
         }
     )
-    joined = Encoder(SideBySide([e.module for e in encoders]), card, encoders[0].device)
+    joined = Encoder(SideBySide([e.module for e in encoders]), card)
     balance_parts(joined, images)
     return joined

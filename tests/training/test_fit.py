@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from thanos.config import RunConfig, TrainConfig, ViewSpec
 from thanos.data.batches import BatchLoader, BatchOrder, class_balanced
@@ -93,6 +94,18 @@ def test_a_collapsing_run_says_so(tmp_path):
     )
     train(config, tmp_path / "run", run=QUIET, say=said.append)
     assert any("have collapsed at step" in line for line in said)
+
+
+def test_a_run_returns_its_last_weights_and_keeps_its_best_beside(tmp_path):
+    config = TrainConfig(method="spread", epochs=6)
+    run = train(config, tmp_path / "run", run=QUIET, say=print)
+    last, best = (load_file(tmp_path / "run" / f"{name}.safetensors") for name in ("model", "best"))
+    assert all(torch.equal(value, last[key]) for key, value in run.encoder.module.state_dict().items())
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    accuracy = [line["validation/superclass_accuracy"] for line in lines if "validation/superclass_accuracy" in line]
+    assert len(accuracy) == 6
+    is_last_best = accuracy[-1] > max(accuracy[:-1])
+    assert all(torch.equal(best[key], last[key]) for key in last) == is_last_best
 
 
 def test_the_rate_warms_up_and_falls_to_zero_along_one_cosine():

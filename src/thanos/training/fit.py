@@ -25,7 +25,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import nn
 
-from thanos.artefact import Encoder, ModelCard, balance_parts, save_encoder
+from thanos.artefact import Encoder, ModelCard, balance_parts, load_encoder, save_encoder
 from thanos.config import RunConfig, TrainConfig, ViewSpec, save
 from thanos.data.batches import BatchLoader, BatchOrder
 from thanos.data.files import manifest
@@ -82,8 +82,6 @@ def train(
     settings, window = resolve_settings(config, images)
     state = _check_folder(out, config, images)
     if state == "finished":
-        from thanos.artefact import load_encoder
-
         say(f"{out} holds this run, finished; nothing to do.")
         return Run(out, load_encoder(out), json.loads((out / "metrics.json").read_text("utf-8")))
     for line in describe_alpha(settings, window, images):
@@ -105,7 +103,7 @@ def train(
         raise
     if not first:
         return Run(out, _finished_encoder(settings, branches, images), metrics)
-    encoder = _export(settings, branches, images, out / "model.safetensors")
+    _export(settings, branches, images, out / "model.safetensors")
     if (out / "best.ckpt").exists():
         best = torch.load(out / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
         branches.load_state_dict({name.removeprefix("branches."): value for name, value in best.items()})
@@ -117,7 +115,7 @@ def train(
         "validation/within_class_cosine": "cosine within superclasses",
     }
     say(" · ".join(f"{label} {metrics['final'][name]:.3f}" for name, label in shown.items()))
-    return Run(out, encoder, metrics)
+    return Run(out, load_encoder(out), metrics)
 
 
 def resolve_settings(config: TrainConfig, images: ImageSet) -> tuple[StepSettings, AlphaWindow | None]:
@@ -377,10 +375,8 @@ def _extra_loggers(run: RunConfig, out: Path) -> list[Any]:
     return made
 
 
-def _export(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, weights: Path) -> Encoder:
-    encoder = _finished_encoder(settings, branches, images)
-    save_encoder(encoder, weights)
-    return encoder
+def _export(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, weights: Path) -> None:
+    save_encoder(_finished_encoder(settings, branches, images), weights)
 
 
 def _finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> Encoder:
