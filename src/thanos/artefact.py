@@ -1,5 +1,6 @@
 """What a run leaves for use: an encoder's weights (.safetensors) and the few facts needed to use them (.json)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from thanos.config import Settings, ViewSpec, explain
 from thanos.data.imageset import ImageSet
@@ -47,25 +48,17 @@ class Encoder:
         """Embeddings of the images as they are, (n, dim)."""
         return self._run(images, batch, lambda pixels: clean_view(pixels, mean=self.card.mean, std=self.card.std))
 
-    def embed_views(
-        self, images: ImageSet, *, batch: int = 512, seed: int = 0
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Embeddings of two augmented views of each image, each (n, dim)."""
-        first, second = (
-            self._run(images, batch, self._augment(Generator().manual_seed(2 * seed + view))) for view in (0, 1)
-        )
-        return first, second
-
     def embed_view(self, images: ImageSet, rng: Generator, *, batch: int = 512) -> NDArray[np.float32]:
         """Embeddings of one augmented view of each image, (n, dim)."""
-        return self._run(images, batch, self._augment(rng))
-
-    def _augment(self, rng: Generator):  # type: ignore[no-untyped-def]
         card = self.card
-        return lambda pixels: random_views(pixels, card.views, rng, count=1, mean=card.mean, std=card.std)[0]
+        return self._run(
+            images,
+            batch,
+            lambda pixels: random_views(pixels, card.views, rng, count=1, mean=card.mean, std=card.std)[0],
+        )
 
     @torch.inference_mode()
-    def _run(self, images: ImageSet, batch: int, to_input) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+    def _run(self, images: ImageSet, batch: int, to_input: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
         if (images.channels, images.size) != (self.card.channels, self.card.size):
             raise DataError(
                 f"the encoder takes {self.card.channels}-channel images of {self.card.size}x{self.card.size}; "

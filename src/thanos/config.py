@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from thanos.errors import ConfigError
 from thanos.names import DATASETS, OWN_ENCODERS, nearest, timm_names
+from thanos.storage import write_text
 
 MethodName = Literal["infonce", "supcon", "supcon+infonce", "cauto", "spread", "supcon+cauto", "thanos"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -206,7 +207,7 @@ def check_data(name: str) -> None:
 
 def save(config: BaseModel, path: Path) -> None:
     """Write every setting, also the defaults, as YAML that ``--config`` reads back."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

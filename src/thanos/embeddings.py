@@ -30,9 +30,6 @@ class Embeddings:
     refs: tuple[str, ...] = ()
     fingerprint: str = ""
     """Of the images."""
-    first_view: NDArray[np.float32] | None = None
-    """Embeddings of one augmented view of each image, and of another: for alignment."""
-    second_view: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -47,8 +44,6 @@ class Embeddings:
             subclass=_rows(self.subclass, rows),
             group=_rows(self.group, rows),
             refs=tuple(np.array(self.refs, dtype=object)[rows]) if self.refs else (),
-            first_view=_rows(self.first_view, rows),
-            second_view=_rows(self.second_view, rows),
         )
 
     def of(self, split: SplitName) -> "Embeddings":
@@ -78,21 +73,18 @@ def _rows(values: NDArray | None, rows: NDArray) -> NDArray | None:
     return None if values is None else values[rows]
 
 
-def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512, two_views: bool = False) -> Embeddings:
+def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512) -> Embeddings:
     """The encoder's output for every image, without augmentation.
 
     Args:
         encoder: From :func:`thanos.load_encoder`.
         images: Any labelled images of the encoder's size and channels.
         batch: Images at a time.
-        two_views: Also embed two augmented views of each image, for :func:`thanos.geometry`'s alignment.
     Raises:
         DataError: if the images have another size or other channels than the encoder takes.
     """
-    vectors = encoder.embed(images, batch=batch)
-    first, second = encoder.embed_views(images, batch=batch) if two_views else (None, None)
     return Embeddings(
-        vectors=vectors,
+        vectors=encoder.embed(images, batch=batch),
         superclass=images.superclass,
         superclass_names=images.superclass_names,
         split=images.split,
@@ -102,8 +94,6 @@ def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512, two_views: 
         group_names=images.group_names,
         refs=images.refs,
         fingerprint=images.fingerprint,
-        first_view=first,
-        second_view=second,
     )
 
 
@@ -112,7 +102,7 @@ def side_by_side(*parts: Embeddings) -> Embeddings:
     if len({p.fingerprint for p in parts}) > 1:
         raise DataError("embeddings stand side by side only for the same images; these come from different ones.")
     scaled = [p.vectors / np.linalg.norm(p.split_or_all("train").vectors, axis=1).mean() for p in parts]
-    return replace(parts[0], vectors=np.concatenate(scaled, axis=1), first_view=None, second_view=None)
+    return replace(parts[0], vectors=np.concatenate(scaled, axis=1))
 
 
 def write_embeddings(embeddings: Embeddings, path: Path) -> None:
@@ -165,8 +155,6 @@ def read_embeddings(path: Path) -> Embeddings:
         group_names=group_names,
         refs=tuple(str(r) for r in arrays.get("refs", ())),
         fingerprint=str(arrays.get("fingerprint", "")),
-        first_view=arrays.get("first_view"),
-        second_view=arrays.get("second_view"),
     )
 
 

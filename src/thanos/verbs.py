@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Generator
+
 from thanos.artefact import Encoder, load_encoder
 from thanos.config import DataConfig, TransferConfig, read_yaml
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, embed, read_embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError
-from thanos.evaluate.geometry import geometry
+from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.transfer import transfer
 from thanos.storage import write_json
 
@@ -19,7 +22,7 @@ WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 
 def embed_run(source: Path, out: Path, weights: str, data: DataConfig | None) -> Embeddings:
     encoder, images = _encoder_and_images(source, weights, data)
-    embeddings = embed(encoder, images, two_views=True)
+    embeddings = embed(encoder, images)
     write_embeddings(embeddings, out)
     print(f"{len(embeddings):,} embeddings of {encoder.card.dim} dimensions in {out}")
     return embeddings
@@ -40,7 +43,14 @@ def transfer_source(source: Path, weights: str, config: TransferConfig) -> dict[
 
 
 def geometry_source(source: Path, weights: str) -> dict[str, Any]:
-    scores = geometry(_embeddings(source, weights)[0])
+    embeddings, encoder, images = _embeddings(source, weights)
+    views = None
+    if encoder is not None and images is not None:
+        rows = images.rows("test") if len(images.rows("test")) else np.arange(len(images))
+        some = images.take(rows[:: max(1, len(rows) // EXACT)])
+        rng = Generator().manual_seed(0)
+        views = encoder.embed_view(some, rng), encoder.embed_view(some, rng)
+    scores = geometry(embeddings, views)
     for name, value in scores.items():
         print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
     _keep(source, f"geometry/{weights}", scores)
@@ -60,10 +70,12 @@ def _embeddings(source: Path, weights: str) -> tuple[Embeddings, Encoder | None,
     kept = source / "embeddings.npz"
     if weights == "last" and kept.is_file():
         return read_embeddings(kept), encoder, images
-    return embed(encoder, images, two_views=True), encoder, images
+    return embed(encoder, images), encoder, images
 
 
 def _encoder_and_images(source: Path, weights: str, data: DataConfig | None) -> tuple[Encoder, ImageSet]:
+    if weights != "last" and not source.is_dir():
+        raise ConfigError(f"--weights chooses between the weights of a run directory; {source} is a file.")
     encoder = load_encoder(source / WEIGHTS[weights] if source.is_dir() else source)
     if data is not None:
         return encoder, load(data)

@@ -130,7 +130,7 @@ def test_alignment_is_the_mean_squared_distance_of_two_views():
     data = blobs()
     first = np.tile(np.array([[1.0, 0] + [0] * 6], dtype=np.float32), (len(data), 1))
     second = np.tile(np.array([[0, 2.0] + [0] * 6], dtype=np.float32), (len(data), 1))
-    assert geometry(replace(data, first_view=first, second_view=second))["alignment"] == pytest.approx(2)
+    assert geometry(data, (first, second))["alignment"] == pytest.approx(2)
     assert "alignment" not in geometry(data)
 
 

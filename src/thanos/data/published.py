@@ -256,7 +256,11 @@ def _tiny_imagenet(config: DataConfig) -> ImageSet:
         for path in sorted((folder / "images").iterdir()):
             listing.add(path, superclass=classes[folder.name], subclass=folder.name, split="train")
     for line in (root / "val" / "val_annotations.txt").read_text("utf-8").splitlines():
-        file, wnid = line.split("\t")[:2]
+        file, wnid = [*line.split("\t"), ""][:2]
+        if wnid not in classes:
+            raise DataError(
+                f"val_annotations.txt of tiny-imagenet names its 200 wnids; {file} has {wnid!r}. Fetch it again."
+            )
         listing.add(root / "val" / "images" / file, superclass=classes[wnid], subclass=wnid, split="test")
     # some of its images are grey JPEGs: RGB for all, as everyone reads it
     return read_listing(listing, config.model_copy(update={"convert": True}), ViewSpec())

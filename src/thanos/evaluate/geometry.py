@@ -40,14 +40,19 @@ def class_cosines(rows: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return within, cosines[off].mean()
 
 
-def geometry(embeddings: Embeddings) -> dict[str, Any]:
+def geometry(
+    embeddings: Embeddings, two_views: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+) -> dict[str, Any]:
     """Every score the labels at hand allow, for the test images if there are any, else for all.
 
+    Args:
+        embeddings: Superclasses are needed, subclasses used if known.
+        two_views: Embeddings of two augmented views of some images, each (n, dim), for the alignment.
     Returns:
         ``within_class_cosine``, ``spread``, ``between_class_cosine``, ``collapsed_superclasses`` (within > 0.98),
         ``uniformity`` (Wang & Isola 2020: log mean exp(-2 |x - y|^2), lower is more uniform), ``effective_rank``
-        (exponential of the spectrum's entropy), ``alignment`` (mean squared distance of two views of an image, where
-        the embeddings carry a second view), and with subclasses ``subclass_silhouette`` (inside each superclass,
+        (exponential of the spectrum's entropy), ``alignment`` (Wang & Isola 2020: mean squared distance of two
+        views of an image; if given), and with subclasses ``subclass_silhouette`` (inside each superclass,
         unweighted mean) and ``subclass_purity`` (share of images whose nearest neighbour in their superclass is of
         their subclass) beside ``subclass_purity_chance``.
     """
@@ -73,10 +78,9 @@ def geometry(embeddings: Embeddings) -> dict[str, Any]:
         "uniformity": float(distances[off].mul(-2).exp().mean().log()),
         "effective_rank": effective_rank(rows),
     }
-    if part.second_view is not None:
-        other = normalize(torch.from_numpy(part.second_view), dim=1)
-        first = normalize(torch.from_numpy(part.first_view), dim=1)
-        scores["alignment"] = float((first - other).square().sum(1).mean())
+    if two_views is not None:
+        first, second = (normalize(torch.from_numpy(view), dim=1) for view in two_views)
+        scores["alignment"] = float((first - second).square().sum(1).mean())
     if part.subclass is not None:
         scores |= subclass_clustering(rows.numpy(), part.superclass, part.subclass)
     return scores

@@ -124,7 +124,7 @@ def _embed_all(encoders: dict[str, Encoder], images: ImageSet, seed: int, out: P
         "supcon, best epoch": load_encoder(out / "runs" / f"supcon-{seed}" / "best.safetensors"),
         "random encoder": random_encoder(encoders["supcon"].card, seed),
     }
-    embedded = {row: embed(encoder, images, two_views=True) for row, encoder in encoders.items()}
+    embedded = {row: embed(encoder, images) for row, encoder in encoders.items()}
     embedded["raw pixels"] = raw_pixels(images, embedded["supcon"])
     embedded["thanos"] = side_by_side(embedded["spread"], embedded["cauto"])
     embedded["spread + spread"] = side_by_side(embedded["spread"], embedded["second spread"])
@@ -153,7 +153,7 @@ def random_encoder(card: ModelCard, seed: int) -> Encoder:
 def raw_pixels(images: ImageSet, like: Embeddings) -> Embeddings:
     """The pixels themselves as embeddings."""
     pixels = images.images[np.arange(len(images))].reshape(len(images), -1).astype(np.float32)
-    return replace(like, vectors=pixels, first_view=None, second_view=None)
+    return replace(like, vectors=pixels)
 
 
 def summarize(scores: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

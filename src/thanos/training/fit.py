@@ -1,6 +1,7 @@
 """Assemble data, model, Trainer and loggers; one run directory out. The same call again goes on where it stopped."""
 
 import csv
+import io
 import json
 import logging
 import os
@@ -171,7 +172,8 @@ def _describe(images: ImageSet) -> str:
 
 def _check_folder(out: Path, config: TrainConfig, images: ImageSet) -> str:
     """ "new", "unfinished" or "finished"; anything else is refused with the difference."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    begun = {"data.json", "skipped.csv"}  # written before config.yaml: alone they are a start that was killed
+    if not out.exists() or (out.is_dir() and all(p.name in begun or p.name.startswith(".") for p in out.iterdir())):
         return "new"
     if not (out / "config.yaml").is_file() or not (out / "data.json").is_file():
         raise OutputError(f"--out takes a new or empty folder, or this run's own; {out} holds something else.")
@@ -231,8 +233,9 @@ def _start_folder(out: Path, config: TrainConfig, images: ImageSet) -> None:
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "data.json", manifest(images) + "\n")
     if images.skipped:
-        with (out / "skipped.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([("image", "reason"), *images.skipped])
+        table = io.StringIO(newline="")
+        csv.writer(table).writerows([("image", "reason"), *images.skipped])
+        write_text(out / "skipped.csv", table.getvalue())
     save(config, out / "config.yaml")
 
 
