@@ -180,7 +180,7 @@ class DemoConfig(Settings):
 
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """Paired repetitions."""
-    epochs: Annotated[int, Field(ge=1)] = 40
+    epochs: Annotated[int, Field(ge=1)] = 60
     """Passes over the training images."""
     threads: Annotated[int, Field(ge=1)] | None = None
     """CPU threads of torch; default: all cores."""

@@ -13,7 +13,7 @@ from thanos.storage import write_json
 
 
 def demo_settings(config: DemoConfig) -> TrainConfig:
-    """What all methods share; results/digits_settings.json shows how it was chosen, without fine labels."""
+    """What all methods share (crops stand with the data set); results/digits_settings.json shows how it was chosen."""
     return TrainConfig(
         data="digits",
         method="supcon",

@@ -17,7 +17,7 @@ from thanos.data.imageset import SPLITS, ImageSet, ids_of
 from thanos.errors import DataError
 
 # Crops are milder where the object fills the frame, and nothing that has a handedness is flipped.
-_DIGIT_VIEWS = ViewSpec(crop_scale=0.5, flip=0, brightness=0.4, contrast=0.4, saturation=0, hue=0, grey=0)
+_DIGIT_VIEWS = ViewSpec(crop_scale=0.85, flip=0, brightness=0.4, contrast=0.4, saturation=0, hue=0, grey=0)
 _MNIST_VIEWS = ViewSpec(crop_scale=0.2, flip=0, brightness=0.4, contrast=0.4, saturation=0, hue=0, grey=0)
 _FASHION_VIEWS = ViewSpec(crop_scale=0.2, flip=0.5, brightness=0.4, contrast=0.4, saturation=0, hue=0, grey=0)
 
