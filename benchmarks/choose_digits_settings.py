@@ -14,8 +14,9 @@ import numpy as np
 
 from thanos.config import DataConfig, RunConfig, TrainConfig
 from thanos.data.load import load
+from thanos.provenance import commit, hardware, versions
 from thanos.storage import write_json
-from thanos.training.fit import commit, hardware, train, versions
+from thanos.training.fit import train
 
 METHODS = ("supcon", "spread", "cauto")
 SEEDS = (100, 101, 102)  # none of them is a seed of the demo

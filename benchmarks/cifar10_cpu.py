@@ -16,16 +16,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="run directories; an interrupted comparison goes on")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     arguments = parser.parse_args()
     base = TrainConfig(data="cifar10", train_limit=10_000, encoder="tiny", epochs=12, method="supcon")
     result = compare(
         base,
         arguments.seeds,
         arguments.work,
-        run=RunConfig(threads=arguments.threads, quiet=True),
+        run=RunConfig(threads=1, quiet=True),
+        jobs=arguments.jobs,
         command=f"python benchmarks/cifar10_cpu.py --work runs/cifar10-cpu --out {arguments.out} "
-        f"--seeds {arguments.seeds} --threads {arguments.threads}",
+        f"--seeds {arguments.seeds} --jobs {arguments.jobs}",
         say=lambda line: print(line, flush=True),
     )
     print("\n".join(table_lines(result.metrics)))

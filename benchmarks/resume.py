@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from thanos.provenance import commit, hardware, versions
 from thanos.storage import write_json
-from thanos.training.fit import commit, hardware, versions
 
 COMMAND = [
     sys.executable, "-m", "thanos", "train", "--method", "thanos", "--epochs", "30", "--seed", "3", "--threads", "1",

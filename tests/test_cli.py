@@ -42,8 +42,11 @@ TYPOS = [
     (["train", "--views.flop", "0.5", "--out", "x"], "--views.flip"),
     (["train", "--alpha", "autoo", "--out", "x"], "did you mean 'auto'?"),
     (["train", "--alpha", "1.5", "--out", "x"], "--alpha should be less than or equal to 1"),
-    (["train", "--temperature", "0", "--out", "x"], "--temperature should be greater than 0; got '0'"),
-    (["train", "--batch", "0", "--out", "x"], "--batch should be greater than or equal to 1"),
+    (["train", "--temperature", "0", "--out", "x"], "--temperature should be greater than or equal to 0.005; got '0'"),
+    (["train", "--temperature", "inf", "--out", "x"], "--temperature should be a finite number"),
+    (["train", "--accelerator", "gpuu", "--out", "x"], "'gpu'"),
+    (["train", "--denominator", "all", "--out", "x"], "--denominator all is SupCon's"),
+    (["train", "--batch", "1", "--out", "x"], "--batch should be greater than or equal to 2"),
     (["train", "--views-per-image", "1", "--out", "x"], "--views-per-image should be greater than or equal to 2"),
     (["train", "--precision", "bf17", "--out", "x"], "--precision"),
     (["train", "--released-loss", "--contrast", "all-view", "--out", "x"], "drop --released-loss"),
@@ -165,6 +168,18 @@ def test_the_whole_way_from_the_command_line(capsys, tmp_path):
     weights.parent.mkdir()
     for suffix in (".safetensors", ".json"):
         weights.with_suffix(suffix).write_bytes((run_a / "model").with_suffix(suffix).read_bytes())
+    assert run(capsys, "transfer", weights, "--data", "digits")[0] == 0
+    code, _, err = run(capsys, "geometry", weights)
+    assert code == 2
+    assert "say it with --data" in err
+    code, _, err = run(capsys, "embed", run_a, "--size", 8)
+    assert code == 2
+    assert "say which ones with --data" in err
+    assert run(capsys, "embed", run_a, "--weights", "best")[0] == 0
+    assert (run_a / "embeddings-best.npz").is_file()
+    code, _, err = run(capsys, "train", *small, "--views.flip", 0.5, "--out", run_a)
+    assert code == 2
+    assert "views.flip 0.0 there, 0.5 here" in err
     code, _, err = run(capsys, "embed", weights, "--data", "digits", "--size", 16, "--out", tmp_path / "y.npz")
     assert code == 2
     assert "Pass --size 8" in err
@@ -185,6 +200,9 @@ def test_out_that_holds_something_else_is_left_alone(capsys, tmp_path):
     [
         (["--batch", "2000"], "takes at most the 1294 training images of digits; got 2000"),
         (["--batch", "2", "--method", "spread"], "Raise the batch"),
+        (["--accelerator", "gpu"], "is not to be had here"),
+        (["--learning-rate", "1e30", "--epochs", "2"], "training diverges"),
+        (["--validation", "0.0001"], "two or more validation images"),
         (["--encoder", "vit_tiny_patch16_224"], "cannot be built for 1x8x8 images"),
         (["--encoder", "paper-vit", "--size", "10"], "patches of 4 pixels"),
         (["--logger", "wandb"], "pip install thanos-repr[wandb]"),
@@ -206,6 +224,14 @@ def test_too_little_space_is_said_before_training(capsys, tmp_path, monkeypatch)
     assert code == 2
     assert "Free some space" in err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_path_below_a_file_is_one_line(capsys, tmp_path):
+    (tmp_path / "file").write_text("x")
+    code, _, err = run(capsys, "train", "--epochs", 1, "--quiet", "--out", tmp_path / "file" / "run")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert str(tmp_path / "file") in err
 
 
 def test_a_fault_of_ours_is_said_to_be_one(capsys, monkeypatch):

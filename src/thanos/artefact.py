@@ -57,7 +57,6 @@ class Encoder:
             lambda pixels: random_views(pixels, card.views, rng, count=1, mean=card.mean, std=card.std)[0],
         )
 
-    @torch.inference_mode()
     def _run(self, images: ImageSet, batch: int, to_input: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
         if (images.channels, images.size) != (self.card.channels, self.card.size):
             raise DataError(
@@ -67,10 +66,11 @@ class Encoder:
             )
         module = self.module.to(self.device).eval()
         out = np.empty((len(images), self.card.dim), dtype=np.float32)
-        for start in range(0, len(images), batch):
-            rows = np.arange(start, min(start + batch, len(images)))
-            pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(self.device)
-            out[rows] = module(to_input(pixels)).float().cpu().numpy()
+        with torch.inference_mode():  # the module was moved outside: its weights stay ordinary ones
+            for start in range(0, len(images), batch):
+                rows = np.arange(start, min(start + batch, len(images)))
+                pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(self.device)
+                out[rows] = module(to_input(pixels)).float().cpu().numpy()
         return out
 
 
@@ -79,7 +79,7 @@ def balance_parts(encoder: Encoder, images: ImageSet, most: int = 5000) -> None:
     if not isinstance(encoder.module, SideBySide):
         return
     rows = images.rows("train")
-    vectors = encoder.embed(images.take(rows[:: max(1, len(rows) // most)]))
+    vectors = encoder.embed(images.take(rows[:: max(1, -(-len(rows) // most))]))
     dims = [dimension(p) for p in encoder.module.parts]
     parts = np.split(vectors, np.cumsum(dims)[:-1], axis=1)
     encoder.module.balance([float(np.linalg.norm(part, axis=1).mean()) for part in parts])
@@ -89,7 +89,7 @@ def save_encoder(encoder: Encoder, weights: Path) -> None:
     """Write ``weights`` (.safetensors; one encoder's keys are timm's own) and its .json; whole or not at all."""
     from safetensors.torch import save
 
-    state = {name: value.contiguous() for name, value in encoder.module.state_dict().items()}
+    state = {name: value.cpu().contiguous() for name, value in encoder.module.state_dict().items()}
     write_text(weights.with_suffix(".json"), encoder.card.model_dump_json(indent=2) + "\n")
     write_atomically(weights, lambda file: file.write(save(state)))
 
@@ -109,7 +109,7 @@ def load_encoder(source: Path | str) -> Encoder:
     if weights.suffix != ".safetensors" or not weights.is_file() or not facts.is_file():
         raise DataError(
             f"an encoder is a finished run's directory, or a .safetensors file with its .json beside it; {path} is "
-            f"neither{_unfinished(path)}."
+            f"neither{_unfinished(path if path.is_dir() else path.parent)}."
         )
     try:
         card = ModelCard.model_validate_json(facts.read_text("utf-8"))

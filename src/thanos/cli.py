@@ -106,22 +106,21 @@ def embed(
     run
         A run directory, or a .safetensors file with its .json.
     out
-        The .npz; default: embeddings.npz in the run directory.
+        The .npz; default: embeddings.npz (of the best weights: embeddings-best.npz) in the run directory.
     """
-    if data is not None:
-        check_data(data.data)
-    _must_exist(run)
+    _check_source(run, weights, data)
     if out is None and (not run.is_dir() or data is not None):
         raise ConfigError("--out names the .npz to write; it is needed here.")
-    from thanos.verbs import embed_run
+    from thanos.verbs import embed_run, kept_embeddings
 
-    embed_run(run, out or run / "embeddings.npz", weights, data)
+    embed_run(run, out or kept_embeddings(run, weights), weights, data)
 
 
 @app.command(
     help_epilogue="""Examples:
   thanos transfer runs/a
   thanos transfer runs/a --probe released
+  thanos transfer model.safetensors --data cifar10
   thanos transfer embeddings.npz --neighbours 5"""
 )
 def transfer(
@@ -129,46 +128,55 @@ def transfer(
     *,
     config: Annotated[TransferConfig, Flat] = TransferConfig(),
     weights: Weights = "last",
+    data: Annotated[DataConfig | None, Flat] = None,
 ) -> None:
     """Judge a frozen embedding on the fine labels nobody used: linear probe and nearest neighbours.
 
     Parameters
     ----------
     source
-        A run directory, or an .npz with vectors, superclass, subclass and split.
+        A run directory, a .safetensors file (with --data), or an .npz with vectors, superclass, subclass and split.
     """
-    _must_exist(source)
+    _check_source(source, weights, data)
     from thanos.verbs import transfer_source
 
-    transfer_source(source, weights, config)
+    transfer_source(source, weights, data, config)
 
 
 @app.command(
     help_epilogue="""Examples:
   thanos geometry runs/a
+  thanos geometry model.safetensors --data cifar10
   thanos geometry embeddings.npz"""
 )
-def geometry(
-    source: Path,
-    *,
-    weights: Weights = "last",
-) -> None:
+def geometry(source: Path, *, weights: Weights = "last", data: Annotated[DataConfig | None, Flat] = None) -> None:
     """Measure an embedding's shape: spread, collapse, separation, alignment, uniformity, clustering of subclasses.
 
     Parameters
     ----------
     source
-        A run directory, or an .npz with vectors and superclass.
+        A run directory, a .safetensors file (with --data), or an .npz with vectors and superclass.
     """
-    _must_exist(source)
+    _check_source(source, weights, data)
     from thanos.verbs import geometry_source
 
-    geometry_source(source, weights)
+    geometry_source(source, weights, data)
 
 
-def _must_exist(path: Path) -> None:
-    if not path.exists():
-        raise ConfigError(f"a run directory or file is wanted; {path} does not exist. Train one: thanos train --help")
+def _check_source(source: Path, weights: str, data: DataConfig | None) -> None:
+    """What can be refused before torch is imported."""
+    if not source.exists():
+        raise ConfigError(f"a run directory or file is wanted; {source} does not exist. Train one: thanos train --help")
+    if weights != "last" and not source.is_dir():
+        raise ConfigError(f"--weights chooses between the weights of a run directory; {source} is a file.")
+    if data is None:
+        return
+    if source.suffix == ".npz":
+        raise ConfigError(f"{source} holds embeddings already; drop --data and the options of reading images.")
+    if "data" not in data.model_fields_set:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(data.model_fields_set))
+        raise ConfigError(f"{given} says how images are read; say which ones with --data.")
+    check_data(data.data)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -186,6 +194,9 @@ def main(arguments: list[str] | None = None) -> None:
         _fail("stopped.", debug, 130)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}. Mend the path or its permissions, or free space.", debug, 2)
     except Exception as error:
         _fail(f"{type(error).__name__}: {error} (a fault of thanos; --debug shows where).", debug, 1)
 

@@ -18,7 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Settings(BaseModel):
     """Base of every configuration: frozen, and a misspelt key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class ViewSpec(Settings):
@@ -61,7 +61,7 @@ class DataConfig(Settings):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images held out for validation, where the data name no such split."""
     train_limit: Annotated[int, Field(ge=1)] | None = None
-    """Train on this many images, drawn evenly over superclasses, after validation is held out."""
+    """Train on this many images, each superclass keeping its share, after validation is held out."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the validation split and of the training subset."""
 
@@ -85,7 +85,7 @@ class TrainConfig(DataConfig):
     """Weight of spreading against attraction; auto solves for --within-class-cosine at this batch and temperature."""
     within_class_cosine: Annotated[float, Field(gt=0, lt=1)] = 0.6
     """The degree of spread that alpha = auto aims at: cosine between different images of one superclass."""
-    temperature: Annotated[float, Field(gt=0)] = 0.5
+    temperature: Annotated[float, Field(ge=0.005)] = 0.5
     """Divisor of the cosine similarity."""
     contrast: Literal["cross-view", "all-view"] = "cross-view"
     """cross-view: anchors of one view against points of another (the paper). all-view: against all other views."""
@@ -101,10 +101,10 @@ class TrainConfig(DataConfig):
     """Weight of the autoencoder's mean squared error."""
     superclass_into: Literal["classifier", "decoder"] = "classifier"
     """How the autoencoder is class-conditional: a classifier on its embedding (released), or a decoder told the
-    superclass."""
+    superclass (then the autoencoder has no classifier)."""
     views: ViewSpec | None = None
     """Augmentation; what is not given is the data set's own."""
-    batch: Annotated[int, Field(ge=1)] = 128
+    batch: Annotated[int, Field(ge=2)] = 128
     """Images in a batch, on each device."""
     sampling: Literal["shuffled", "class-balanced"] = "shuffled"
     """Order of the images: a fresh shuffle every epoch, or every superclass equally often."""
@@ -116,14 +116,14 @@ class TrainConfig(DataConfig):
     """AdamW's decoupled weight decay."""
     warmup: Fraction = 0.05
     """Share of all steps spent warming up."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of initialisation, order, views and dropout."""
     accumulate: Annotated[int, Field(ge=1)] = 1
     """Batches whose gradients are added up before a step."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     """Arithmetic of the encoder; the losses always reduce in float32."""
-    accelerator: str = "auto"
-    """Lightning's accelerator: auto, cpu, gpu, mps, ..."""
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
+    """Lightning's accelerator."""
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """How many devices."""
     nodes: Annotated[int, Field(ge=1)] = 1
@@ -141,8 +141,10 @@ class TrainConfig(DataConfig):
             raise ValueError("the released loss is cross-view with the paper's denominator; drop --released-loss.")
         if self.pretrained and self.encoder in OWN_ENCODERS:
             raise ValueError(f"{self.encoder} has no published weights; drop --pretrained or name a timm model.")
-        if self.method == "spread" and self.denominator == "all":
-            raise ValueError("L_spread is defined with the paper's denominator; drop --denominator or use supcon.")
+        if self.denominator == "all" and not self.method.startswith("supcon"):
+            raise ValueError(f"--denominator all is SupCon's; {self.method} has none such. Drop it.")
+        if self.released_loss and self.method in ("infonce", "cauto"):
+            raise ValueError(f"the released quirks are in SupCon and spread; drop --released-loss for {self.method}.")
         return self
 
 
@@ -172,7 +174,7 @@ class TransferConfig(Settings):
     probe_epochs: Annotated[int, Field(ge=1)] = 100
     """Epochs of the released probe."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the released probe and of the intervals' bootstrap."""
+    """Seed of the released probe."""
 
 
 class DemoConfig(Settings):
@@ -180,10 +182,10 @@ class DemoConfig(Settings):
 
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     """Paired repetitions."""
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    """Trainings side by side, the cores divided between them; default: one for each core, at most four."""
     epochs: Annotated[int, Field(ge=1)] = 60
     """Passes over the training images."""
-    threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of torch; default: all cores."""
 
 
 def check_encoder(name: str) -> None:
@@ -217,14 +219,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if the file is missing, is no YAML, or holds no mapping.
     """
     if not path.is_file():
-        raise ConfigError(f"--config names a YAML file; {path} does not exist.")
+        raise ConfigError(f"a YAML file of settings is wanted; {path} does not exist.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first = str(error).replace("\n", " ")
-        raise ConfigError(f"--config names a YAML file; {path} cannot be read as YAML: {first}") from None
+        raise ConfigError(f"a YAML file of settings is wanted; {path} cannot be read as YAML: {first}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"--config names a YAML file of settings like 'epochs: 10'; {path} holds {content!r}.")
+        raise ConfigError(f"a YAML file of settings like 'epochs: 10' is wanted; {path} holds {content!r}.")
     return content
 
 

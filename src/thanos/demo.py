@@ -1,6 +1,7 @@
 """The demonstration: digits labelled only '< 5' or '>= 5', and which method still knows the ten digits afterwards."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,11 @@ def run_demo(config: DemoConfig, out: Path, say: Callable[[str], None]) -> dict[
         say(f"{out} holds this demo, finished; nothing to do. Open {page}.")
         return dict(json.loads(numbers.read_text("utf-8")))
     command = f"thanos demo --seeds {config.seeds} --epochs {config.epochs}"
-    run = RunConfig(threads=config.threads, quiet=True)
-    result = compare(demo_settings(config), config.seeds, out, run=run, command=command, say=say)
+    cores = os.cpu_count() or 1
+    jobs = config.jobs or min(4, cores)
+    run = RunConfig(threads=max(1, cores // jobs), quiet=True)
+    say(f"training {4 * config.seeds} encoders on 1,294 digits each, {jobs} at a time; this takes a few minutes")
+    result = compare(demo_settings(config), config.seeds, out, run=run, jobs=jobs, command=command, say=say)
     for line in table_lines(result.metrics):
         say(line)
     write_json(numbers, result.metrics)

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.imageset import SPLITS, ImageSet, SplitName, ids_of
+from thanos.data.imageset import SPLITS, UNKNOWN, ImageSet, SplitName, ids_of
 from thanos.errors import DataError, MissingLabels
 from thanos.storage import write_atomically
 
@@ -124,11 +125,13 @@ def read_embeddings(path: Path) -> Embeddings:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
         raise DataError(f"embeddings are read from a .npz without pickled objects; {path} is none ({error}).") from None
     for name in ("vectors", "superclass"):
         if name not in arrays:
             raise DataError(f"{path} needs an array {name!r}; it has {', '.join(arrays) or 'none'}. Add it.")
+    if not np.issubdtype(arrays["vectors"].dtype, np.number):
+        raise DataError(f"vectors are numbers; {path} has {arrays['vectors'].dtype}.")
     vectors = np.asarray(arrays["vectors"], dtype=np.float32)
     if vectors.ndim != 2 or not len(vectors):
         raise DataError(f"vectors have shape (images, dimensions); {path} has {vectors.shape}.")
@@ -136,14 +139,15 @@ def read_embeddings(path: Path) -> Embeddings:
         row = int((~np.isfinite(vectors).all(axis=1)).argmax())
         raise DataError(f"vectors are finite numbers; row {row} of {path} is not. Remove or mend such rows.")
     for name in ("superclass", "subclass", "group", "split", "refs"):
-        if name in arrays and len(arrays[name]) not in ((len(vectors), 0) if name == "refs" else (len(vectors),)):
-            raise DataError(
-                f"{name} has one entry for each of the {len(vectors)} vectors; {path} has {len(arrays[name])}."
-            )
-    superclass, superclass_names = _labels(arrays, "superclass")
-    subclass, subclass_names = _labels(arrays, "subclass")
-    group, group_names = _labels(arrays, "group")
+        shape = arrays[name].shape if name in arrays else (len(vectors),)
+        if shape != (len(vectors),) and not (name == "refs" and shape == (0,)):
+            raise DataError(f"{name} has one entry for each of the {len(vectors)} vectors; {path} has shape {shape}.")
+    superclass, superclass_names = _labels(arrays, "superclass", path)
+    subclass, subclass_names = _labels(arrays, "subclass", path)
+    group, group_names = _labels(arrays, "group", path)
     assert superclass is not None
+    if (superclass < 0).any():
+        raise DataError(f"every embedding needs a superclass; row {int((superclass < 0).argmax())} of {path} has none.")
     return Embeddings(
         vectors=vectors,
         superclass=superclass,
@@ -158,17 +162,25 @@ def read_embeddings(path: Path) -> Embeddings:
     )
 
 
-def _labels(arrays: dict[str, NDArray], name: str) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def _labels(arrays: dict[str, NDArray], name: str, path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """Ids with their names; negative ids, empty names and NaN are unknown."""
     values = arrays.get(name)
     if values is None:
         return None, ()
+    if np.issubdtype(values.dtype, np.floating):
+        whole = np.where(np.isnan(values), UNKNOWN, values)
+        if not (whole == np.round(whole)).all():
+            raise DataError(f"{name} holds ids (integers) or names; {path} has numbers like {values[0]}.")
+        values = whole.astype(np.int64)
+    if not np.issubdtype(values.dtype, np.integer):
+        return ids_of(["" if str(v).lower() == "nan" else str(v) for v in values])
     names = arrays.get(f"{name}_names")
-    if names is not None and np.issubdtype(values.dtype, np.integer):
-        return values.astype(np.int64), tuple(str(n) for n in names)
-    if np.issubdtype(values.dtype, np.integer):
+    if names is None:
         known = tuple(str(v) for v in np.unique(values[values >= 0]))
         return ids_of(["" if v < 0 else str(v) for v in values], known)
-    return ids_of([str(v) for v in values])
+    if values.max(initial=-1) >= len(names):
+        raise DataError(f"{name} has the id {values.max()}, but {name}_names of {path} names {len(names)}.")
+    return values.astype(np.int64), tuple(str(n) for n in names)
 
 
 def _splits(values: NDArray | None, count: int, path: Path) -> NDArray[np.int8]:

@@ -49,12 +49,13 @@ class Branch(nn.Module):
         dim = dimension(self.encoder)
         if contrast:
             self.projector = build_projector(dim, config.projector)
-        if config.classify > 0:
+        told = decode and not contrast and config.superclass_into == "decoder"
+        if config.classify > 0 and not told:
             self.classifier = nn.Linear(dim, superclasses)
         if decode:
             width, blocks = decoder_scale(config.encoder)
-            told = superclasses if config.superclass_into == "decoder" else 0
-            self.decoder = Decoder(dim, channels=channels, size=size, width=width, blocks=blocks, classes=told)
+            classes = superclasses if config.superclass_into == "decoder" else 0
+            self.decoder = Decoder(dim, channels=channels, size=size, width=width, blocks=blocks, classes=classes)
         self.to(memory_format=torch.channels_last)
 
     def embed(self, view: Tensor) -> Tensor:
@@ -200,9 +201,9 @@ def _spread(projection: Tensor, superclass: Tensor, settings: StepSettings) -> T
 
 
 def _classify(branch: Branch, embedding: Tensor, superclass: Tensor, settings: StepSettings) -> Terms:
-    """Cross-entropy on the superclass from the embeddings of all views; nothing at weight 0."""
+    """Cross-entropy on the superclass from the embeddings of all views; nothing where the branch has no classifier."""
     weight = settings.config.classify
-    if weight == 0:
+    if not hasattr(branch, "classifier"):
         return {}
     logits = branch.classifier(embedding.flatten(0, 1)).float()
     return {"classify": weight * cross_entropy(logits, superclass.repeat(len(embedding)))}

@@ -11,7 +11,7 @@ from thanos.config import DataConfig
 from thanos.data.cache import cached_images
 from thanos.data.files import decode
 from thanos.data.imageset import SPLITS
-from thanos.data.load import draw_stratified, load
+from thanos.data.load import check_superclasses, draw_stratified, load
 from thanos.errors import DataError
 
 
@@ -43,7 +43,7 @@ def read(data, **settings):
 
 def refusal(data, **settings):
     with pytest.raises(DataError) as error:
-        read(data, **settings)
+        check_superclasses(read(data, **settings))
     message = str(error.value)
     assert "\n" not in message
     assert len(message) < 400
@@ -200,6 +200,14 @@ def test_mixed_modes(folder, mode, suffix, said):
     assert images.images.shape == (41, 8, 8, 3)
     assert any("1 of 41 converted" in note for note in images.notes)
     assert str(odd) in images.refs
+
+
+def test_palette_images_count_as_rgb(tmp_path):
+    for i in range(12):
+        path = picture(tmp_path / "x" / "ab"[i % 2] / f"{i}.png", mode="L" if i < 7 else "RGB", seed=i)
+        if i >= 7:
+            Image.open(path).convert("P").save(path)
+    assert "all grey or all RGB" in refusal(tmp_path / "x")
 
 
 def test_conversions_by_hand(tmp_path):

@@ -92,8 +92,12 @@ def test_wilson_interval_by_hand():
 def test_class_cosines_equal_loops(seed):
     rng = np.random.default_rng(seed)
     rows, label = rng.normal(size=(23, 5)), rng.integers(-3, 3, size=23)
-    ours = class_cosines(torch.nn.functional.normalize(torch.from_numpy(rows), dim=1), torch.from_numpy(label))
-    assert_close(torch.stack(ours), torch.tensor(oracle.class_cosines(rows, label.tolist()), dtype=torch.float64))
+    unit = torch.nn.functional.normalize(torch.from_numpy(rows), dim=1)
+    within, between = class_cosines(unit, torch.from_numpy(label))
+    assert_close(
+        torch.stack([within.nanmean(), between]),
+        torch.tensor(oracle.class_cosines(rows, label.tolist()), dtype=torch.float64),
+    )
 
 
 def test_geometry_of_a_collapsed_embedding():
@@ -177,6 +181,13 @@ def test_labels_may_be_names(tmp_path):
         ({"vectors": np.zeros(3), "superclass": np.zeros(3, int)}, "have shape (images, dimensions)"),
         ({"vectors": np.zeros((3, 2)), "superclass": np.zeros(2, int)}, "one entry for each of the 3 vectors"),
         ({"vectors": np.array([[0, 1], [np.nan, 0]]), "superclass": np.zeros(2, int)}, "row 1"),
+        ({"vectors": np.array([["a", "b"]]), "superclass": np.zeros(1, int)}, "vectors are numbers"),
+        ({"vectors": np.zeros((2, 2)), "superclass": np.zeros((2, 1), int)}, "has shape (2, 1)"),
+        ({"vectors": np.zeros((2, 2)), "superclass": np.array([0, np.nan])}, "row 1"),
+        (
+            {"vectors": np.zeros((2, 2)), "superclass": np.array([0, 2]), "superclass_names": np.array(["a", "b"])},
+            "has the id 2",
+        ),
         (
             {"vectors": np.zeros((2, 2)), "superclass": np.zeros(2, int), "split": np.array(["x", "test"])},
             "train, validation or test",
@@ -193,7 +204,12 @@ def test_faulty_files_are_refused(tmp_path, arrays, said):
 def test_a_file_that_is_no_npz_or_needs_pickle(tmp_path):
     (tmp_path / "text.npz").write_text("hello")
     np.savez(tmp_path / "pickled.npz", vectors=np.array([{}], dtype=object))
-    for name in ("text.npz", "pickled.npz"):
+    np.savez(tmp_path / "whole.npz", vectors=np.ones((100, 8)), superclass=np.zeros(100, int))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:500])
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "array.npy", np.ones(3))
+    (tmp_path / "array.npy").rename(tmp_path / "array.npz")
+    for name in ("text.npz", "pickled.npz", "cut.npz", "empty.npz", "array.npz"):
         with pytest.raises(DataError, match="without pickled objects"):
             read_embeddings(tmp_path / name)
 

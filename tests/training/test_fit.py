@@ -51,15 +51,13 @@ def test_the_data_sets_augmentation_is_used_where_none_is_given():
 
 class FakeTrainer:
     num_training_batches = 1000
-
-    def __init__(self, within, between):
-        self.logged_metrics = {"spread/within": within, "spread/between": between}
+    global_rank = 0
 
 
 @pytest.mark.parametrize(
     ("method", "within", "between", "step", "said"),
     [
-        ("supcon", 0.99, -0.9, 200, "have collapsed"),
+        ("supcon", 0.99, -0.9, 200, "a superclass has collapsed"),
         ("supcon", 0.99, -0.9, 50, None),
         ("supcon", 0.90, -0.9, 200, None),
         ("spread", 0.30, 0.28, 600, "dissolve"),
@@ -78,10 +76,11 @@ def test_the_watch_says_once_what_happens(method, within, between, step, said):
         settings, build_branches(config, channels=1, size=8, superclasses=2), total_batches=1000, log_every=1
     )
     lines = []
-    watch = SpreadWatch(method, 0.6, lines.append)
+    watch = SpreadWatch(method, lines.append)
     for offset in range(20):
         module.batches_done = step + offset
-        watch.on_train_batch_end(FakeTrainer(within, between), module)
+        module.latest = {"spread/within": within, "spread/within_largest": within, "spread/between": between}
+        watch.on_train_batch_end(FakeTrainer(), module)
     assert len(lines) == (said is not None)
     assert said is None or said in lines[0]
 
@@ -93,7 +92,7 @@ def test_a_collapsing_run_says_so(tmp_path):
         method="supcon", epochs=40, learning_rate=5e-3, views=ViewSpec(crop_scale=1, flip=0, jitter=0, grey=0)
     )
     train(config, tmp_path / "run", run=QUIET, say=said.append)
-    assert any("have collapsed at step" in line for line in said)
+    assert any("has collapsed at step" in line for line in said)
 
 
 def test_a_run_returns_its_last_weights_and_keeps_its_best_beside(tmp_path):

@@ -7,18 +7,24 @@ import multiprocessing
 import os
 import random
 import signal
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from thanos.artefact import Encoder
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.load import load
 from thanos.errors import Interrupted, OutputError
+from thanos.methods import build_branches
 from thanos.storage import write_atomically
+from thanos.training import fit, monitor
 from thanos.training.fit import train
 from thanos.training.monitor import KeepState
+from thanos.views import clean_view
 
 # dropout, two encoders, validation every 10 steps; a checkpoint after almost every step
 CONFIG = TrainConfig(method="thanos", epochs=6, batch=128, train_limit=640, encoder="tiny", warmup=0.2)
@@ -78,20 +84,23 @@ def test_killed_at_random_moments(uninterrupted, tmp_path, attempt):
 
 def run_until_a_checkpoint_is_half_written(folder: Path) -> None:
     """The 12th checkpoint: half of its bytes reach the disk, then the process is gone."""
-    save, count = torch.save, 0
+    count = 0
 
-    def half(checkpoint, file, *args, **kwargs):
+    def half(path, write):
         nonlocal count
         count += 1
-        buffer = io.BytesIO()
-        save(checkpoint, buffer, *args, **kwargs)
-        file.write(buffer.getvalue()[: buffer.tell() // (2 if count == 12 else 1)])
-        if count == 12:
-            file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
+        write_atomically(path, write if count < 12 else partial(write_half_and_die, write))
 
-    torch.save = half
+    monitor.write_atomically = half
     run(folder)
+
+
+def write_half_and_die(write, file) -> None:
+    whole = io.BytesIO()
+    write(whole)
+    file.write(whole.getvalue()[: whole.tell() // 2])
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_killed_while_a_checkpoint_is_written(uninterrupted, tmp_path):
@@ -140,6 +149,64 @@ def test_a_signal_saves_and_says_how_to_go_on(uninterrupted, tmp_path, monkeypat
     train(CONFIG, folder, run=RunConfig(quiet=True, threads=1), say=said.append)
     assert any("going on" in line and "step 17 of 30" in line for line in said)
     assert_equal_runs(folder, uninterrupted)
+
+
+def test_stopped_after_the_last_step(uninterrupted, tmp_path, monkeypatch):
+    """All steps are done, but nothing was exported: starting again only exports."""
+    folder = tmp_path / "run"
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, "_export_all", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder)
+    assert not (folder / "model.safetensors").exists()
+    run(folder)
+    assert_equal_runs(folder, uninterrupted)
+    assert json.loads((folder / "metrics.json").read_text())["final"]
+
+
+@pytest.mark.parametrize("step", [3, 5, 6])
+def test_accumulated_gradients_are_not_lost(tmp_path, monkeypatch, step):
+    config = CONFIG.model_copy(update={"method": "spread", "accumulate": 2, "epochs": 3})
+    train(config, tmp_path / "whole", run=OFTEN, say=silent)
+    steps, ended = [], KeepState.on_train_batch_end
+
+    def at_step(self, trainer, module, *args):
+        steps.append(module.batches_done)
+        if len(steps) == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        ended(self, trainer, module, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeepState, "on_train_batch_end", at_step)
+        with pytest.raises(Interrupted):
+            train(config, tmp_path / "stopped", run=RunConfig(quiet=True, threads=1), say=silent)
+    train(config, tmp_path / "stopped", run=RunConfig(quiet=True, threads=1), say=silent)
+    assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("left", [[], ["data.json"], [".data.json.x1"], ["data.json", ".config.yaml.x2"]])
+def test_a_start_that_was_killed_is_started_again(tmp_path, left):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in left:
+        (folder / name).write_text("")
+    train(CONFIG.model_copy(update={"epochs": 1}), folder, run=OFTEN, say=silent)
+    assert (folder / "metrics.json").exists()
+
+
+def test_weights_stay_ordinary_when_an_encoder_moves(tmp_path):
+    """Moving a module inside inference mode would freeze its weights for good (on another device; here: dtype)."""
+    module = build_branches(CONFIG, channels=1, size=8, superclasses=2)["contrastive"].encoder
+    encoder = Encoder(module, card=None, device=torch.float64)
+    encoder.card = SimpleNamespace(channels=1, size=8, mean=(0.3,), std=(0.4,), dim=128)
+    images = load(CONFIG)
+    with pytest.raises(RuntimeError, match="should be the same"):  # float64 weights meet float32 images
+        encoder._run(images, 8, lambda pixels: clean_view(pixels, mean=(0.3,), std=(0.4,)))
+    assert not any(p.is_inference() for p in module.parameters())
 
 
 def test_a_finished_run_is_returned_as_it_is(uninterrupted):

@@ -43,9 +43,17 @@ def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.u
         os.close(handle)
         try:
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            _claim_space(Path(temporary))
             fill(array)
             array.flush()
             os.replace(temporary, file)
         finally:
             Path(temporary).unlink(missing_ok=True)
     return np.load(file, mmap_mode="r")
+
+
+def _claim_space(path: Path) -> None:
+    """Give the file its blocks now: a full disk is an error here, and a crash on writing to a memory map later."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -185,12 +185,13 @@ def _typical_size(sizes: list[tuple[int, int]]) -> int:
 
 
 def _agree_on_mode(listing: Listing, looks: list[_Look], config: DataConfig) -> tuple[int, list[str]]:
-    modes = Counter("RGB" if look.mode == "P" else look.mode for look in looks)
+    looks = [look._replace(mode="RGB") if look.mode == "P" else look for look in looks]
+    modes = Counter(look.mode for look in looks)
     if len(modes) == 1 and set(modes) <= {"L", "RGB"}:
         return (1 if "L" in modes else 3), []
     if not config.convert:
         usual = "RGB" if modes["RGB"] >= modes["L"] else "L"
-        odd = next(i for i, look in enumerate(looks) if look.mode not in (usual, "P"))
+        odd = next(i for i, look in enumerate(looks) if look.mode != usual)
         listed = ", ".join(f"{count} {_MODES.get(mode, mode)}" for mode, count in modes.most_common())
         raise DataError(
             f"8-bit images, all grey or all RGB, are wanted; {listing.paths[odd].name} is "
@@ -247,6 +248,7 @@ class FileImages:
 
     def __init__(self, paths: Sequence[Path], size: int, channels: int):
         self._paths = paths
+        self.on_demand = True
         self.shape = (len(paths), size, size, channels)
 
     def __len__(self) -> int:

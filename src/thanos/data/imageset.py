@@ -64,6 +64,11 @@ class ImageSet:
         """Side in pixels; images are square."""
         return self.images.shape[1]
 
+    @property
+    def on_demand(self) -> bool:
+        """Whether images are files that are decoded when asked for."""
+        return getattr(self.images, "on_demand", False)
+
     def rows(self, split: SplitName) -> NDArray[np.int64]:
         """The positions of one split's images."""
         return np.flatnonzero(self.split == SPLITS.index(split))
@@ -95,10 +100,11 @@ class ImageSet:
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel over (at most 10,000 evenly spaced) training images, in [0, 1]."""
         rows = self.rows("train")
-        rows = rows[:: max(1, len(rows) // 10_000)]
+        rows = rows[:: max(1, -(-len(rows) // 10_000))]
+        chunk = max(1, 2**22 // int(np.prod(self.images.shape[1:])))
         total, squares, count = np.zeros(self.channels), np.zeros(self.channels), 0
-        for start in range(0, len(rows), 1024):
-            pixels = self.images[rows[start : start + 1024]].astype(np.float64).reshape(-1, self.channels) / 255
+        for start in range(0, len(rows), chunk):
+            pixels = self.images[rows[start : start + chunk]].astype(np.float64).reshape(-1, self.channels) / 255
             total, squares, count = total + pixels.sum(0), squares + (pixels**2).sum(0), count + len(pixels)
         mean = total / count
         std = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
@@ -123,6 +129,7 @@ class Rows:
 
     def __init__(self, images: Images, rows: NDArray[np.int64]):
         self._images, self._rows = images, rows
+        self.on_demand = getattr(images, "on_demand", False)
         self.shape = (len(rows), *images.shape[1:])
 
     def __len__(self) -> int:

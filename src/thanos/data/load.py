@@ -36,7 +36,6 @@ def load(config: DataConfig) -> ImageSet:
     images = _with_splits(images, config.validation, config.split_seed)
     if config.train_limit is not None:
         images = _limit_training(images, config.train_limit, config.split_seed)
-    _check_superclasses(images)
     return images
 
 
@@ -69,7 +68,12 @@ def draw_stratified(
     return by_label[marks.astype(np.int64)]
 
 
-def _check_superclasses(images: ImageSet) -> None:
+def check_superclasses(images: ImageSet) -> None:
+    """Training contrasts: two or more superclasses with two or more training images each, and some to validate on.
+
+    Raises:
+        DataError: if that is not so.
+    """
     train = np.bincount(images.superclass[images.rows("train")], minlength=len(images.superclass_names))
     if (train > 0).sum() < 2:
         only = images.superclass_names[int(train.argmax())]
@@ -82,4 +86,9 @@ def _check_superclasses(images: ImageSet) -> None:
         raise DataError(
             f"every superclass needs two or more training images; {thin!r} of {images.name} has {train.min()}. Add "
             f"images, or merge or remove that superclass."
+        )
+    if len(images.rows("validation")) < 2:
+        raise DataError(
+            f"training is watched on two or more validation images; {images.name} has "
+            f"{len(images.rows('validation'))}. Add images, or raise --validation."
         )

@@ -108,19 +108,27 @@ def _find(name: str, config: DataConfig) -> ImageSet:
     published = PUBLISHED[name]
     top = data_folder(config.root)
     for root in (top / published.folder, top):
-        for reader in (_from_torchvision, _from_idx, _from_class_folders):
-            found = reader(name, published, root, config)
-            if found is not None:
-                return found
+        found = _from_torchvision(name, published, root, config)
+        found = found if found is not None else _from_idx(name, published, root)
+        found = found if found is not None else _from_class_folders(name, published, root, config)
+        if found is not None:
+            return found
     if config.download and published.torchvision is not None:
-        root = top / published.folder
-        root.mkdir(parents=True, exist_ok=True)
-        parts = [published.torchvision(root, train, True) for train in (True, False)]
-        return _joined(name, published, parts)
+        return _download(name, published, top / published.folder)
     raise DataError(
         f"{name} was looked for in {top / published.folder} and {top}, as {published.layouts}, and not found. Pass "
         f"--download to fetch it, or --root (or set THANOS_DATA) to the folder that holds it."
     )
+
+
+def _download(name: str, published: Published, root: Path) -> ImageSet:
+    """torchvision's own download into ``root``."""
+    assert published.torchvision is not None
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return _joined(name, published, [published.torchvision(root, train, True) for train in (True, False)])
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{name} could not be downloaded into {root} ({error}). Try again later.") from None
 
 
 def _from_torchvision(name: str, published: Published, root: Path, config: DataConfig) -> ImageSet | None:
@@ -131,6 +139,8 @@ def _from_torchvision(name: str, published: Published, root: Path, config: DataC
         return _joined(name, published, [published.torchvision(root, train, False) for train in (True, False)])
     except (RuntimeError, OSError, ValueError) as error:
         reason = str(error).split("\n")[0]
+        if config.download:
+            return _download(name, published, root)
         raise DataError(f"{name} in {root} is incomplete or damaged ({reason}). Pass --download to fetch it.") from None
 
 
@@ -141,7 +151,7 @@ def _joined(name: str, published: Published, parts: list[tuple[NDArray, NDArray,
     return _record(name, images, labels, names, split, published.classes, published.views)
 
 
-def _from_idx(name: str, published: Published, root: Path, config: DataConfig) -> ImageSet | None:
+def _from_idx(name: str, published: Published, root: Path) -> ImageSet | None:
     """MNIST's own file format, plain or gzipped, as Debian packages it."""
     if name not in ("mnist", "fashion-mnist"):
         return None
@@ -237,11 +247,14 @@ def _tiny_imagenet(config: DataConfig) -> ImageSet:
     if root is None and config.download:
         from torchvision.datasets.utils import download_and_extract_archive
 
-        download_and_extract_archive(
-            "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
-            str(top / "tiny-imagenet"),
-            md5="90528d7ca1a48142e341f4ef8d21d0de",
-        )
+        try:
+            download_and_extract_archive(
+                "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+                str(top / "tiny-imagenet"),
+                md5="90528d7ca1a48142e341f4ef8d21d0de",
+            )
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"tiny-imagenet could not be downloaded into {top} ({error}). Try again later.") from None
         root = top / "tiny-imagenet" / "tiny-imagenet-200"
     if root is None:
         raise DataError(

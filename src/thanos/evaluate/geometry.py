@@ -13,19 +13,21 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from thanos.embeddings import Embeddings
+from thanos.errors import DataError
 
 EXACT = 5000
 """Up to this many rows pairwise scores are exact; above, on an evenly spaced subsample of this size."""
 
 
 def class_cosines(rows: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cosine between different rows of one class, and between rows of two classes, each class weighing alike.
+    """Mean cosine between different rows of each class, and between rows of two classes, each pair weighing alike.
 
     Args:
         rows: Unit rows, shape (n, dim).
         label: Class ids, shape (n,).
     Returns:
-        (within, between), scalars; NaN where no class has two rows, or there is one class only.
+        (within, between): one number for each class in the order of ids, NaN for classes of one row; and a scalar, NaN
+        for one class only.
     """
     _, compact = label.unique(return_inverse=True)
     classes = int(compact.max()) + 1
@@ -33,7 +35,7 @@ def class_cosines(rows: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     sums = torch.zeros(classes, rows.shape[1], dtype=rows.dtype, device=rows.device).index_add_(0, compact, rows)
     squares = torch.zeros(classes, dtype=rows.dtype, device=rows.device).index_add_(0, compact, (rows**2).sum(1))
     pairs = count * (count - 1)
-    within = (((sums**2).sum(1) - squares) / pairs)[pairs > 0].mean()
+    within = ((sums**2).sum(1) - squares) / pairs
     centre = sums / count[:, None]
     cosines = centre @ centre.T
     off = ~torch.eye(classes, dtype=torch.bool, device=rows.device)
@@ -59,13 +61,13 @@ def geometry(
     part = embeddings.split_or_all("test")
     rows = normalize(torch.from_numpy(part.vectors), dim=1)
     label = torch.from_numpy(part.superclass)
-    within, between = class_cosines(rows, label)
-    each = {
-        name: float(class_cosines(rows[label == i], label[label == i])[0])
-        for i, name in enumerate(part.superclass_names)
-        if (label == i).sum() > 1
-    }
-    sample = rows[:: max(1, len(rows) // EXACT)]
+    if len(rows) < 2:
+        raise DataError(f"geometry compares two or more embeddings; got {len(rows)}.")
+    by_class, between = class_cosines(rows, label)
+    within = by_class.nanmean()
+    names = [part.superclass_names[i] for i in label.unique()]
+    each = {name: float(c) for name, c in zip(names, by_class, strict=True) if c.isfinite()}
+    sample = rows[:: max(1, -(-len(rows) // EXACT))]
     distances = torch.cdist(sample, sample).square()
     off = ~torch.eye(len(sample), dtype=torch.bool)
     scores: dict[str, Any] = {
@@ -103,7 +105,7 @@ def subclass_clustering(
     silhouettes, same, chance, count = [], 0.0, 0.0, 0
     for value in np.unique(superclass):
         members = np.flatnonzero((superclass == value) & (subclass >= 0))
-        members = members[:: max(1, len(members) // EXACT)]
+        members = members[:: max(1, -(-len(members) // EXACT))]
         kinds, sizes = np.unique(subclass[members], return_counts=True)
         if len(kinds) < 2 or len(kinds) == len(members):
             continue

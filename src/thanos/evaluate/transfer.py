@@ -53,6 +53,8 @@ def transfer(
             )
     assert train.subclass is not None
     assert test.subclass is not None
+    if len(np.unique(train.subclass)) < 2:
+        raise DataError("transfer tells subclasses apart; the training embeddings carry one only.")
     unseen = np.setdiff1d(test.subclass, train.subclass)
     if len(unseen):
         raise DataError(
@@ -97,7 +99,8 @@ def released_probe(
     encoder: Encoder, images: ImageSet, known: Embeddings, test: Embeddings, *, epochs: int, seed: int
 ) -> NDArray[np.int64]:
     """The paper's probe: a linear layer on the frozen encoder, AdamW 1e-3, batches of 128, one cosine to zero."""
-    training = images.take(np.flatnonzero(images.split == 0))
+    assert images.subclass is not None
+    training = images.take(np.flatnonzero((images.split == 0) & (images.subclass >= 0)))
     assert training.subclass is not None
     target = torch.from_numpy(training.subclass)
     rng = Generator().manual_seed(seed)
@@ -115,7 +118,7 @@ def released_probe(
         order = torch.randperm(len(target), generator=rng)
         for rows in order[: len(order) // batch * batch].split(batch):
             optimizer.zero_grad(set_to_none=True)
-            cross_entropy(layer(vectors[rows]), target[rows], ignore_index=-1).backward()
+            cross_entropy(layer(vectors[rows]), target[rows]).backward()
             optimizer.step()
             schedule.step()
     with torch.no_grad():

@@ -1,7 +1,9 @@
 """SupCon, L_spread, the autoencoder and THANOS on the same images, seed by seed, each with the control that fits."""
 
+import multiprocessing
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,15 @@ import numpy as np
 import torch
 
 from thanos.artefact import Encoder, ModelCard, load_encoder
-from thanos.config import DataConfig, RunConfig, TrainConfig, TransferConfig
+from thanos.config import RunConfig, TrainConfig, TransferConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, embed, side_by_side
 from thanos.encoder import build_encoder
 from thanos.evaluate.geometry import geometry
 from thanos.evaluate.transfer import transfer
-from thanos.training.fit import commit, hardware, train, versions
+from thanos.provenance import commit, hardware, versions
+from thanos.training.fit import train
 
 CONTROL_SEED = 1000
 """Added to a seed to draw the control's second encoder."""
@@ -56,8 +59,18 @@ class Comparison:
     embedded: dict[str, Embeddings]
 
 
+@dataclass(frozen=True)
+class Training:
+    """One run of a comparison."""
+
+    seed: int
+    name: str
+    config: TrainConfig
+    folder: Path
+
+
 def compare(
-    base: TrainConfig, seeds: int, out: Path, *, run: RunConfig, command: str, say: Callable[[str], None]
+    base: TrainConfig, seeds: int, out: Path, *, run: RunConfig, jobs: int, command: str, say: Callable[[str], None]
 ) -> Comparison:
     """Train every row for every seed (split, initialisation, order and views all follow the seed) and evaluate.
 
@@ -65,22 +78,23 @@ def compare(
         base: The settings all methods share.
         seeds: Paired repetitions, 0 to seeds - 1.
         out: Run directories go to ``out/runs``; finished ones are not repeated, unfinished ones go on.
-        run: How runs are carried out.
+        run: How each run is carried out.
+        jobs: Runs side by side, each in a process of its own.
         command: What to type to repeat it; kept with the numbers.
         say: Receives a line for each finished training.
     """
     started = time.perf_counter()
+    plan = [training for seed in range(seeds) for training in _trainings(base, seed, out)]
+    seconds = dict(_carry_out(plan, run, jobs, say))
     scores: dict[str, list[dict[str, Any]]] = {row: [] for row in ROWS}
     shown: tuple[ImageSet, dict[str, Embeddings]] | None = None
     for seed in range(seeds):
-        config = base.model_copy(update={"seed": seed, "split_seed": seed})
-        images = load(DataConfig(**{name: getattr(config, name) for name in DataConfig.model_fields}))
-        trained = _train_all(config, images, out, run, f"seed {seed + 1} of {seeds}", say)
-        seconds = {row: result[1] for row, result in trained.items()}
-        embedded = _embed_all({row: result[0] for row, result in trained.items()}, images, seed, out)
+        images = load(base.model_copy(update={"split_seed": seed}))
+        spent = {t.name: seconds[t.folder] for t in plan if t.seed == seed}
+        embedded = _embed_all({t.name: t.folder for t in plan if t.seed == seed}, images, seed)
         for row, embeddings in embedded.items():
             scores[row].append(transfer(embeddings, TransferConfig()) | geometry(embeddings))
-            scores[row][-1]["seconds"] = _training_seconds(row, seconds)
+            scores[row][-1]["seconds"] = _training_seconds(row, spent)
             scores[row][-1]["width"] = embeddings.vectors.shape[1]
         shown = shown or (images, embedded)
     assert shown is not None
@@ -90,6 +104,8 @@ def compare(
         | {
             "test_images": len(shown[0].rows("test")),
             "settings": base.model_dump(mode="json", exclude={"method", "seed", "split_seed"}),
+            "jobs": jobs,
+            "threads_each": run.threads,
             "seconds": round(time.perf_counter() - started, 1),
             "versions": versions(),
             "hardware": hardware(),
@@ -99,31 +115,57 @@ def compare(
     return Comparison(metrics, *shown)
 
 
-def _train_all(
-    config: TrainConfig, images: ImageSet, out: Path, run: RunConfig, which: str, say: Callable[[str], None]
-) -> dict[str, tuple[Encoder, float | None]]:
-    """Name of each training -> its encoder and its seconds (None where it was interrupted)."""
-    trained = {}
-    for name, method, offset in (
+def _trainings(base: TrainConfig, seed: int, out: Path) -> list[Training]:
+    """What one seed trains; the control's second encoder differs from the first by its seed alone."""
+    runs = (
         ("supcon", "supcon", 0),
         ("spread", "spread", 0),
         ("cauto", "cauto", 0),
         ("second spread", "spread", CONTROL_SEED),
-    ):
-        folder = out / "runs" / f"{name.replace(' ', '-')}-{config.seed}"
-        its_config = TrainConfig.model_validate(config.model_dump() | {"method": method, "seed": config.seed + offset})
-        result = train(its_config, folder, images=images, run=run, say=lambda line: None)
-        trained[name] = (result.encoder, result.metrics["seconds"])
-        say(f"{which} · {name} trained in {result.metrics['seconds'] or float('nan'):.0f} s")
-    return trained
+    )
+    return [
+        Training(
+            seed,
+            name,
+            base.model_copy(update={"method": method, "seed": seed + offset, "split_seed": seed}),
+            out / "runs" / f"{name.replace(' ', '-')}-{seed}",
+        )
+        for name, method, offset in runs
+    ]
 
 
-def _embed_all(encoders: dict[str, Encoder], images: ImageSet, seed: int, out: Path) -> dict[str, Embeddings]:
+def _carry_out(
+    plan: list[Training], run: RunConfig, jobs: int, say: Callable[[str], None]
+) -> Iterator[tuple[Path, float | None]]:
+    """Each run's folder and seconds (None where it was interrupted), as they finish; the longest start first."""
+    plan = sorted(plan, key=lambda t: (t.seed, t.name != "cauto"))
+    if jobs == 1:
+        results: Iterator[float | None] = (_train_one(training, run) for training in plan)
+        pool = None
+    else:
+        pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+        results = pool.map(_train_one, plan, [run] * len(plan))
+    try:
+        for number, (training, seconds) in enumerate(zip(plan, results, strict=True), start=1):
+            spent = "" if seconds is None else f" in {seconds:.0f} s"
+            say(f"{number}/{len(plan)} trained: {training.name}, seed {training.seed}{spent}")
+            yield training.folder, seconds
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
+def _train_one(training: Training, run: RunConfig) -> float | None:
+    metrics = train(training.config, training.folder, run=run, say=lambda line: None).metrics
+    seconds: float | None = metrics["seconds"]
+    return seconds
+
+
+def _embed_all(folders: dict[str, Path], images: ImageSet, seed: int) -> dict[str, Embeddings]:
     """The embedding of every row of the table."""
-    encoders = encoders | {
-        "supcon, best epoch": load_encoder(out / "runs" / f"supcon-{seed}" / "best.safetensors"),
-        "random encoder": random_encoder(encoders["supcon"].card, seed),
-    }
+    encoders = {name: load_encoder(folder) for name, folder in folders.items()}
+    encoders["supcon, best epoch"] = load_encoder(folders["supcon"] / "best.safetensors")
+    encoders["random encoder"] = random_encoder(encoders["supcon"].card, seed)
     embedded = {row: embed(encoder, images) for row, encoder in encoders.items()}
     embedded["raw pixels"] = raw_pixels(images, embedded["supcon"])
     embedded["thanos"] = side_by_side(embedded["spread"], embedded["cauto"])

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
 from thanos.data.batches import Batch
+from thanos.errors import ConfigError
 from thanos.evaluate.geometry import class_cosines
 from thanos.evaluate.transfer import neighbour_accuracy
 from thanos.methods import StepSettings, steps_of, total
@@ -31,7 +32,7 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.settings, self.branches = settings, branches
         self._steps = steps_of(settings.config)
-        self._total_batches, self._log_every = total_batches, log_every
+        self._total_batches, self.log_every = total_batches, log_every
         self._clean: list[tuple[Tensor, Tensor]] = []
         self.batches_done = 0
         self.latest: dict[str, Tensor] = {}
@@ -39,7 +40,7 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.batches_done = batch.number + 1
-        losses, log = [], self.batches_done % self._log_every == 0
+        losses, log = [], self.batches_done % self.log_every == 0
         for name, step in self._steps.items():
             seed = draw_seed(self.settings.config.seed, batch.number, self.global_rank)
             self._seed_dropout(seed)
@@ -52,10 +53,21 @@ class TrainingModule(LightningModule):
                 if projection is not None:
                     rows = normalize(projection.detach()[0].float(), dim=-1)
                     within, between = class_cosines(rows, batch.superclass)
-                    self._record({"spread/within": within, "spread/between": between})
+                    self._record(
+                        {
+                            "spread/within": within.nanmean(),
+                            "spread/within_largest": within.nan_to_num(-1).max(),
+                            "spread/between": between,
+                        }
+                    )
         loss = torch.stack(losses).sum()
         if log:
             self._record({"train/loss": loss.detach()})
+            if not loss.isfinite():
+                raise ConfigError(
+                    f"the loss is {float(loss)} at step {self.batches_done:,}: training diverges. Lower "
+                    f"--learning-rate, or raise --temperature or --warmup."
+                )
         return loss
 
     def _seed_dropout(self, seed: int) -> None:
@@ -78,7 +90,7 @@ class TrainingModule(LightningModule):
         self._record(
             {
                 "validation/superclass_accuracy": neighbour_accuracy(embedding, superclass),
-                "validation/within_class_cosine": within,
+                "validation/within_class_cosine": within.nanmean(),
                 "validation/between_class_cosine": between,
             }
         )

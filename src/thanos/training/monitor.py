@@ -1,5 +1,6 @@
 """What watches a run: the metrics file, the progress line, the watch on the spread, the keeping of its state."""
 
+import io
 import json
 import os
 import signal
@@ -52,12 +53,14 @@ class MetricsFile(Callback):
 class Progress(Callback):
     """One live line on a terminal; a plain line every tenth of the way elsewhere."""
 
-    def __init__(self, images_per_batch: int):
-        self._images = images_per_batch
+    def __init__(self, batch: int):
+        self._batch = batch
         self._bar: Any = None
         self._started = self._first = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_rank > 0:
+            return
         self._total = int(trainer.num_training_batches)
         self._start_step = self._done(trainer)
         self._started = time.perf_counter()
@@ -71,6 +74,8 @@ class Progress(Callback):
             )
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        if trainer.global_rank > 0:
+            return
         done = self._done(trainer) + 1
         if self._bar is not None:
             if time.perf_counter() - self._first > 0.5 or done == self._total:
@@ -88,7 +93,7 @@ class Progress(Callback):
         shown = {"train/loss": "loss", "spread/within": "cosine within", "validation/superclass_accuracy": "kNN"}
         values = trainer.callback_metrics
         parts = [f"{label} {float(values[name]):.3f}" for name, label in shown.items() if name in values]
-        rate = (done - self._start_step) * self._images / (time.perf_counter() - self._started)
+        rate = (done - self._start_step) * self._batch * trainer.world_size / (time.perf_counter() - self._started)
         return " · ".join([*parts, f"{rate:,.0f} img/s"])
 
     @staticmethod
@@ -101,33 +106,36 @@ class Progress(Callback):
 
 
 class SpreadWatch(Callback):
-    """Says, once, when superclasses have collapsed or dissolve."""
+    """Says, once, when a superclass has collapsed or the superclasses dissolve; must come before MetricsFile."""
 
-    def __init__(self, method: str, alpha: float, say: Callable[[str], None]):
+    def __init__(self, method: str, say: Callable[[str], None]):
         self._watched = method not in ("infonce", "cauto")
-        self._alpha, self._say = alpha, say
+        self._remedy = method in ("spread", "thanos")
+        self._say = say
         self._said: set[str] = set()
         self._in_a_row = {"collapsed": 0, "dissolved": 0}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        logged = trainer.logged_metrics
-        if not self._watched or "spread/within" not in logged:
-            return
         assert isinstance(pl_module, TrainingModule)
+        measured = pl_module.latest
+        if not self._watched or "spread/within" not in measured or trainer.global_rank > 0:
+            return
         step, total = pl_module.batches_done, int(trainer.num_training_batches)
-        within, between = float(logged["spread/within"]), float(logged["spread/between"])
+        within, largest = float(measured["spread/within"]), float(measured["spread/within_largest"])
+        between = float(measured["spread/between"])
+        raise_it, lower_it = ("; raise alpha", "; lower alpha") if self._remedy else (" (SupCon does this)", "")
         for state, holds, line in (
             (
                 "collapsed",
-                within > COLLAPSED and step > total / 10,
-                f"superclasses have collapsed at step {step:,}: the cosine within them is "
-                f"{within:.3f}, so subclasses cannot be told apart (SupCon does this; a larger alpha spreads)",
+                largest > COLLAPSED and step > total / 10,
+                f"a superclass has collapsed at step {step:,}: the cosine within it is {largest:.3f}, so its "
+                f"subclasses cannot be told apart{raise_it}",
             ),
             (
                 "dissolved",
                 within - between < DISSOLVED and step > total / 2,  # before, they have not formed yet
-                f"superclasses dissolve at step {step:,}: the cosine within them "
-                f"({within:.3f}) is hardly above that between them ({between:.3f}); lower alpha",
+                f"superclasses dissolve at step {step:,}: the cosine within them ({within:.3f}) is hardly above that "
+                f"between them ({between:.3f}){lower_it}",
             ),
         ):
             self._in_a_row[state] = self._in_a_row[state] + 1 if holds else 0
@@ -140,7 +148,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, whatever file system the run lies on."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
-        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+        content = io.BytesIO()  # torch.save reports a full disk as it does any fault, a plain write as one
+        torch.save(checkpoint, content)
+        write_atomically(Path(path), lambda file: file.write(content.getbuffer()))
 
 
 class KeepState(Checkpoint):
@@ -170,20 +180,30 @@ class KeepState(Checkpoint):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert isinstance(pl_module, TrainingModule)
         if pl_module.batches_done % int(trainer.val_check_batch or 1) != 0:
-            self._save_if_due(trainer, pl_module.batches_done)
+            self._save_if_due(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
-        self._save_if_due(trainer, pl_module.batches_done)
+        self._save_if_due(trainer, pl_module)
 
-    def _save_if_due(self, trainer: pl.Trainer, done: int) -> None:
-        if self._received is None and time.monotonic() - self._saved_at < self._seconds:
+    def _save_if_due(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        done = module.batches_done
+        if done % trainer.accumulate_grad_batches != 0 and done != trainer.num_training_batches:
+            return  # gradients that wait for their step are not part of a checkpoint
+        stop, due = self._received is not None, time.monotonic() - self._saved_at >= self._seconds
+        if trainer.world_size > 1:  # all processes must agree, so they ask each other, now and then
+            if done % module.log_every != 0:
+                return
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        if not stop and not due:
             return
         trainer.save_checkpoint(self._checkpoint)
         self._saved_at = time.monotonic()
-        if self._received is not None:
+        if stop:
+            number = self._received or signal.SIGTERM
             raise Interrupted(
-                f"stopped by {signal.Signals(self._received).name} at step {done:,}; the same command again goes on "
-                f"from there ({self._checkpoint.parent}).",
-                self._received,
+                f"stopped by {signal.Signals(number).name} at step {done:,}; the same command again goes on from there "
+                f"({self._checkpoint.parent}).",
+                number,
             )

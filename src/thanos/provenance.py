@@ -1,0 +1,36 @@
+"""What a number must carry to be repeated: versions, hardware, commit."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that decide numbers."""
+    names = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+def hardware() -> str:
+    """Processor, cores, threads in use, and accelerators."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        model = next((line.split(": ")[1] for line in cpuinfo.read_text().splitlines() if "model name" in line), model)
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads" + "".join(f", {name}" for name in cuda)
+
+
+def commit() -> str | None:
+    """The commit this package's source stands at, with + for uncommitted changes; None outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "-C", here, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+        dirty = subprocess.run(["git", "-C", here, "status", "--porcelain", "."], capture_output=True, text=True)
+    except OSError:
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "") if head.returncode == 0 else None

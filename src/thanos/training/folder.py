@@ -1,0 +1,112 @@
+"""The run directory: who owns it, what a run writes at its start, and what a later command may do with it."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from thanos.config import DataConfig, TrainConfig, read_yaml, save
+from thanos.data.files import manifest
+from thanos.data.imageset import ImageSet
+from thanos.errors import OutputError
+from thanos.provenance import commit, hardware, versions
+from thanos.storage import write_text
+
+State = Literal["new", "unfinished", "finished"]
+
+
+def check_folder(out: Path, config: TrainConfig, images: ImageSet) -> State:
+    """Whether ``out`` is free, or holds this very run; ``config`` has its augmentation filled in.
+
+    Raises:
+        OutputError: if it holds anything else; the message shows the difference.
+    """
+    begun = {"data.json", "skipped.csv"}  # written before config.yaml: alone they are a start that was killed
+    if not out.exists() or (out.is_dir() and all(p.name in begun or p.name.startswith(".") for p in out.iterdir())):
+        return "new"
+    if not (out / "config.yaml").is_file() or not (out / "data.json").is_file():
+        raise OutputError(f"--out takes a new or empty folder, or this run's own; {out} holds something else.")
+    there, here = read_yaml(out / "config.yaml"), config.model_dump(mode="json")
+    data = set(DataConfig.model_fields)
+    fingerprint = json.loads((out / "data.json").read_text("utf-8"))["fingerprint"]
+    if fingerprint != images.fingerprint:
+        shown = _differences(there, here, [key for key in here if key in data])
+        raise OutputError(
+            f"{out} was trained on other images ({shown or f'fingerprint {fingerprint[:8]} there'}"
+            f"{'' if shown else f', {images.fingerprint[:8]} here'}). Name another --out."
+        )
+    shown = _differences(there, here, [key for key in here if key not in data])
+    if shown:
+        raise OutputError(f"{out} holds another run ({shown}). Name another --out, or use the same settings to go on.")
+    return "finished" if (out / "metrics.json").is_file() else "unfinished"
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any], keys: list[str]) -> str:
+    """The first three settings that differ, nested ones by their full name."""
+    found = []
+    for key in keys:
+        before, now = there.get(key), here[key]
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += [f"{key}.{k} {before.get(k)!r} there, {now[k]!r} here" for k in now if before.get(k) != now[k]]
+        elif before != now:
+            found.append(f"{key} {before!r} there, {now!r} here")
+    return ", ".join(found[:3])
+
+
+def check_space(out: Path, branches: nn.Module) -> None:
+    """Room for three checkpoints of weights and AdamW's two moments, and for the exported weights.
+
+    Raises:
+        OutputError: if there is none; nothing has been written then.
+    """
+    weights = sum(p.numel() * p.element_size() for p in branches.parameters())
+    wanted = weights * 3 * 3 + weights * 2 + 2**20
+    parent = next(p for p in (out, *out.resolve().parents) if p.exists())
+    free = shutil.disk_usage(parent).free
+    if wanted > free:
+        raise OutputError(
+            f"this run writes up to {wanted / 2**20:,.0f} MB to {out}; {free / 2**20:,.0f} MB are free. Free some "
+            f"space, or name an --out on another disk."
+        )
+
+
+def start_folder(out: Path, config: TrainConfig, images: ImageSet) -> None:
+    """Write what identifies the run; config.yaml last, as the mark that all is there."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "data.json", manifest(images) + "\n")
+    if images.skipped:
+        write_skipped(out / "skipped.csv", images)
+    save(config, out / "config.yaml")
+
+
+def write_skipped(path: Path, images: ImageSet) -> None:
+    """The images left out by --skip-bad, with the reason for each."""
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([("image", "reason"), *images.skipped])
+    write_text(path, table.getvalue())
+
+
+def clear_leftovers(out: Path) -> None:
+    """Half-written files of a killed run."""
+    for leftover in out.glob(".*.*"):
+        leftover.unlink()
+
+
+def write_log(path: Path, accelerators: str, images: str) -> None:
+    """Append when, by which command, with which versions and on what the run goes on."""
+    lines = [
+        time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        "command: " + " ".join(sys.argv),
+        "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
+        f"commit: {commit()}",
+        f"hardware: {hardware()}, {accelerators}",
+        f"images: {images}",
+    ]
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
