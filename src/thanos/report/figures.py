@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from thanos.embeddings import Embeddings
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Ten colours of Paul Tol's muted scheme and two more that differ in lightness.
@@ -46,7 +47,11 @@ def thumbnail(image: NDArray[np.uint8], side: int = 48) -> str:
 
 
 def embedding_maps(embedded: dict[str, Embeddings]) -> "Figure":
-    """Test embeddings side by side: above, principal components at one scale; below, t-SNE, which ignores scale."""
+    """Test embeddings side by side, coloured by subclass.
+
+    Above, one superclass alone: the principal components around its centre, all at one scale, where a collapsed
+    superclass is a dot. Below, all images by t-SNE, which ignores scale and shows who keeps company with whom.
+    """
     from sklearn.manifold import TSNE
 
     figure = new_figure(2, len(embedded), 3.6 * len(embedded), 7.4)
@@ -54,32 +59,45 @@ def embedding_maps(embedded: dict[str, Embeddings]) -> "Figure":
         part = embeddings.of("test")
         assert part.subclass is not None
         rows = part.vectors / np.linalg.norm(part.vectors, axis=1, keepdims=True)
-        centred = rows - rows.mean(0)
+        alone = np.flatnonzero(part.superclass == np.argmax(np.bincount(part.superclass)))
+        centred = rows[alone] - rows[alone].mean(0)
         _, _, directions = np.linalg.svd(centred, full_matrices=False)
-        flat = centred @ directions[:2].T
         tsne = TSNE(random_state=0, perplexity=min(30, len(rows) // 4)).fit_transform(rows)
-        for row, points in ((0, flat), (1, tsne)):
-            axes = figure.axes[row * len(embedded) + column]
-            for kind, label in enumerate(part.subclass_names):
-                mine = points[part.subclass == kind]
-                axes.scatter(mine[:, 0], mine[:, 1], s=9, color=COLOURS[kind % len(COLOURS)], linewidths=0)
-                axes.annotate(
-                    label,
-                    np.median(mine, axis=0),
-                    ha="center",
-                    va="center",
-                    fontsize=11,
-                    fontweight="bold",
-                    bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "linewidth": 0},
-                )
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if row == 0:
-                axes.set(xlim=(-1.15, 1.15), ylim=(-1.15, 1.15), aspect="equal")
-                axes.set_title(name, fontsize=13)
-    figure.axes[0].set_ylabel("principal components, one scale")
-    figure.axes[len(embedded)].set_ylabel("t-SNE")
+        upper, lower = figure.axes[column], figure.axes[len(embedded) + column]
+        _scatter(upper, centred @ directions[:2].T, part.subclass[alone], part.subclass_names, scale=2.0)
+        _scatter(lower, tsne, part.subclass, part.subclass_names, scale=float(np.ptp(tsne, axis=0).max()))
+        upper.set(xlim=(-1, 1), ylim=(-1, 1), aspect="equal")
+        upper.set_title(name, fontsize=13)
+        if column == 0:
+            upper.set_ylabel(f"only {part.superclass_names[part.superclass[alone[0]]]!r}, at one scale", fontsize=11)
+            lower.set_ylabel("all test images, t-SNE", fontsize=11)
+            dots = [
+                lower.scatter([], [], s=30, color=COLOURS[k % len(COLOURS)]) for k in range(len(part.subclass_names))
+            ]
+            figure.legend(dots, part.subclass_names, loc="outside lower center", ncols=10, frameon=False, fontsize=11)
     return figure
+
+
+def _scatter(
+    axes: "Axes", points: NDArray, subclass: NDArray[np.int64], names: tuple[str, ...], *, scale: float
+) -> None:
+    """Points coloured by subclass; names stand at the medians, where there is room for them in axes of width scale."""
+    medians = np.array([np.median(points[subclass == kind], axis=0) for kind in np.unique(subclass)])
+    room = np.ptp(medians, axis=0).max() > 0.1 * scale
+    taken: list[NDArray] = []
+    for kind in np.unique(subclass):
+        mine = points[subclass == kind]
+        colour = COLOURS[kind % len(COLOURS)]
+        axes.scatter(mine[:, 0], mine[:, 1], s=12, color=colour, linewidths=0)
+        centre = np.median(mine, axis=0)
+        if room and all(np.linalg.norm(centre - other) > 0.08 * scale for other in taken):
+            taken.append(centre)
+            box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": colour, "alpha": 0.85}
+            axes.annotate(
+                names[kind], tuple(centre), ha="center", va="center", fontsize=11, fontweight="bold", bbox=box
+            )
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def training_curves(runs: dict[str, Path]) -> "Figure":
