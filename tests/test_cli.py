@@ -1,11 +1,13 @@
 """The command as a user meets it: help, typos, refusals; without torch where no work is done."""
 
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from thanos.cli import main
 from thanos.config import TrainConfig
@@ -195,6 +197,67 @@ def test_out_that_holds_something_else_is_left_alone(capsys, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def small_folder(root):
+    """Two superclasses of six real little images."""
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        path = root / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    return root
+
+
+def break_it(root, fault):
+    """The data to name after one fault was planted."""
+    table = root.parent / "labels.csv"
+    if fault == "empty folder":
+        shutil.rmtree(root)
+        root.mkdir()
+    elif fault == "one superclass":
+        shutil.rmtree(root / "b")
+    elif fault == "truncated image":
+        (root / "a" / "0.png").write_bytes((root / "a" / "0.png").read_bytes()[:-30])
+    elif fault == "mixed sizes":
+        Image.new("RGB", (20, 20)).save(root / "a" / "big.png")
+    elif fault in ("L", "RGBA", "CMYK", "I;16"):
+        Image.new(fault, (8, 8)).save(root / "a" / f"odd.{'jpg' if fault == 'CMYK' else 'png'}")
+    elif fault.startswith("table"):
+        header = "path,superklass" if fault == "table: unknown column" else "path,superclass"
+        rows = [f"{p.relative_to(root.parent)},{p.parent.name}" for p in sorted(root.rglob("*.png"))]
+        rows += {"table: missing file": ["data/nowhere.png,a"], "table: NaN label": ["data/a/0.png,nan"]}.get(fault, [])
+        table.write_text("\n".join([header, *rows]))
+        return table
+    return root
+
+
+@pytest.mark.parametrize(
+    ("fault", "wanted", "remedy"),
+    [
+        ("empty folder", "holds no images", "Lay them out as"),
+        ("one superclass", "two or more superclasses", "Add a second superclass"),
+        ("truncated image", "cannot be read as an image", "--skip-bad"),
+        ("mixed sizes", "images of one size", "--size 8"),
+        ("L", "odd.png is grey", "--convert"),
+        ("RGBA", "odd.png is with transparency", "--convert"),
+        ("CMYK", "odd.jpg is CMYK", "--convert"),
+        ("I;16", "odd.png is 16 bit", "--convert"),
+        ("table: missing file", "row 14 names the image 'data/nowhere.png'", "mend the path"),
+        ("table: unknown column", "it has 'superklass'", "did you mean 'superclass'?"),
+        ("table: NaN label", "row 14 has no superclass", "give it one"),
+    ],
+)
+def test_bad_data_is_refused_before_training(capsys, tmp_path, fault, wanted, remedy):
+    data = break_it(small_folder(tmp_path / "data"), fault)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    code, _, err = run(capsys, "train", "--data", data, "--batch", 4, "--quiet", "--out", tmp_path / "run")
+    assert code == 2
+    assert wanted in err
+    assert remedy in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before  # nothing written, nothing touched
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -217,8 +280,6 @@ def test_settings_that_do_not_fit_the_data_leave_nothing(capsys, tmp_path, argum
 
 
 def test_too_little_space_is_said_before_training(capsys, tmp_path, monkeypatch):
-    import shutil
-
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10_000})())
     code, _, err = run(capsys, "train", "--quiet", "--out", tmp_path / "run")
     assert code == 2

@@ -45,6 +45,7 @@ def refusal(data, **settings):
     with pytest.raises(DataError) as error:
         check_superclasses(read(data, **settings))
     message = str(error.value)
+    assert error.value.exit_code == 2
     assert "\n" not in message
     assert len(message) < 400
     return message
