@@ -9,6 +9,7 @@ colour operations is drawn for each image.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Generator, Tensor
@@ -65,8 +66,14 @@ def to_pixels(images: Tensor) -> Tensor:
 
 def standardize_(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """``(pixels - mean) / std`` by channel, in place; pixels end in (channel, height, width)."""
-    shift, scale = (torch.tensor(v, device=pixels.device)[:, None, None] for v in (mean, std))
-    return pixels.sub_(shift).mul_(1 / scale)
+    shift, scale = (_by_channel(tuple(values), pixels.device) for values in (mean, std))
+    return pixels.sub_(shift).div_(scale)
+
+
+@lru_cache(maxsize=64)
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(channel, 1, 1) on the device; kept, so that a step copies nothing there and does not wait."""
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def draw(spec: ViewSpec, batch: int, height: int, width: int, rng: Generator) -> Draw:
@@ -178,8 +185,7 @@ def hue(pixels: Tensor, shift: Tensor) -> Tensor:
         value == red, green - blue, torch.where(value == green, blue - red, red - green)
     ) / chroma.clamp_min(torch.finfo(pixels.dtype).tiny)
     base = torch.where(value == red, 0.0, torch.where(value == green, 2.0, 4.0))
-    offset = torch.tensor([5.0, 3.0, 1.0], device=pixels.device)[:, None, None]
-    k = (offset + (sixth + base + 6 * shift)).remainder_(6)
+    k = (_by_channel((5.0, 3.0, 1.0), pixels.device) + (sixth + base + 6 * shift)).remainder_(6)
     return value - chroma * torch.minimum(k, 4 - k).clamp_(0, 1)
 
 
