@@ -85,12 +85,15 @@ def convex_probe(train: Embeddings, validation: Embeddings, test: Embeddings) ->
     mean, std = train.vectors.mean(0), train.vectors.std(0)
     x, v, t = ((part.vectors - mean) / np.maximum(std, 1e-6) for part in (train, validation, test))
     best: tuple[float, float, Any] | None = None
+    worse = 0  # the weaker the penalty, the longer the fit: two worse ones in a row end the search
     model = LogisticRegression(max_iter=1000, tol=1e-3, warm_start=True)
     for strength in STRENGTHS:
         model.set_params(C=strength).fit(x, train.subclass)
         accuracy = float((model.predict(v) == validation.subclass).mean())
         if best is None or accuracy > best[0]:
-            best = (accuracy, strength, model.predict(t))
+            best, worse = (accuracy, strength, model.predict(t)), 0
+        elif (worse := worse + 1) == 2:
+            break
     assert best is not None
     return best[2], best[1]
 
