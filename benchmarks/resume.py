@@ -46,7 +46,7 @@ def main() -> None:
                 while not (folder / "run.log").exists() and process.poll() is None:
                     time.sleep(0.01)
                 try:
-                    process.wait(rng.uniform(0.5, 12) if kills < 3 else None)
+                    process.wait(rng.uniform(0.5, 8) if kills < 3 else None)
                     break
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)

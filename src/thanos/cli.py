@@ -16,7 +16,9 @@ from thanos.errors import ConfigError, ThanosError
 app = App(
     name="thanos",
     help="Learn image representations that keep the classes nobody labelled.",
-    help_epilogue="First: `thanos demo`. `thanos VERB --help` shows examples. --debug shows tracebacks.",
+    help_epilogue="First: `thanos demo`. `thanos VERB --help` shows examples. --config FILE reads settings from "
+    "YAML (flags beside it win); --debug shows tracebacks.",
+    suppress_keyboard_interrupt=False,
     help_format="plaintext",
     version_flags=["--version"],
     default_parameter=Parameter(negative=()),
@@ -95,7 +97,7 @@ def embed(
     *,
     out: Path | None = None,
     weights: Weights = "last",
-    data: Annotated[DataConfig | None, Flat] = None,
+    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
 ) -> None:
     """Embed images with a trained encoder; writes one .npz that numpy reads.
 
@@ -128,7 +130,7 @@ def transfer(
     *,
     config: Annotated[TransferConfig, Flat] = TransferConfig(),
     weights: Weights = "last",
-    data: Annotated[DataConfig | None, Flat] = None,
+    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
 ) -> None:
     """Judge a frozen embedding on the fine labels nobody used: linear probe and nearest neighbours.
 
@@ -149,7 +151,12 @@ def transfer(
   thanos geometry model.safetensors --data cifar10
   thanos geometry embeddings.npz"""
 )
-def geometry(source: Path, *, weights: Weights = "last", data: Annotated[DataConfig | None, Flat] = None) -> None:
+def geometry(
+    source: Path,
+    *,
+    weights: Weights = "last",
+    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+) -> None:
     """Measure an embedding's shape: spread, collapse, separation, alignment, uniformity, clustering of subclasses.
 
     Parameters
@@ -231,7 +238,7 @@ def _take_config(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
 def _one_line(error: CycloptsError) -> str:
     if isinstance(error.__cause__, ValidationError):
         return explain(error.__cause__)
-    return " ".join(str(error).replace('"[', '"').replace(']" from', '" from').split())
+    return " ".join(str(error).replace('"[', '"').replace("][", ".").replace(']" from', '" from').split())
 
 
 def _fail(message: str, debug: bool, code: int) -> None:

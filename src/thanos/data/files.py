@@ -47,7 +47,7 @@ class Listing:
         self.superclass.append(superclass)
         self.subclass.append(subclass)
         self.group.append(group)
-        self.split.append(split or "train")
+        self.split.append(split)
 
     def keep(self, rows: Sequence[int]) -> "Listing":
         return Listing(
@@ -103,7 +103,8 @@ def _labelled(
         images=images,
         superclass=superclass,
         superclass_names=superclass_names,
-        split=np.array([SPLITS.index(s) for s in listing.split], dtype=np.int8),
+        split=np.array([SPLITS.index(s or "train") for s in listing.split], dtype=np.int8),
+        splits_named=any(listing.split),
         subclass=subclass if subclass_names else None,
         subclass_names=subclass_names,
         group=group if group_names else None,

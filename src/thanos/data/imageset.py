@@ -47,6 +47,8 @@ class ImageSet:
     """Where each image came from: a path, or the data set's name and row."""
     views: ViewSpec = field(default_factory=ViewSpec)
     """The augmentation that suits these images."""
+    splits_named: bool = True
+    """Whether the data say which images are for training; else a test split is drawn."""
     notes: tuple[str, ...] = ()
     """What was done to the images on reading: skipped, converted, brought to one size."""
     skipped: tuple[tuple[str, str], ...] = ()

@@ -100,7 +100,9 @@ def _digits() -> ImageSet:
     data = load_digits()
     images = (data.images * (255 / 16)).round().astype(np.uint8)[..., None]
     split = np.zeros(len(images), dtype=np.int8)
-    return _record("digits", images, data.target, [str(d) for d in range(10)], split, hierarchy.DIGITS, _DIGIT_VIEWS)
+    names = [str(d) for d in range(10)]
+    record = _record("digits", images, data.target, names, split, hierarchy.DIGITS, _DIGIT_VIEWS)
+    return replace(record, splits_named=False)
 
 
 def _find(name: str, config: DataConfig) -> ImageSet:

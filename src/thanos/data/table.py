@@ -1,4 +1,4 @@
-"""A CSV (or TSV) of images: path, superclass[, subclass][, group][, split]; paths are relative to the file."""
+"""A CSV of images: path, superclass[, subclass][, group][, split]; split by commas, semicolons or tabs."""
 
 import csv
 from pathlib import Path
@@ -29,7 +29,7 @@ def list_table(table: Path, *, skip_bad: bool = False) -> Listing:
             f"--data takes a data set, a folder or a CSV in UTF-8; {table} cannot be read: {error}."
         ) from None
     header = text.split("\n", 1)[0]
-    reader = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in header else ",")
+    reader = csv.DictReader(text.splitlines(), delimiter=next((d for d in "\t;" if d in header), ","))
     columns = reader.fieldnames or []
     _check_columns(table, list(columns))
     listing = Listing(name=table.stem)
@@ -63,7 +63,7 @@ def _check_columns(table: Path, columns: list[str]) -> None:
     if unknown:
         raise DataError(
             f"{table.name} may have the columns {', '.join(COLUMNS)}; it has {unknown[0]!r}"
-            f"{nearest(unknown[0], COLUMNS)}. Rename or remove it."
+            f"{nearest(unknown[0], COLUMNS)}. Rename or remove it; the first row names the columns."
         )
     missing = [c for c in COLUMNS[:2] if c not in columns]
     if missing:

@@ -147,8 +147,11 @@ def neighbour_vote(queries: Tensor, keys: Tensor, label: Tensor, k: int) -> Tens
 
 
 def neighbour_accuracy(rows: Tensor, label: Tensor, k: int = 20) -> Tensor:
-    """Share of images whose k nearest other images vote for their own label; unit rows (n, dim), labels (n,)."""
-    k = min(k, len(rows) - 1)
+    """Share of images whose k nearest other images vote for their own label; unit rows (n, dim), labels (n,).
+
+    Fewer than k vote where a label has few images: half of the smallest label's, so that it can win.
+    """
+    k = max(1, min(k, int(label.bincount()[label.unique()].min()) // 2))
     similarity = rows @ rows.T
     similarity.fill_diagonal_(-torch.inf)
     nearest = similarity.topk(k, dim=1)[1]

@@ -90,6 +90,12 @@ def train(
         config, channels=images.channels, size=images.size, superclasses=len(images.superclass_names)
     )
     order = _batch_order(config, images, trainer.world_size)
+    if order.batches_per_epoch < 5:
+        left = len(images.rows("train")) - order.batches_per_epoch * config.batch * trainer.world_size
+        say(
+            f"an epoch is {order.batches_per_epoch} steps only, {left} images wait for the next; a smaller --batch or "
+            f"more --epochs train longer"
+        )
     check_space(out, branches)
     if first:
         clear_leftovers(out)
@@ -338,7 +344,8 @@ DEFINITIONS = {
     "spread/within": "mean cosine between projections of different images of one superclass in that batch",
     "spread/within_largest": "the same for the superclass where it is largest",
     "spread/between": "mean cosine between projections of different superclasses in that batch",
-    "validation/superclass_accuracy": "share of validation images whose 20 nearest others vote for their superclass",
+    "validation/superclass_accuracy": "share of validation images whose 20 nearest others (in small sets "
+    "fewer: half of the smallest superclass) vote for their superclass",
     "validation/within_class_cosine": "as spread/within, for clean embeddings of the validation images",
     "validation/between_class_cosine": "as spread/between, for clean embeddings of the validation images",
 }

@@ -15,6 +15,7 @@ from thanos.config import DataConfig, TrainConfig, read_yaml, save
 from thanos.data.files import manifest
 from thanos.data.imageset import ImageSet
 from thanos.errors import OutputError
+from thanos.names import DATASETS
 from thanos.provenance import commit, hardware, versions
 from thanos.storage import write_text
 
@@ -39,7 +40,8 @@ def check_folder(out: Path, config: TrainConfig, images: ImageSet) -> State:
         shown = _differences(there, here, [key for key in here if key in data])
         raise OutputError(
             f"{out} was trained on other images ({shown or f'fingerprint {fingerprint[:8]} there'}"
-            f"{'' if shown else f', {images.fingerprint[:8]} here'}). Name another --out."
+            f"{'' if shown else f', {images.fingerprint[:8]} here'}). Name another --out; to go on with that run: "
+            f"thanos train --config {out / 'config.yaml'} --out {out}"
         )
     shown = _differences(there, here, [key for key in here if key not in data])
     if shown:
@@ -82,6 +84,8 @@ def start_folder(out: Path, config: TrainConfig, images: ImageSet) -> None:
     write_text(out / "data.json", manifest(images) + "\n")
     if images.skipped:
         write_skipped(out / "skipped.csv", images)
+    if config.data not in DATASETS:  # so that the run can be used from any folder
+        config = config.model_copy(update={"data": str(Path(config.data).resolve())})
     save(config, out / "config.yaml")
 
 
