@@ -19,7 +19,7 @@ from thanos.provenance import commit, hardware, versions
 from thanos.storage import write_json
 
 COMMAND = [
-    sys.executable, "-m", "thanos", "train", "--method", "thanos", "--epochs", "30", "--seed", "3", "--threads", "1",
+    sys.executable, "-m", "thanos", "train", "--method", "thanos", "--epochs", "8", "--seed", "3", "--threads", "1",
     "--checkpoint-minutes", "0.0001", "--quiet", "--out",
 ]  # fmt: skip
 
@@ -46,7 +46,7 @@ def main() -> None:
                 while not (folder / "run.log").exists() and process.poll() is None:
                     time.sleep(0.01)
                 try:
-                    process.wait(rng.uniform(0.5, 8) if kills < 3 else None)
+                    process.wait(rng.uniform(0.2, 4) if kills < 3 else None)
                     break
                 except subprocess.TimeoutExpired:
                     process.send_signal(signal.SIGKILL)
