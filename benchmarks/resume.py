@@ -2,26 +2,38 @@
 
     python benchmarks/resume.py --out results/resume.json
 
-Every trial is the real command in a process of its own; a checkpoint is written after almost every step, so that many
-kills fall into the writing of one.
+Every start is a process of its own (forked, so that imports are not what is killed); a checkpoint is written after almost
+every step, so that many kills fall into the writing of one.
 """
 
 import argparse
+import multiprocessing
+import os
 import random
 import signal
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
+import torch
+
+from thanos.config import RunConfig, TrainConfig
 from thanos.provenance import commit, hardware, versions
 from thanos.storage import write_json
+from thanos.training.fit import train
 
-COMMAND = [
-    sys.executable, "-m", "thanos", "train", "--method", "thanos", "--epochs", "8", "--seed", "3", "--threads", "1",
-    "--checkpoint-minutes", "0.0001", "--quiet", "--out",
-]  # fmt: skip
+CONFIG = TrainConfig(method="thanos", epochs=8, seed=3)
+KILLS = 4
+
+
+def run(folder: Path) -> None:
+    torch.set_num_threads(1)
+    train(CONFIG, folder, run=RunConfig(quiet=True, threads=1, checkpoint_minutes=1e-5), say=lambda line: None)
+
+
+def start(folder: Path) -> multiprocessing.process.BaseProcess:
+    process = multiprocessing.get_context("fork").Process(target=run, args=(folder,))
+    process.start()
+    return process
 
 
 def results_of(folder: Path) -> tuple[bytes, bytes, str]:
@@ -34,26 +46,24 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--trials", type=int, default=10)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     rng = random.Random(0)
     with tempfile.TemporaryDirectory() as work:
         reference = Path(work) / "reference"
-        subprocess.run([*COMMAND, reference], check=True, stdout=subprocess.DEVNULL)
+        start(reference).join()
         expected, trials = results_of(reference), []
         for trial in range(arguments.trials):
             folder, kills, while_writing = Path(work) / str(trial), 0, 0
             while True:
-                process = subprocess.Popen([*COMMAND, folder], stdout=subprocess.DEVNULL)
-                while not (folder / "run.log").exists() and process.poll() is None:
-                    time.sleep(0.01)
-                try:
-                    process.wait(rng.uniform(0.2, 4) if kills < 3 else None)
+                process = start(folder)
+                process.join(rng.uniform(0.2, 2.5) if kills < KILLS else None)
+                if process.exitcode is not None:
                     break
-                except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
-                    process.wait()
-                    kills += 1
-                    while_writing += any(p.name.startswith(".") for p in folder.iterdir())
-            same = process.returncode == 0 and results_of(folder) == expected
+                os.kill(process.pid or 0, signal.SIGKILL)
+                process.join()
+                kills += 1
+                while_writing += folder.exists() and any(p.name.startswith(".") for p in folder.iterdir())
+            same = process.exitcode == 0 and results_of(folder) == expected
             trials.append({"kills": kills, "kills_while_writing": while_writing, "bit_for_bit": same})
             print(f"trial {trial + 1}: killed {kills} times ({while_writing} while writing), equal: {same}", flush=True)
     result = {
@@ -61,6 +71,7 @@ def main() -> None:
         "command": f"python benchmarks/resume.py --trials {arguments.trials}",
         "equal": sum(t["bit_for_bit"] for t in trials),
         "trials": trials,
+        "settings": CONFIG.model_dump(mode="json"),
         "versions": versions(),
         "hardware": hardware(),
         "commit": commit(),

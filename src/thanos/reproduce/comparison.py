@@ -1,6 +1,8 @@
 """SupCon, L_spread, the autoencoder and THANOS on the same images, seed by seed, each with the control that fits."""
 
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -143,7 +145,8 @@ def _carry_out(
         results: Iterator[float | None] = (_train_one(training, run) for training in plan)
         pool = None
     else:
-        pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
         results = pool.map(_train_one, plan, [run] * len(plan))
     try:
         for number, (training, seconds) in enumerate(zip(plan, results, strict=True), start=1):
@@ -153,6 +156,17 @@ def _carry_out(
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with(parent: int) -> None:
+    """A worker whose parent was killed ends too, instead of training on unseen."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train_one(training: Training, run: RunConfig) -> float | None:
