@@ -2,7 +2,7 @@
 
     python benchmarks/resume.py --out results/resume.json
 
-Every start is a process of its own (forked, so that imports are not what is killed); a checkpoint is written after almost
+Every start is a process of its own (forked: imports are not what is killed); a checkpoint is written after almost
 every step, so that many kills fall into the writing of one.
 """
 
