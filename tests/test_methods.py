@@ -43,6 +43,7 @@ EXPECTED = {
     "spread": {"contrastive": {"spread", "classify"}},
     "supcon+cauto": {"contrastive": {"supcon", "classify"}, "autoencoder": {"reconstruct", "classify"}},
     "thanos": {"contrastive": {"spread", "classify"}, "autoencoder": {"reconstruct", "classify"}},
+    "cross-entropy": {"classifier": {"classify"}},
 }
 
 

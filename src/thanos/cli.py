@@ -10,7 +10,17 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
 from pydantic import ValidationError
 
-from thanos.config import DataConfig, DemoConfig, RunConfig, TrainConfig, TransferConfig, check_data, explain, read_yaml
+from thanos.config import (
+    DataConfig,
+    DemoConfig,
+    RunConfig,
+    Table3Config,
+    TrainConfig,
+    TransferConfig,
+    check_data,
+    explain,
+    read_yaml,
+)
 from thanos.errors import ConfigError, ThanosError
 
 app = App(
@@ -113,7 +123,8 @@ def embed(
     _check_source(run, weights, data)
     if out is None and (not run.is_dir() or data is not None):
         raise ConfigError("--out names the .npz to write; it is needed here.")
-    from thanos.verbs import embed_run, kept_embeddings
+    from thanos.embeddings import kept_embeddings
+    from thanos.verbs import embed_run
 
     embed_run(run, out or kept_embeddings(run, weights), weights, data)
 
@@ -168,6 +179,43 @@ def geometry(
     from thanos.verbs import geometry_source
 
     geometry_source(source, weights, data)
+
+
+reproduce = App(name="reproduce", help="Repeat the paper's experiments: a plan of runs, records, a table.")
+app.command(reproduce)
+
+
+@reproduce.command(
+    help_epilogue="""Examples:
+  thanos reproduce table3 --dry-run
+  thanos reproduce table3 --dataset cifar10 --seeds 1
+  thanos reproduce table3 --dataset mnist --method thanos --method supcon --jobs 2
+  thanos reproduce table3 --scale paper-fast --dataset cifar10 --jobs 1"""
+)
+def table3(
+    *,
+    results: Path = Path("results"),
+    work: Path = Path("runs/table3"),
+    config: Annotated[Table3Config, Flat] = Table3Config(),
+) -> None:
+    """Coarse-to-fine transfer: seven methods, five data sets, paired seeds; our table beside the paper's.
+
+    What is finished is not repeated: the same command goes on after any stop. Writes RESULTS/table3.md, its plot, and
+    one JSON file for each row.
+
+    Parameters
+    ----------
+    results
+        Where records (RESULTS/runs/SCALE) and the table go.
+    work
+        Where trainings keep their run directories; may be deleted when the table is done.
+    """
+    from thanos.reproduce.table3 import planned_blocks
+
+    planned_blocks(config)  # before torch is imported: names that do not exist show at once
+    from thanos.verbs import reproduce_table3
+
+    reproduce_table3(config, results, work, lambda line: print(line, flush=True))
 
 
 def _check_source(source: Path, weights: str, data: DataConfig | None) -> None:

@@ -11,7 +11,11 @@ from thanos.errors import ConfigError
 from thanos.names import DATASETS, OWN_ENCODERS, nearest, timm_names
 from thanos.storage import write_text
 
-MethodName = Literal["infonce", "supcon", "supcon+infonce", "cauto", "spread", "supcon+cauto", "thanos"]
+MethodName = Literal[
+    "infonce", "supcon", "supcon+infonce", "cauto", "spread", "supcon+cauto", "thanos", "cross-entropy"
+]
+SEEDS = 100
+"""The most paired repetitions of a table."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -61,9 +65,12 @@ class DataConfig(Settings):
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images held out for validation, where the data name no such split."""
     train_limit: Annotated[int, Field(ge=1)] | None = None
-    """Train on this many images, each superclass keeping its share, after validation is held out."""
+    """Train on this many images, each superclass keeping its share (in cifar100-u each subclass), after validation is
+    held out."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the validation split and of the training subset."""
+    labels: Literal["superclass", "subclass"] = "superclass"
+    """What training is told. subclass: the fine labels themselves, to see what they would give."""
 
 
 class TrainConfig(DataConfig):
@@ -71,7 +78,7 @@ class TrainConfig(DataConfig):
 
     method: MethodName = "thanos"
     """A row of the paper's Table 3: infonce, supcon, supcon+infonce, cauto, spread (SupCon + cNCE), supcon+cauto,
-    thanos."""
+    thanos; or cross-entropy on the superclass alone."""
     encoder: str = "tiny"
     """tiny, paper-vit, resnet18-small, or any timm model by name."""
     pretrained: bool = False
@@ -122,6 +129,8 @@ class TrainConfig(DataConfig):
     """Batches whose gradients are added up before a step."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     """Arithmetic of the encoder; the losses always reduce in float32."""
+    compile: bool = False
+    """Compile the encoder (torch.compile): minutes at the start; needs a C++ compiler on a CPU, Triton on a GPU."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
     """Lightning's accelerator."""
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
@@ -143,8 +152,10 @@ class TrainConfig(DataConfig):
             raise ValueError(f"{self.encoder} has no published weights; drop --pretrained or name a timm model.")
         if self.denominator == "all" and not self.method.startswith("supcon"):
             raise ValueError(f"--denominator all is SupCon's; {self.method} has none such. Drop it.")
-        if self.released_loss and self.method in ("infonce", "cauto"):
+        if self.released_loss and self.method in ("infonce", "cauto", "cross-entropy"):
             raise ValueError(f"the released quirks are in SupCon and spread; drop --released-loss for {self.method}.")
+        if self.method == "cross-entropy" and self.classify == 0:
+            raise ValueError("cross-entropy has no other term; give --classify-weight a value above 0.")
         return self
 
 
@@ -186,6 +197,34 @@ class DemoConfig(Settings):
     """Trainings side by side, the cores divided between them; default: one for each core, at most four."""
     epochs: Annotated[int, Field(ge=1)] = 60
     """Passes over the training images."""
+
+
+class Table3Config(Settings):
+    """The paper's coarse-to-fine transfer experiment."""
+
+    dataset: tuple[Literal["mnist", "cifar10", "cifar100", "cifar100-u", "tiny-imagenet"], ...] = (
+        "mnist",
+        "cifar10",
+        "cifar100",
+        "cifar100-u",
+        "tiny-imagenet",
+    )
+    """Data sets; repeat for several."""
+    method: tuple[str, ...] = ()
+    """Rows; repeat for several. Two-encoder rows bring their control. Default: all, with floors, controls, variants
+    and the ceiling."""
+    seeds: Annotated[int, Field(ge=1, le=SEEDS)] = 3
+    """Paired repetitions; split, images, initialisation and views follow the seed."""
+    scale: str = "cpu"
+    """cpu, paper-fast, resnet18, paper, or a .yaml file of the same form."""
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    """Trainings side by side, the cores divided between them; default: one for each core, at most four; on a GPU 1."""
+    root: Path | None = None
+    """Where the published data sets lie; default: $THANOS_DATA, else ~/.cache/thanos/data."""
+    download: bool = False
+    """Fetch a published data set that is not there."""
+    dry_run: bool = False
+    """Print what would be run and how long the trainings take, measured on a few steps; run nothing."""
 
 
 def check_encoder(name: str) -> None:

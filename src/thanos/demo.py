@@ -46,7 +46,7 @@ def run_demo(config: DemoConfig, out: Path, say: Callable[[str], None]) -> dict[
     for line in table_lines(result.metrics):
         say(line)
     write_json(numbers, result.metrics)
-    write_demo_page(page, result, curves={m: out / "runs" / f"{m}-0" / "metrics.jsonl" for m in ("supcon", "spread")})
+    write_demo_page(page, result)
     say(f"report: {page}")
     return result.metrics
 

@@ -84,8 +84,13 @@ def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512) -> Embeddin
     Raises:
         DataError: if the images have another size or other channels than the encoder takes.
     """
+    return labelled(encoder.embed(images, batch=batch), images)
+
+
+def labelled(vectors: NDArray[np.float32], images: ImageSet) -> Embeddings:
+    """Vectors (n, dim), row i of image i, with what is known of the images."""
     return Embeddings(
-        vectors=encoder.embed(images, batch=batch),
+        vectors=vectors,
         superclass=images.superclass,
         superclass_names=images.superclass_names,
         split=images.split,
@@ -104,6 +109,11 @@ def side_by_side(*parts: Embeddings) -> Embeddings:
         raise DataError("embeddings stand side by side only for the same images; these come from different ones.")
     scaled = [p.vectors / np.linalg.norm(p.split_or_all("train").vectors, axis=1).mean() for p in parts]
     return replace(parts[0], vectors=np.concatenate(scaled, axis=1))
+
+
+def kept_embeddings(run: Path, weights: str) -> Path:
+    """Where a run directory keeps the embeddings of its own images."""
+    return run / ("embeddings.npz" if weights == "last" else f"embeddings-{weights}.npz")
 
 
 def write_embeddings(embeddings: Embeddings, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The seven methods of the paper's Table 3: a table from name to training step, each step as the paper writes it.
+"""The seven methods of the paper's Table 3 and cross-entropy alone: a table from name to training step.
 
 A step takes a branch (one encoder with its heads), a batch of uint8 images, their superclass, the settings and a
 generator, and returns named terms. Methods with "+ cauto" train two branches side by side, or one branch on both.
@@ -108,6 +108,15 @@ def cauto_step(branch: Branch, images: Tensor, superclass: Tensor, settings: Ste
     )
 
 
+def cross_entropy_step(
+    branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator
+) -> Terms:
+    """The superclass cross-entropy alone, on as many views as the contrastive methods see."""
+    count = settings.config.views_per_image
+    views = random_views(images, settings.views, rng, count=count, mean=settings.mean, std=settings.std)
+    return _classify(branch, branch.embed(views.flatten(0, 1)).unflatten(0, (count, -1)), superclass, settings)
+
+
 def supcon_cauto_step(
     branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator
 ) -> Terms:
@@ -128,8 +137,9 @@ METHODS: dict[str, dict[str, Step]] = {
     "spread": {"contrastive": spread_step},
     "supcon+cauto": {"contrastive": supcon_step, "autoencoder": cauto_step},
     "thanos": {"contrastive": spread_step, "autoencoder": cauto_step},
+    "cross-entropy": {"classifier": cross_entropy_step},
 }
-"""Table 3's rows: for each encoder of the method, its step."""
+"""For each encoder of the method, its step."""
 
 ONE_ENCODER: dict[str, dict[str, Step]] = {
     "supcon+cauto": {"joint": supcon_cauto_step},
@@ -158,8 +168,8 @@ def build_branches(config: TrainConfig, *, channels: int, size: int, superclasse
             channels=channels,
             size=size,
             superclasses=superclasses,
-            contrast=name != "autoencoder",
-            decode=name != "contrastive",
+            contrast=name in ("contrastive", "joint"),
+            decode=name in ("autoencoder", "joint"),
         )
     return nn.ModuleDict(branches)
 

@@ -1,23 +1,33 @@
 """What stands between the command line and the library: read a source, evaluate, print, keep the numbers."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Generator
 
 from thanos.artefact import Encoder, load_encoder
-from thanos.config import DataConfig, TransferConfig, read_yaml
+from thanos.config import DataConfig, RunConfig, Table3Config, TransferConfig, read_yaml
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
-from thanos.embeddings import Embeddings, embed, read_embeddings, write_embeddings
-from thanos.errors import ConfigError, DataError
+from thanos.embeddings import Embeddings, embed, kept_embeddings, read_embeddings, write_embeddings
+from thanos.errors import ConfigError, DataError, ThanosError
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.transfer import transfer
+from thanos.reproduce.estimate import training_seconds
+from thanos.reproduce.plan import carry_out, duration, missing, trainings
+from thanos.reproduce.record import Places
+from thanos.reproduce.rows import Block
+from thanos.reproduce.scale import SCALES
+from thanos.reproduce.table3 import places_of, planned_blocks, render
 from thanos.storage import write_json
 from thanos.training.folder import write_skipped
 
+Say = Callable[[str], None]
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 
 
@@ -29,11 +39,6 @@ def embed_run(source: Path, out: Path, weights: str, data: DataConfig | None) ->
         write_skipped(out.with_name("skipped.csv"), images)
     print(f"{len(embeddings):,} embeddings of {encoder.card.dim} dimensions in {out}")
     return embeddings
-
-
-def kept_embeddings(run: Path, weights: str) -> Path:
-    """Where a run directory keeps the embeddings of its own images."""
-    return run / ("embeddings.npz" if weights == "last" else f"embeddings-{weights}.npz")
 
 
 def transfer_source(source: Path, weights: str, data: DataConfig | None, config: TransferConfig) -> dict[str, Any]:
@@ -108,3 +113,52 @@ def _keep(source: Path, name: str, scores: dict[str, Any], data: DataConfig | No
     file = source / "metrics.json"
     if data is None and source.is_dir() and file.is_file():
         write_json(file, json.loads(file.read_text("utf-8")) | {name: scores})
+
+
+def reproduce_table3(config: Table3Config, results: Path, work: Path, say: Say) -> None:
+    """Carry out what of the table is missing, and write the page after every block.
+
+    Raises:
+        ThanosError: before any work starts, if a scale, row or data set is not to be had; at the end, if something
+            failed.
+    """
+    blocks, places = planned_blocks(config), places_of(config.scale, results, work)
+    left = missing(blocks, places)
+    for base in {block.base.data: block.base for block in left}.values():
+        load(base)  # what is wrong with a data set, or with the room for its cache, shows before any work
+    scales = dict.fromkeys((*SCALES, config.scale))
+    cores = os.cpu_count() or 1
+    jobs = config.jobs or (1 if torch.cuda.is_available() else min(4, cores))
+    run = RunConfig(threads=max(1, cores // jobs), quiet=jobs > 1)
+    if config.dry_run:
+        _show_plan(blocks, left, places, run, jobs, say)
+        return
+    command = " ".join(["thanos reproduce table3", f"--scale {config.scale}", f"--seeds {config.seeds}"])
+    rows = sum(len(block.rows) for block in blocks)
+    todo = trainings(left, places)
+    finished = rows - sum(len(block.rows) for block in left)
+    say(f"{finished} of {rows} rows finished; {len(todo)} trainings to do, {jobs} at a time")
+
+    def show() -> None:
+        render(results, [*scales])
+
+    failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
+    say(f"table: {render(results, [*scales])}")
+    if failures:
+        lines = "; ".join(f"{f.title}: {f.reason} (log: {f.log})" for f in failures)
+        raise ThanosError(f"{len(failures)} failed, the others are done; mend and start again. {lines}")
+
+
+def _show_plan(blocks: list[Block], left: list[Block], places: Places, run: RunConfig, jobs: int, say: Say) -> None:
+    """Every training of the plan, with its time as a few steps on this machine let expect."""
+    todo = [t for t in trainings(left, places).values() if not (t.folder / "metrics.json").is_file()]
+    say(f"measuring a few steps of {len({(t.config.data, t.config.method) for t in todo})} kinds of training ...")
+    seconds = training_seconds([t.config for t in todo], run)
+    for training, each in zip(todo, seconds, strict=True):
+        state = "unfinished" if (training.folder / "last.ckpt").is_file() else "new"
+        say(f"{training.title:<60} {state:<11} {duration(each):>8}")
+    rows, open_rows = sum(len(b.rows) for b in blocks), sum(len(b.rows) for b in left)
+    say(
+        f"{rows} rows in {len(blocks)} blocks, {rows - open_rows} finished; {len(todo)} trainings, {jobs} at a time on "
+        f"{run.threads} thread(s) each: about {duration(sum(seconds) / jobs * 1.1)}"
+    )

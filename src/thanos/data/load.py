@@ -12,7 +12,7 @@ from thanos.data.folder import list_folder
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.data.published import load_published
 from thanos.data.table import list_table
-from thanos.errors import DataError
+from thanos.errors import DataError, MissingLabels
 from thanos.names import DATASETS
 
 TEST_SHARE = 0.2
@@ -35,8 +35,10 @@ def load(config: DataConfig) -> ImageSet:
         images = read_listing(list_table(Path(config.data), skip_bad=config.skip_bad), config)
     images = _with_splits(images, config.validation, config.split_seed)
     if config.train_limit is not None:
-        images = _limit_training(images, config.train_limit, config.split_seed)
-    return images
+        kept_shares = images.subclass if config.data == "cifar100-u" else images.superclass
+        assert kept_shares is not None
+        images = _limit_training(images, config.train_limit, kept_shares, config.split_seed)
+    return _labelled_finely(images) if config.labels == "subclass" else images
 
 
 def _with_splits(images: ImageSet, validation: float, seed: int) -> ImageSet:
@@ -52,12 +54,26 @@ def _with_splits(images: ImageSet, validation: float, seed: int) -> ImageSet:
     return replace(images, split=split, notes=tuple(notes))
 
 
-def _limit_training(images: ImageSet, limit: int, seed: int) -> ImageSet:
+def _limit_training(images: ImageSet, limit: int, label: NDArray[np.int64], seed: int) -> ImageSet:
     train = images.rows("train")
     if limit >= len(train):
         return images
-    kept = draw_stratified(train, images.superclass, limit, np.random.default_rng((seed, 7)))
+    kept = draw_stratified(train, label, limit, np.random.default_rng((seed, 7)))
     return images.take(np.sort(np.concatenate([kept, images.rows("validation"), images.rows("test")])))
+
+
+def _labelled_finely(images: ImageSet) -> ImageSet:
+    """The same images and splits, with the fine labels in the superclass's place.
+
+    Raises:
+        MissingLabels: where a fine label is not known.
+    """
+    if images.subclass is None or (images.subclass < 0).any():
+        raise MissingLabels(
+            f"--labels subclass trains on fine labels, and {images.name} does not have one for every image. Add them, "
+            f"or train on superclasses."
+        )
+    return replace(images, superclass=images.subclass, superclass_names=images.subclass_names)
 
 
 def draw_stratified(

@@ -15,20 +15,19 @@ from thanos.storage import write_text
 NEIGHBOURS = 7
 
 
-def write_demo_page(page: Path, result: Comparison, curves: dict[str, Path]) -> None:
+def write_demo_page(page: Path, result: Comparison) -> None:
     """A self-contained page, from the first seed's embeddings and all seeds' numbers.
 
     Args:
         page: The file to write.
-        result: Numbers, images and embeddings.
-        curves: Name of a method -> its metrics.jsonl.
+        result: Numbers, images, embeddings and curves.
     """
     embedded = result.embedded
     content = render(
         "demo.html",
         metrics=result.metrics,
         maps=as_png(embedding_maps({name: embedded[name] for name in ("supcon", "spread", "cauto", "thanos")})),
-        curves=as_png(training_curves(curves)),
+        curves=as_png(training_curves(result.curves)),
         neighbours={name: nearest_images(embedded[name], result.images) for name in ("supcon", "thanos")},
     )
     write_text(page, content)

@@ -1,74 +1,57 @@
 """SupCon, L_spread, the autoencoder and THANOS on the same images, seed by seed, each with the control that fits."""
 
-import multiprocessing
-import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from thanos.artefact import Encoder, ModelCard, load_encoder
-from thanos.config import RunConfig, TrainConfig, TransferConfig
+from thanos.config import RunConfig, TrainConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
-from thanos.embeddings import Embeddings, embed, side_by_side
-from thanos.encoder import build_encoder
-from thanos.evaluate.geometry import geometry
-from thanos.evaluate.transfer import transfer
+from thanos.embeddings import Embeddings
+from thanos.errors import DataError
 from thanos.provenance import commit, hardware, versions
-from thanos.training.fit import train
+from thanos.reproduce.plan import carry_out
+from thanos.reproduce.record import Places, Record, read_record
+from thanos.reproduce.rows import ROWS, Block
+from thanos.reproduce.score import DEFINITIONS, row_embeddings
 
-CONTROL_SEED = 1000
-"""Added to a seed to draw the control's second encoder."""
-
-ROWS = {
-    "raw pixels": "floor: no encoder",
-    "random encoder": "floor: the untrained encoder",
-    "supcon": "SupCon: attracts each superclass",
-    "supcon, best epoch": "SupCon at its best epoch by validation superclass accuracy",
-    "spread": "SupCon + class-conditional InfoNCE",
-    "cauto": "class-conditional autoencoder",
-    "thanos": "spread and cauto side by side",
-    "spread + spread": "control for thanos: two spread encoders of different seeds side by side",
-}
+SHOWN = (
+    "raw pixels",
+    "random encoder",
+    "supcon",
+    "supcon (best epoch)",
+    "spread",
+    "cauto",
+    "thanos",
+    "spread + spread",
+)
 DIFFERENCES = {
     "spread - supcon": ("spread", "supcon"),
     "thanos - supcon": ("thanos", "supcon"),
     "thanos - spread": ("thanos", "spread"),
     "thanos - control (what the autoencoder gives)": ("thanos", "spread + spread"),
 }
-DEFINITIONS = {
-    "probe_accuracy": "share of test images whose subclass a logistic regression on the frozen embedding names; its "
-    "strength is chosen on validation images",
-    "neighbour_accuracy": "the same by a vote of the 20 nearest training images",
-    "within_class_spread": "1 - mean cosine between embeddings of different test images of one superclass",
-    "subclass_purity": "share of test images whose nearest neighbour in their superclass is of their subclass",
+NUMBERS: dict[str, Callable[[Record], float]] = {
+    "probe_accuracy": lambda record: float(record["scores"]["probe"]["accuracy"]),
+    "neighbour_accuracy": lambda record: float(record["scores"]["neighbours"]["accuracy"]),
+    "within_class_spread": lambda record: float(record["scores"]["geometry"]["spread"]),
+    "subclass_purity": lambda record: float(record["scores"]["geometry"]["subclass_purity"]),
 }
+"""What is taken from each record; defined in thanos.reproduce.score."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All numbers, and the first seed's images and embeddings to look at."""
+    """All numbers, and the first seed's images, embeddings and training curves to look at."""
 
     metrics: dict[str, Any]
     images: ImageSet
     embedded: dict[str, Embeddings]
-
-
-@dataclass(frozen=True)
-class Training:
-    """One run of a comparison."""
-
-    seed: int
-    name: str
-    config: TrainConfig
-    folder: Path
+    curves: dict[str, Path]
 
 
 def compare(
@@ -79,32 +62,29 @@ def compare(
     Args:
         base: The settings all methods share.
         seeds: Paired repetitions, 0 to seeds - 1.
-        out: Run directories go to ``out/runs``; finished ones are not repeated, unfinished ones go on.
+        out: Run directories go to ``out/runs``, records to ``out/rows``; finished ones are not repeated.
         run: How each run is carried out.
         jobs: Runs side by side, each in a process of its own.
         command: What to type to repeat it; kept with the numbers.
-        say: Receives a line for each finished training.
+        say: Receives a line for each step done.
+    Raises:
+        DataError: if a training failed.
     """
     started = time.perf_counter()
-    plan = [training for seed in range(seeds) for training in _trainings(base, seed, out)]
-    seconds = dict(_carry_out(plan, run, jobs, say))
-    scores: dict[str, list[dict[str, Any]]] = {row: [] for row in ROWS}
-    shown: tuple[ImageSet, dict[str, Embeddings]] | None = None
-    for seed in range(seeds):
-        images = load(base.model_copy(update={"split_seed": seed}))
-        spent = {t.name: seconds[t.folder] for t in plan if t.seed == seed}
-        embedded = _embed_all({t.name: t.folder for t in plan if t.seed == seed}, images, seed)
-        for row, embeddings in embedded.items():
-            scores[row].append(transfer(embeddings, TransferConfig()) | geometry(embeddings))
-            scores[row][-1]["seconds"] = _training_seconds(row, spent)
-            scores[row][-1]["width"] = embeddings.vectors.shape[1]
-        shown = shown or (images, embedded)
-    assert shown is not None
+    rows = tuple(ROWS[name] for name in SHOWN)
+    blocks = [Block(base.model_copy(update={"seed": seed, "split_seed": seed}), rows) for seed in range(seeds)]
+    places = Places(out / "runs", out / "rows")
+    failures = carry_out(blocks, places, run=run, jobs=jobs, command=command, say=say)
+    if failures:
+        raise DataError(f"{failures[0].title} failed: {failures[0].reason} The whole story is in {failures[0].log}.")
+    records = {row.name: [_read(places.record_file(row, block)) for block in blocks] for row in rows}
+    images = load(blocks[0].base)
+    folders = {row.name: tuple(places.run_folder(part.config(blocks[0].base)) for part in row.parts) for row in rows}
     metrics = (
         {"command": command}
-        | summarize(scores)
+        | summarize(records)
         | {
-            "test_images": len(shown[0].rows("test")),
+            "test_images": len(images.rows("test")),
             "settings": base.model_dump(mode="json", exclude={"method", "seed", "split_seed"}),
             "jobs": jobs,
             "threads_each": run.threads,
@@ -114,128 +94,48 @@ def compare(
             "commit": commit(),
         }
     )
-    return Comparison(metrics, *shown)
-
-
-def _trainings(base: TrainConfig, seed: int, out: Path) -> list[Training]:
-    """What one seed trains; the control's second encoder differs from the first by its seed alone."""
-    runs = (
-        ("supcon", "supcon", 0),
-        ("spread", "spread", 0),
-        ("cauto", "cauto", 0),
-        ("second spread", "spread", CONTROL_SEED),
+    return Comparison(
+        metrics,
+        images,
+        {row.name: row_embeddings(row, blocks[0].base, folders[row.name], images) for row in rows},
+        {name: folders[name][0] / "metrics.jsonl" for name in ("supcon", "spread")},
     )
-    return [
-        Training(
-            seed,
-            name,
-            base.model_copy(update={"method": method, "seed": seed + offset, "split_seed": seed}),
-            out / "runs" / f"{name.replace(' ', '-')}-{seed}",
-        )
-        for name, method, offset in runs
-    ]
 
 
-def _carry_out(
-    plan: list[Training], run: RunConfig, jobs: int, say: Callable[[str], None]
-) -> Iterator[tuple[Path, float | None]]:
-    """Each run's folder and seconds (None where it was interrupted), as they finish; the longest start first."""
-    plan = sorted(plan, key=lambda t: (t.seed, t.name != "cauto"))
-    if jobs == 1:
-        results: Iterator[float | None] = (_train_one(training, run) for training in plan)
-        pool = None
-    else:
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),))
-        results = pool.map(_train_one, plan, [run] * len(plan))
-    try:
-        for number, (training, seconds) in enumerate(zip(plan, results, strict=True), start=1):
-            spent = "" if seconds is None else f" in {seconds:.0f} s"
-            say(f"{number}/{len(plan)} trained: {training.name}, seed {training.seed}{spent}")
-            yield training.folder, seconds
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+def _read(file: Path) -> Record:
+    record = read_record(file)
+    assert record is not None
+    return record
 
 
-def _end_with(parent: int) -> None:
-    """A worker whose parent was killed ends too, instead of training on unseen."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+def training_seconds(record: Record) -> float | None:
+    """Of all encoders of a row; None where one was interrupted."""
+    seconds = [training["seconds"] for training in record["trainings"]]
+    return None if None in seconds else float(sum(seconds))
 
 
-def _train_one(training: Training, run: RunConfig) -> float | None:
-    metrics = train(training.config, training.folder, run=run, say=lambda line: None).metrics
-    seconds: float | None = metrics["seconds"]
-    return seconds
-
-
-def _embed_all(folders: dict[str, Path], images: ImageSet, seed: int) -> dict[str, Embeddings]:
-    """The embedding of every row of the table."""
-    encoders = {name: load_encoder(folder) for name, folder in folders.items()}
-    encoders["supcon, best epoch"] = load_encoder(folders["supcon"] / "best.safetensors")
-    encoders["random encoder"] = random_encoder(encoders["supcon"].card, seed)
-    embedded = {row: embed(encoder, images) for row, encoder in encoders.items()}
-    embedded["raw pixels"] = raw_pixels(images, embedded["supcon"])
-    embedded["thanos"] = side_by_side(embedded["spread"], embedded["cauto"])
-    embedded["spread + spread"] = side_by_side(embedded["spread"], embedded["second spread"])
-    return {row: embedded[row] for row in ROWS}
-
-
-def _training_seconds(row: str, seconds: dict[str, float | None]) -> float | None:
-    parts = {
-        "raw pixels": (),
-        "random encoder": (),
-        "supcon, best epoch": ("supcon",),
-        "thanos": ("spread", "cauto"),
-        "spread + spread": ("spread", "second spread"),
-    }.get(row, (row,))
-    spent = [seconds[part] for part in parts]
-    return None if None in spent else float(sum(s for s in spent if s is not None))
-
-
-def random_encoder(card: ModelCard, seed: int) -> Encoder:
-    """The same encoder, untrained."""
-    torch.manual_seed(seed)
-    module = build_encoder(card.encoders[0], channels=card.channels, size=card.size)
-    return Encoder(module.eval(), card)
-
-
-def raw_pixels(images: ImageSet, like: Embeddings) -> Embeddings:
-    """The pixels themselves as embeddings."""
-    pixels = images.images[np.arange(len(images))].reshape(len(images), -1).astype(np.float32)
-    return replace(like, vectors=pixels)
-
-
-def summarize(scores: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def summarize(records: dict[str, list[Record]]) -> dict[str, Any]:
     """Mean, standard deviation and n of each number over the seeds; differences are paired by seed."""
+    seconds = {row: [training_seconds(record) for record in of_row] for row, of_row in records.items()}
     methods = {
         row: {
-            "what": ROWS[row],
+            "what": of_row[0]["what"],
             "width": of_row[0]["width"],
-            "training_seconds": _over_seeds([s["seconds"] for s in of_row if s["seconds"] is not None]),
-            "probe_accuracy": _over_seeds([s["probe"]["accuracy"] for s in of_row]),
-            "neighbour_accuracy": _over_seeds([s["neighbours"]["accuracy"] for s in of_row]),
-            "within_class_spread": _over_seeds([s["spread"] for s in of_row]),
-            "subclass_purity": _over_seeds([s["subclass_purity"] for s in of_row]),
+            "training_seconds": over_seeds([s for s in seconds[row] if s is not None]),
         }
-        for row, of_row in scores.items()
+        | {name: over_seeds([number(record) for record in of_row]) for name, number in NUMBERS.items()}
+        for row, of_row in records.items()
     }
+    probe = {row: numbers["probe_accuracy"]["values"] for row, numbers in methods.items()}
     differences = {
-        name: _over_seeds(
-            [x["probe"]["accuracy"] - y["probe"]["accuracy"] for x, y in zip(scores[a], scores[b], strict=True)]
-        )
+        name: over_seeds([x - y for x, y in zip(probe[a], probe[b], strict=True)])
         for name, (a, b) in DIFFERENCES.items()
     }
     return {"definitions": DEFINITIONS, "methods": methods, "paired_differences": differences}
 
 
-def _over_seeds(values: list[float]) -> dict[str, Any]:
+def over_seeds(values: list[float]) -> dict[str, Any]:
+    """Mean, standard deviation (of two or more), n and the values themselves."""
     if not values:
         return {"mean": None, "sd": None, "n": 0, "values": []}
     deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None

@@ -89,6 +89,9 @@ def train(
     branches = build_branches(
         config, channels=images.channels, size=images.size, superclasses=len(images.superclass_names)
     )
+    if config.compile:
+        for branch in branches.values():
+            branch.encoder.compile()  # type: ignore[union-attr]
     order = _batch_order(config, images, trainer.world_size)
     if order.batches_per_epoch < 5:
         left = len(images.rows("train")) - order.batches_per_epoch * config.batch * trainer.world_size

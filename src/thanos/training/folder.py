@@ -33,7 +33,8 @@ def check_folder(out: Path, config: TrainConfig, images: ImageSet) -> State:
         return "new"
     if not (out / "config.yaml").is_file() or not (out / "data.json").is_file():
         raise OutputError(f"--out takes a new or empty folder, or this run's own; {out} holds something else.")
-    there, here = read_yaml(out / "config.yaml"), config.model_dump(mode="json")
+    usual = type(config).model_construct().model_dump(mode="json")  # a setting that run did not know had its default
+    there, here = usual | read_yaml(out / "config.yaml"), config.model_dump(mode="json")
     data = set(DataConfig.model_fields)
     fingerprint = json.loads((out / "data.json").read_text("utf-8"))["fingerprint"]
     if fingerprint != images.fingerprint:

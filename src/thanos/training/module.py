@@ -65,7 +65,7 @@ class TrainingModule(LightningModule):
             self._record({"train/loss": loss.detach()})
             if not loss.isfinite():
                 raise ConfigError(
-                    f"the loss is {float(loss)} at step {self.batches_done:,}: training diverges. Lower "
+                    f"the loss is {loss.item()} at step {self.batches_done:,}: training diverges. Lower "
                     f"--learning-rate, or raise --temperature or --warmup."
                 )
         return loss

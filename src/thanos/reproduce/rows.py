@@ -1,0 +1,83 @@
+"""What a table's rows are made of: which encoders stand in a row, and how each of them was trained."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from thanos.config import MethodName, TrainConfig, TransferConfig
+
+CONTROL_SEED = 1000
+"""Added to a seed to draw the second encoder of a control: another initialisation, order and views, the same images."""
+
+Kind = Literal["floor", "method", "control", "variant", "ceiling"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One encoder of a row: its method, and where its training differs from the settings that all rows share."""
+
+    method: MethodName
+    changes: dict[str, Any] = field(default_factory=dict)
+    second: bool = False
+    """Trained from CONTROL_SEED on: differs from the first of its kind by its seed alone."""
+
+    def config(self, base: TrainConfig) -> TrainConfig:
+        """The training that gives this encoder; ``base`` holds the shared settings and the row's seed."""
+        seed = base.seed + (CONTROL_SEED if self.second else 0)
+        return base.model_copy(update={"method": self.method, "seed": seed, **self.changes})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table; its embedding is that of its parts, concatenated."""
+
+    name: str
+    what: str
+    kind: Kind
+    parts: tuple[Part, ...] = ()
+    weights: Literal["last", "best"] = "last"
+    control: str | None = None
+    """The row of the same width that shows what the second encoder's training, and not its width, gives."""
+    floor: Literal["pixels", "random"] | None = None
+    """What stands in for a trained encoder."""
+
+
+_SUPCON, _SPREAD, _CAUTO = Part("supcon"), Part("spread"), Part("cauto")
+_HALF = Part("spread", {"alpha": 0.5})
+_FINE = Part("cross-entropy", {"labels": "subclass"})
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row("raw pixels", "floor: the pixels (256 principal components where there are more)", "floor", floor="pixels"),
+        Row("random encoder", "floor: the encoder before training", "floor", floor="random"),
+        Row("cross-entropy", "superclass cross-entropy alone", "floor", (Part("cross-entropy"),)),
+        Row("infonce", "InfoNCE, sees no label", "method", (Part("infonce"),)),
+        Row("supcon", "SupCon", "method", (_SUPCON,)),
+        Row("supcon+infonce", "SupCon + InfoNCE", "method", (Part("supcon+infonce"),)),
+        Row("cauto", "class-conditional autoencoder (cAuto)", "method", (_CAUTO,)),
+        Row("spread", "SupCon + class-conditional InfoNCE (cNCE), alpha auto", "method", (_SPREAD,)),
+        Row("supcon+cauto", "SupCon and cAuto side by side", "method", (_SUPCON, _CAUTO), control="supcon + supcon"),
+        Row("thanos", "THANOS: spread and cAuto side by side", "method", (_SPREAD, _CAUTO), control="spread + spread"),
+        Row("supcon + supcon", "control: two seeds of SupCon", "control", (_SUPCON, Part("supcon", second=True))),
+        Row("spread + spread", "control: two seeds of spread", "control", (_SPREAD, Part("spread", second=True))),
+        Row("supcon (best epoch)", "SupCon at its best epoch (validation superclasses)", "control", (_SUPCON,), "best"),
+        Row("spread (alpha 0.5)", "SupCon + cNCE at the paper's alpha", "variant", (_HALF,)),
+        Row("thanos (alpha 0.5)", "THANOS at the paper's alpha", "variant", (_HALF, _CAUTO)),
+        Row("fine labels", "ceiling: cross-entropy on the fine labels", "ceiling", (_FINE,)),
+    )
+}  # fmt: skip
+"""Every row that a table may show."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows on one data set with one seed."""
+
+    base: TrainConfig
+    """What their trainings share."""
+    rows: tuple[Row, ...]
+    probe: TransferConfig = field(default_factory=TransferConfig)
+
+    @property
+    def title(self) -> str:
+        return f"{self.base.data}, seed {self.base.seed}"

@@ -1,0 +1,161 @@
+"""Judge one row: embed, concatenate, probe on fine labels, measure the geometry, write the record."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from thanos.artefact import Encoder, ModelCard, join_encoders, load_encoder
+from thanos.config import TrainConfig, TransferConfig
+from thanos.data.imageset import ImageSet
+from thanos.data.load import load
+from thanos.embeddings import (
+    Embeddings,
+    embed,
+    kept_embeddings,
+    labelled,
+    read_embeddings,
+    side_by_side,
+    write_embeddings,
+)
+from thanos.encoder import build_encoder, dimension
+from thanos.evaluate.geometry import geometry
+from thanos.evaluate.transfer import transfer
+from thanos.provenance import commit, hardware, versions
+from thanos.reproduce.record import fingerprint, row_fingerprint, write_record
+from thanos.reproduce.rows import Row
+
+COMPONENTS = 256
+"""Raw pixels are cut to as many principal components: as wide as THANOS beside the tiny encoder."""
+
+DEFINITIONS = {
+    "probe": "share of test images whose subclass a linear probe on the frozen embedding names; its strength is chosen "
+    "on validation images, the test images are used once",
+    "neighbours": "the same by a vote of the nearest training images",
+    "balanced_accuracy": "mean over subclasses of the share named rightly",
+    "frequency_weighted_accuracy": "the same mean, weighted by the subclasses' share of the training images",
+    "spread": "1 - mean cosine between embeddings of different test images of one superclass",
+    "subclass_purity": "share of test images whose nearest neighbour in their superclass is of their subclass",
+}
+
+
+def score_row(
+    row: Row, base: TrainConfig, probe: TransferConfig, runs: tuple[Path, ...], file: Path, facts: dict[str, Any]
+) -> float:
+    """Write the record of a row whose encoders are trained; returns its fine accuracy.
+
+    Args:
+        row: What is judged.
+        base: The settings its trainings share.
+        probe: How it is judged.
+        runs: Run directories of the row's parts.
+        file: Where the record goes.
+        facts: What else it should carry: the command, the threads.
+    """
+    if facts.get("threads"):
+        torch.set_num_threads(facts["threads"])
+    images = load(base)
+    started = time.perf_counter()
+    embeddings = row_embeddings(row, base, runs, images)
+    encoder = None
+    if probe.probe == "released" and runs:
+        encoders = [_encoder(run, row) for run in runs]
+        encoder = encoders[0] if len(encoders) == 1 else join_encoders(*encoders, images=images)
+    elif probe.probe == "released":
+        probe = probe.model_copy(update={"probe": "convex"})  # floors have no views to train on
+    scores = transfer(embeddings, probe, encoder, images)
+    record = {
+        "row": row.name,
+        "what": row.what,
+        "dataset": base.data,
+        "seed": base.seed,
+        "fingerprint": row_fingerprint(row, base, probe),
+        "scores": scores | {"geometry": geometry(embeddings)},
+        "definitions": DEFINITIONS,
+        "width": embeddings.vectors.shape[1],
+        "trainings": [_training(part.config(base), run) for part, run in zip(row.parts, runs, strict=True)],
+        "settings": base.model_dump(mode="json", exclude={"root", "method"}),
+        "probe": probe.model_dump(mode="json"),
+        "images": {split: len(images.rows(split)) for split in ("train", "validation", "test")}
+        | {"fingerprint": images.fingerprint},
+        "scoring_seconds": round(time.perf_counter() - started, 1),
+        **facts,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": versions(),
+        "hardware": hardware(),
+        "commit": commit(),
+    }
+    write_record(file, record)
+    return float(scores["probe"]["accuracy"])
+
+
+def row_embeddings(row: Row, base: TrainConfig, runs: tuple[Path, ...], images: ImageSet) -> Embeddings:
+    """The embedding that a row stands for, of all images."""
+    if row.floor == "pixels":
+        return raw_pixels(images)
+    if row.floor == "random":
+        return embed(random_encoder(base, images), images)
+    parts = [_embedded(run, row, images) for run in runs]
+    return parts[0] if len(parts) == 1 else side_by_side(*parts)
+
+
+def _encoder(run: Path, row: Row) -> Encoder:
+    return load_encoder(run / "best.safetensors" if row.weights == "best" else run)
+
+
+def _embedded(run: Path, row: Row, images: ImageSet) -> Embeddings:
+    """Kept in the run directory: several rows use it."""
+    kept = kept_embeddings(run, row.weights)
+    if kept.is_file():
+        known = read_embeddings(kept)
+        if known.fingerprint == images.fingerprint:
+            return known
+    embeddings = embed(_encoder(run, row), images)
+    write_embeddings(embeddings, kept)
+    return embeddings
+
+
+def _training(config: TrainConfig, run: Path) -> dict[str, Any]:
+    """What a row's reader wants to know of a training it rests on."""
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    names = ("alpha", "steps", "images_per_second", "seconds", "final")
+    return {
+        "fingerprint": fingerprint(config),
+        "differs": {k: v for k, v in config.model_dump(mode="json", exclude_defaults=True).items() if k != "root"},
+        **{name: metrics[name] for name in names},
+    }
+
+
+def random_encoder(base: TrainConfig, images: ImageSet) -> Encoder:
+    """The encoder as a training of this seed finds it."""
+    torch.manual_seed(base.seed)
+    module = build_encoder(base.encoder, channels=images.channels, size=images.size)
+    mean, std = images.mean_std
+    card = ModelCard(
+        encoders=(base.encoder,),
+        channels=images.channels,
+        size=images.size,
+        mean=mean,
+        std=std,
+        dim=dimension(module),
+        views=images.views,
+        method="none",
+        superclasses=images.superclass_names,
+        fingerprint=images.fingerprint,
+    )
+    return Encoder(module.eval(), card)
+
+
+def raw_pixels(images: ImageSet) -> Embeddings:
+    """The pixels themselves as embeddings; their COMPONENTS largest principal components where there are more."""
+    from sklearn.decomposition import PCA
+
+    pixels = images.images[np.arange(len(images))].reshape(len(images), -1).astype(np.float32)
+    train = images.rows("train")
+    if pixels.shape[1] > COMPONENTS < len(train):
+        pca = PCA(COMPONENTS, svd_solver="randomized", random_state=0).fit(pixels[train])
+        pixels = np.asarray(pca.transform(pixels), dtype=np.float32)
+    return labelled(pixels, images)

@@ -1,0 +1,333 @@
+"""The paper's Table 3: seven methods on five data sets; which rows, in which order, and how the result is shown."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from thanos.config import SEEDS, Table3Config
+from thanos.errors import ConfigError
+from thanos.names import nearest
+from thanos.reproduce.record import Places, Record, read_record
+from thanos.reproduce.rows import ROWS, Block, Row
+from thanos.reproduce.scale import SCALES, Scale, load_scale
+from thanos.storage import write_atomically, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DATASETS = {
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "cifar100-u": "CIFAR-100-U",
+    "tiny-imagenet": "Tiny ImageNet",
+}
+METHODS = tuple(name for name, row in ROWS.items() if row.kind == "method")
+PAPER = {
+    "infonce": (98.4, 77.6, 60.5, 56.4, 44.9),
+    "supcon": (95.4, 51.8, 56.1, 49.8, 43.9),
+    "supcon+infonce": (98.6, 77.6, 55.7, 48.0, 46.1),
+    "cauto": (98.7, 71.4, 62.9, 58.7, 47.1),
+    "spread": (98.5, 77.1, 58.7, 53.5, 45.8),
+    "supcon+cauto": (98.7, 71.7, 63.8, 59.8, 49.3),
+    "thanos": (99.0, 79.1, 65.0, 59.7, 49.6),
+}
+"""Fine accuracy in %, in the order of DATASETS. Source: Chen et al., ICML 2022, Table 3."""
+PAPER_LIFT = 11.1
+LATER = ("cross-entropy", "spread (alpha 0.5)", "thanos (alpha 0.5)", "fine labels")
+"""Rows beside the paper's that wait until every block of it is done."""
+
+
+def planned_blocks(config: Table3Config) -> list[Block]:
+    """Blocks of one data set and one seed, all data sets before the next seed, the rows of LATER at the end.
+
+    Raises:
+        ConfigError: for a scale or a row that does not exist.
+    """
+    scale = load_scale(config.scale)
+    for name in config.method:
+        if name not in ROWS:
+            raise ConfigError(f"--method takes {', '.join(ROWS)}; got {name!r}{nearest(name, ROWS)}.")
+    chosen = set(config.method or ROWS)
+    chosen |= {row.control for row in ROWS.values() if row.name in chosen and row.control}
+    blocks = []
+    for later in (False, True):
+        rows = tuple(row for name, row in ROWS.items() if name in chosen and (name in LATER) == later)
+        for seed in range(config.seeds if rows else 0):
+            for dataset in config.dataset:
+                base = scale.base(dataset, seed, config.root).model_copy(update={"download": config.download})
+                blocks.append(Block(base, rows, scale.transfer))
+    return blocks
+
+
+def places_of(scale: str, results: Path, work: Path) -> Places:
+    """Records of a scale in RESULTS/runs/SCALE, its trainings in WORK/SCALE."""
+    name = load_scale(scale).name
+    return Places(work / name, results / "runs" / name)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The finished records of one row on one data set, by seed."""
+
+    row: Row
+    dataset: str
+    records: dict[int, Record]
+
+    def values(self, kind: str = "accuracy") -> dict[int, float]:
+        """Fine accuracy in % by seed. On CIFAR-100-U the headline is weighted by training frequency, as the paper's."""
+        if kind == "accuracy" and self.dataset == "cifar100-u":
+            kind = "frequency_weighted_accuracy"
+        return {seed: 100 * record["scores"]["probe"][kind] for seed, record in self.records.items()}
+
+    @property
+    def paper(self) -> float | None:
+        return PAPER[self.row.name][list(DATASETS).index(self.dataset)] if self.row.name in PAPER else None
+
+
+class Finished:
+    """All finished rows of a scale."""
+
+    def __init__(self, scale: Scale, places: Places):
+        self.scale = scale
+        self.cells = {
+            (row.name, dataset): _cell(scale, places, row, dataset) for row in ROWS.values() for dataset in DATASETS
+        }
+
+    def __bool__(self) -> bool:
+        return any(cell.records for cell in self.cells.values())
+
+    def of(self, dataset: str) -> Iterator[Cell]:
+        return (self.cells[name, dataset] for name in ROWS)
+
+    def records(self) -> list[Record]:
+        return [record for cell in self.cells.values() for record in cell.records.values()]
+
+    def difference(self, a: str, b: str, dataset: str) -> dict[int, float]:
+        """In points by seed, where both are finished."""
+        x, y = self.cells[a, dataset].values(), self.cells[b, dataset].values()
+        return {seed: x[seed] - y[seed] for seed in x if seed in y}
+
+    def best_single(self, dataset: str) -> str | None:
+        """The paper's one-encoder row with the highest mean; None until all are there."""
+        means = {
+            n: np.mean([*self.cells[n, dataset].values().values()])
+            for n in METHODS
+            if len(ROWS[n].parts) == 1 and self.cells[n, dataset].records
+        }
+        return max(means, key=lambda n: means[n]) if len(means) == 5 else None
+
+
+def _cell(scale: Scale, places: Places, row: Row, dataset: str) -> Cell:
+    folder = places.records / dataset
+    seeds = {int(f.name.split("-")[0]) for f in folder.glob("*.json")} if folder.is_dir() else set()
+    records = {}
+    for seed in sorted(s for s in seeds if s < SEEDS):
+        block = Block(scale.base(dataset, seed), (row,), scale.transfer)
+        record = read_record(places.record_file(row, block))
+        if record is not None:
+            records[seed] = record
+    return Cell(row, dataset, records)
+
+
+def render(results: Path, scales: Sequence[str] = SCALES) -> Path:
+    """Write RESULTS/table3.md and a plot for each scale with a finished row; returns the page.
+
+    Raises:
+        DataError: if a record was edited.
+    """
+    sections = []
+    for name in scales:
+        scale = load_scale(name)
+        finished = Finished(scale, places_of(name, results, Path()))
+        if finished:
+            picture = results / f"table3-{scale.name}.png"
+            figure = bars(finished)
+            write_atomically(picture, lambda file, figure=figure: figure.savefig(file, format="png"))  # type: ignore[misc]
+            sections.append(_section(finished, picture.name))
+    page = results / "table3.md"
+    write_text(page, "\n".join([_INTRODUCTION, *sections]))
+    return page
+
+
+_INTRODUCTION = """# Table 3: coarse-to-fine transfer
+
+Encoders are trained on superclass labels only and frozen; a linear probe then reads the fine classes from their
+embeddings. Fine accuracy on the test set in %, mean ± standard deviation over seeds. Split, images, initialisation,
+order and views follow the seed, so rows are paired. On CIFAR-100-U the accuracy is weighted by the classes' training
+frequency, as the paper's probably is; the balanced one stands beside it. A control is as wide as its method and has no
+autoencoder. Alpha is `auto` unless it says 0.5. Every number is in `runs/`, with its command, settings, versions and
+hardware; this page is written by `thanos reproduce table3`.
+"""
+
+
+def _section(finished: Finished, picture: str) -> str:
+    parts = [f"## Scale `{finished.scale.name}`", _circumstances(finished), f"![Ours beside the paper's]({picture})"]
+    parts += [
+        "### All data sets, ours (the paper's)",
+        _overview(finished),
+        "### Differences, paired by seed",
+        _differences(finished),
+    ]
+    for dataset, title in DATASETS.items():
+        parts += [f"### {title}", _details(finished, dataset)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _circumstances(finished: Finished) -> str:
+    records = finished.records()
+    hardware = sorted({r["hardware"].rsplit(", ", 1)[0] + f", {r['threads']} thread(s) a training" for r in records})
+    versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records})
+    commits = sorted({str(r["commit"]) for r in records})
+    seconds = {t["fingerprint"]: t["seconds"] for r in records for t in r["trainings"] if t["seconds"] is not None}
+    return (
+        f"{len(records)} rows finished, {len(seconds)} trainings of {sum(seconds.values()) / 3600:.1f} hours in all. "
+        f"Hardware: {'; '.join(hardware)}. Versions: {'; '.join(versions)}. Commits: {', '.join(commits)}. Settings: "
+        f"`src/thanos/reproduce/scales/{finished.scale.name}.yaml`."
+    )
+
+
+def _overview(finished: Finished) -> str:
+    lines = ["| | " + " | ".join(DATASETS.values()) + " |", "|---" * (len(DATASETS) + 1) + "|"]
+    for name in ROWS:
+        cells = []
+        for dataset in DATASETS:
+            cell = finished.cells[name, dataset]
+            values = list(cell.values().values())
+            paper = "" if cell.paper is None else f" ({cell.paper:.1f})"
+            cells.append((f"{np.mean(values):.1f}" if values else "not run yet") + paper)
+        title = f"**{name}**" if name == "thanos" else name
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, _lift_line(finished)])
+
+
+def _lift_line(finished: Finished) -> str:
+    """The last row: the mean lift of THANOS over SupCon."""
+    lifts = [finished.difference("thanos", "supcon", dataset) for dataset in DATASETS]
+    cells = [f"{np.mean([*lift.values()]):+.1f}" if lift else "not run yet" for lift in lifts]
+    lines = "| thanos - supcon | " + " | ".join(cells) + " |"
+    if not all(lifts):
+        return f"{lines}\n\nMean lift of THANOS over SupCon: not all data sets are run yet (paper {PAPER_LIFT:+.1f})."
+    mean = float(np.mean([np.mean([*lift.values()]) for lift in lifts]))
+    return f"{lines}\n\n**Mean lift of THANOS over SupCon: {mean:+.1f} points (paper {PAPER_LIFT:+.1f}).**"
+
+
+def _differences(finished: Finished) -> str:
+    lines = ["| data set | difference | mean | 95% interval | by seed | paper |", "|---|---|---|---|---|---|"]
+    for dataset, title in DATASETS.items():
+        best = finished.best_single(dataset)
+        pairs = [
+            ("thanos", "supcon"),
+            ("spread", "supcon"),
+            ("thanos", "spread + spread"),
+            ("supcon+cauto", "supcon + supcon"),
+        ]
+        pairs += [("thanos", best)] if best else []
+        for a, b in pairs:
+            by_seed = finished.difference(a, b, dataset)
+            label = (
+                f"{a} - {b}" + (" (best single encoder)" if b == best else "") + (" (control)" if " + " in b else "")
+            )
+            if not by_seed:
+                lines.append(f"| {title} | {label} | not run yet | | | |")
+                continue
+            values = list(by_seed.values())
+            low, high = interval(values)
+            paper = ""
+            if a in PAPER and b in PAPER:
+                paper = f"{PAPER[a][list(DATASETS).index(dataset)] - PAPER[b][list(DATASETS).index(dataset)]:+.1f}"
+            shown = f"{low:+.1f} to {high:+.1f}" if math.isfinite(low) else "one seed"
+            each = ", ".join(f"{v:+.1f}" for v in values)
+            lines.append(f"| {title} | {label} | {np.mean(values):+.1f} | {shown} | {each} | {paper} |")
+    return "\n".join(lines)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95% interval of a mean by Student's t over seeds; infinite for one seed."""
+    if len(values) < 2:
+        return -math.inf, math.inf
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def _details(finished: Finished, dataset: str) -> str:
+    uneven = dataset == "cifar100-u"
+    head = ["row", "what", "fine accuracy", *(["balanced"] if uneven else []), "seeds", "paper", "difference"]
+    head += ["20 neighbours", "spread within superclasses", "width", "training s"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for cell in finished.of(dataset):
+        paper = "" if cell.paper is None else f"{cell.paper:.1f}"
+        row = cell.row
+        if not cell.records:
+            lines.append(f"| {row.name} | {row.what} | not run yet | {'| ' * uneven}| {paper} |" + " |" * 5)
+            continue
+        values = list(cell.values().values())
+        records = list(cell.records.values())
+        gap = "" if cell.paper is None else f"{np.mean(values) - cell.paper:+.1f}"
+        balanced = [spread_of(list(cell.values("balanced_accuracy").values()))] if uneven else []
+        neighbours = [
+            100 * r["scores"]["neighbours"]["frequency_weighted_accuracy" if uneven else "accuracy"] for r in records
+        ]
+        spread = np.mean([r["scores"]["geometry"]["spread"] for r in records])
+        seconds = [
+            sum(t["seconds"] for t in r["trainings"]) for r in records if all(t["seconds"] for t in r["trainings"])
+        ]
+        cells = [
+            f"**{row.name}**" if row.name == "thanos" else row.name,
+            row.what,
+            spread_of(values),
+            *balanced,
+            str(len(values)),
+        ]
+        cells += [paper, gap, spread_of(neighbours), f"{spread:.3f}", str(records[0]["width"])]
+        cells.append(f"{np.mean(seconds):.0f}" if seconds and row.parts else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def spread_of(values: Sequence[float]) -> str:
+    """Mean ± standard deviation."""
+    return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
+
+
+def bars(finished: Finished) -> "Figure":
+    """Each data set's seven methods, ours (with every seed as a dot) beside the paper's; lines for the floors."""
+    from thanos.report.figures import new_figure
+
+    figure = new_figure(1, len(DATASETS), 3.0 * len(DATASETS), 4.2)
+    for axes, (dataset, title) in zip(figure.axes, DATASETS.items(), strict=True):
+        for place, name in enumerate(METHODS):
+            cell = finished.cells[name, dataset]
+            values = list(cell.values().values())
+            axes.bar(
+                place + 0.2,
+                PAPER[name][list(DATASETS).index(dataset)],
+                0.38,
+                color="#BBBBBB",
+                label="paper" if place == 0 else None,
+            )
+            if values:
+                axes.bar(place - 0.2, np.mean(values), 0.38, color="#332288", label="ours" if place == 0 else None)
+                axes.plot([place - 0.2] * len(values), values, ".", color="#DDCC77", markersize=4)
+        for name, style in (("random encoder", ":"), ("fine labels", "--")):
+            values = list(finished.cells[name, dataset].values().values())
+            if values:
+                height = float(np.mean(values))
+                axes.axhline(height, linestyle=style, color="#882255", linewidth=1, label=f"ours, {name}")
+        axes.set_title(title, fontsize=11)
+        axes.set_xticks(range(len(METHODS)), METHODS, rotation=60, ha="right", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        top = axes.get_ylim()[1]
+        axes.set_ylim(0 if dataset != "mnist" else 60, 100 if dataset == "mnist" else top)
+    figure.axes[0].set_ylabel("fine accuracy, %")
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
