@@ -135,7 +135,7 @@ def reproduce_table3(config: Table3Config, results: Path, work: Path, say: Say) 
         return
     command = " ".join(["thanos reproduce table3", f"--scale {config.scale}", f"--seeds {config.seeds}"])
     rows = sum(len(block.rows) for block in blocks)
-    todo = trainings(left, places)
+    todo = [t for t in trainings(left, places).values() if not t.finished]
     finished = rows - sum(len(block.rows) for block in left)
     say(f"{finished} of {rows} rows finished; {len(todo)} trainings to do, {jobs} at a time")
 
@@ -151,7 +151,7 @@ def reproduce_table3(config: Table3Config, results: Path, work: Path, say: Say) 
 
 def _show_plan(blocks: list[Block], left: list[Block], places: Places, run: RunConfig, jobs: int, say: Say) -> None:
     """Every training of the plan, with its time as a few steps on this machine let expect."""
-    todo = [t for t in trainings(left, places).values() if not (t.folder / "metrics.json").is_file()]
+    todo = [t for t in trainings(left, places).values() if not t.finished]
     say(f"measuring a few steps of {len({(t.config.data, t.config.method) for t in todo})} kinds of training ...")
     seconds = training_seconds([t.config for t in todo], run)
     for training, each in zip(todo, seconds, strict=True):

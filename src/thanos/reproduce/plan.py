@@ -44,6 +44,10 @@ class _Training:
     folder: Path
 
     @property
+    def finished(self) -> bool:
+        return (self.folder / "metrics.json").is_file()
+
+    @property
     def title(self) -> str:
         return f"{self.config.data}, seed {self.config.seed}: {self.config.method}{_told(self.config)}"
 
@@ -122,13 +126,13 @@ def carry_out(
     """
     blocks = missing(blocks, places)
     to_train = trainings(blocks, places)
-    queue = list(to_train.values())
+    queue = [training for training in to_train.values() if not training.finished]
     to_score = [
         _Scoring(block, row, tuple(to_train[fingerprint(p.config(block.base))] for p in row.parts))
         for block in blocks
         for row in block.rows
     ]
-    ended: dict[Path, bool] = {}  # run folder -> whether its training succeeded
+    ended = {t.folder: True for t in to_train.values() if t.finished}  # run folder -> whether its training succeeded
     failures: list[Failure] = []
     progress = _Progress(len(queue), jobs, say)
     with _stopped_by_hand(), _Workers(jobs) as workers:

@@ -22,11 +22,12 @@ from thanos.embeddings import (
     write_embeddings,
 )
 from thanos.encoder import build_encoder, dimension
+from thanos.errors import DataError
 from thanos.evaluate.geometry import geometry
 from thanos.evaluate.transfer import transfer
 from thanos.provenance import commit, hardware, versions
 from thanos.reproduce.record import fingerprint, row_fingerprint, write_record
-from thanos.reproduce.rows import Row
+from thanos.reproduce.rows import Part, Row
 
 COMPONENTS = 256
 """Raw pixels are cut to as many principal components: as wide as THANOS beside the tiny encoder."""
@@ -98,7 +99,7 @@ def row_embeddings(row: Row, base: TrainConfig, runs: tuple[Path, ...], images: 
         return raw_pixels(images)
     if row.floor == "random":
         return embed(random_encoder(base, images), images)
-    parts = [_embedded(run, row, images) for run in runs]
+    parts = [_embedded(run, row, part, images) for run, part in zip(runs, row.parts, strict=True)]
     return parts[0] if len(parts) == 1 else side_by_side(*parts)
 
 
@@ -106,14 +107,21 @@ def _encoder(run: Path, row: Row) -> Encoder:
     return load_encoder(run / "best.safetensors" if row.weights == "best" else run)
 
 
-def _embedded(run: Path, row: Row, images: ImageSet) -> Embeddings:
-    """Kept in the run directory: several rows use it."""
+def _embedded(run: Path, row: Row, part: Part, images: ImageSet) -> Embeddings:
+    """Kept in the run directory: several rows use it.
+
+    Raises:
+        DataError: if the run was trained on other images.
+    """
     kept = kept_embeddings(run, row.weights)
     if kept.is_file():
         known = read_embeddings(kept)
         if known.fingerprint == images.fingerprint:
             return known
-    embeddings = embed(_encoder(run, row), images)
+    encoder = _encoder(run, row)
+    if "labels" not in part.changes and encoder.card.fingerprint != images.fingerprint:
+        raise DataError(f"{run} was trained on other images than are there now. Delete it to train again.")
+    embeddings = embed(encoder, images)
     write_embeddings(embeddings, kept)
     return embeddings
 

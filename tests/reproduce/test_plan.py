@@ -1,0 +1,233 @@
+"""Plans: what is shared is trained once, what is finished is not repeated, what fails leaves the rest, what is killed goes on."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+
+from thanos.config import RunConfig, TrainConfig, TransferConfig
+from thanos.errors import DataError, Interrupted
+from thanos.reproduce import plan
+from thanos.reproduce.plan import carry_out, missing, trainings
+from thanos.reproduce.record import Places, fingerprint, read_record
+from thanos.reproduce.rows import CONTROL_SEED, ROWS, Block
+from thanos.reproduce.table3 import METHODS
+
+QUIET = RunConfig(quiet=True, threads=1)
+BASE = TrainConfig(data="digits", epochs=1, train_limit=256)
+
+
+def block(*names, seed=0):
+    return Block(BASE.model_copy(update={"seed": seed, "split_seed": seed}), tuple(ROWS[name] for name in names))
+
+
+def places(folder):
+    return Places(folder / "runs", folder / "records")
+
+
+def do(blocks, where, jobs=1):
+    said = []
+    failures = carry_out(blocks, where, run=QUIET, jobs=jobs, command="test", say=said.append)
+    return said, failures
+
+
+def records(blocks, where):
+    """Every row's record without what differs from one measurement to the next."""
+    unlike = {"scoring_seconds", "date", "jobs"}
+    found = {}
+    for b in blocks:
+        for row in b.rows:
+            record = read_record(where.record_file(row, b))
+            trained = [{k: v for k, v in t.items() if "second" not in k} for t in record["trainings"]]
+            found[b.title, row.name] = {k: v for k, v in record.items() if k not in unlike} | {"trainings": trained}
+    return found
+
+
+def test_five_trainings_give_the_papers_seven_rows_and_two_more_their_controls(tmp_path):
+    needed = trainings([block(*METHODS)], places(tmp_path))
+    assert sorted(t.config.method for t in needed.values()) == [
+        "cauto",
+        "infonce",
+        "spread",
+        "supcon",
+        "supcon+infonce",
+    ]
+    controls = trainings([block(*METHODS, "supcon + supcon", "spread + spread")], places(tmp_path))
+    extra = [t.config for key, t in controls.items() if key not in needed]
+    assert sorted((c.method, c.seed) for c in extra) == [("spread", CONTROL_SEED), ("supcon", CONTROL_SEED)]
+    assert {c.split_seed for c in extra} == {0}, "a control sees the same images"
+
+
+def test_every_two_encoder_row_of_the_paper_has_a_control_of_its_width():
+    for name in METHODS:
+        row = ROWS[name]
+        assert (row.control is not None) == (len(row.parts) == 2)
+        if row.control:
+            first, second = ROWS[row.control].parts
+            assert first == row.parts[0]
+            assert (second.method, second.changes, second.second) == (first.method, first.changes, True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    where = places(tmp_path_factory.mktemp("plan"))
+    blocks = [block("raw pixels", "random encoder", "cauto", "spread", "thanos", "fine labels")]
+    said, failures = do(blocks, where, jobs=2)
+    assert not failures
+    return blocks, where, said
+
+
+def test_records_say_what_was_measured_and_how(finished):
+    blocks, where, _ = finished
+    assert missing(blocks, where) == []
+    for (_, name), record in records(blocks, where).items():
+        assert record["row"] == name
+        assert 0 < record["scores"]["probe"]["accuracy"] <= 1
+        assert {"command", "versions", "hardware", "commit", "definitions", "settings", "images"} <= set(record)
+        assert [t["fingerprint"] for t in record["trainings"]] == [
+            fingerprint(part.config(blocks[0].base)) for part in ROWS[name].parts
+        ]
+    width = {name: r["width"] for (_, name), r in records(blocks, where).items()}
+    assert width["thanos"] == width["spread"] + width["cauto"] == 256
+    assert width["raw pixels"] == 64
+
+
+def test_the_rows_embedding_is_the_concatenation_that_thanos_trains(finished, tmp_path):
+    """A row made of two trainings scores as one run of the method that trains both."""
+    from thanos.data.load import load
+    from thanos.embeddings import embed
+    from thanos.evaluate.transfer import transfer
+    from thanos.training.fit import train
+
+    blocks, where, _ = finished
+    config = blocks[0].base.model_copy(update={"method": "thanos"})
+    images = load(config)
+    run = train(config, tmp_path / "run", images=images, run=QUIET, say=lambda line: None)
+    scores = transfer(embed(run.encoder, images), TransferConfig())
+    row = records(blocks, where)[blocks[0].title, "thanos"]["scores"]
+    assert row["probe"]["accuracy"] == pytest.approx(scores["probe"]["accuracy"], abs=0.01)
+    assert row["neighbours"]["accuracy"] == pytest.approx(scores["neighbours"]["accuracy"], abs=0.01)
+
+
+def test_finished_rows_and_trainings_are_not_repeated(finished):
+    blocks, where, said = finished
+    assert sum("trained in" in line for line in said) == 3
+    assert do(blocks, where)[0] == []
+    one = where.record_file(ROWS["spread"], blocks[0])
+    before = records(blocks, where)
+    one.unlink()
+    logs = {log: log.read_text() for log in where.work.glob("*/run.log")}
+    again, _ = do(blocks, where)
+    assert [line.split(":")[1].split()[0] for line in again if "trained" not in line] == ["spread"]
+    assert records(blocks, where) == before
+    assert {log: log.read_text() for log in where.work.glob("*/run.log")} == logs, "no run was started again"
+
+
+@pytest.mark.parametrize("change", ["score", "no json", "no checksum"])
+def test_an_edited_record_is_refused_by_name(finished, change):
+    blocks, where, _ = finished
+    file = where.record_file(ROWS["cauto"], blocks[0])
+    original = file.read_text()
+    record = json.loads(original)
+    record["scores"]["probe"]["accuracy"] = 0.999
+    if change == "no checksum":
+        del record["checksum"]
+    file.write_text("{" if change == "no json" else json.dumps(record))
+    try:
+        with pytest.raises(DataError) as error:
+            do(blocks, where)
+        assert str(file) in str(error.value)
+        assert "delete it" in str(error.value)
+    finally:
+        file.write_text(original)
+
+
+def test_a_fingerprint_follows_the_outcome_and_nothing_else(tmp_path):
+    plain = fingerprint(BASE)
+    assert fingerprint(BASE.model_copy(update={"root": tmp_path, "download": True, "accelerator": "cpu"})) == plain
+    for change in ({"seed": 1}, {"alpha": 0.5}, {"epochs": 2}, {"data": "mnist"}, {"labels": "subclass"}):
+        assert fingerprint(BASE.model_copy(update=change)) != plain
+    assert fingerprint(TrainConfig(data="digits", epochs=1, train_limit=256, temperature=0.5)) == plain
+
+
+def test_what_fails_is_reported_with_its_log_and_the_rest_goes_on(tmp_path, monkeypatch):
+    def train(config, *arguments, **named):
+        if config.method == "cauto":
+            raise RuntimeError("no room on this earth")
+        return real(config, *arguments, **named)
+
+    real = plan.train
+    monkeypatch.setattr(plan, "train", train)
+    where, blocks = places(tmp_path), [block("cauto", "spread", "thanos")]
+    said, failures = do(blocks, where)
+    (failure,) = failures
+    assert "cauto" in failure.title
+    assert "no room on this earth" in failure.reason
+    assert "Traceback" in failure.log.read_text()
+    assert any(line.startswith("failed: ") for line in said)
+    assert [row.name for row in missing(blocks, where)[0].rows] == ["cauto", "thanos"]
+    monkeypatch.setattr(plan, "train", real)
+    assert do(blocks, where)[1] == []
+    assert missing(blocks, where) == []
+
+
+def dies_in_autoencoders(task, *arguments):
+    """As when the system kills a process that takes too much memory."""
+    if getattr(getattr(task, "config", None), "method", "") == "cauto":
+        os._exit(9)
+    return plan._work(task, *arguments)
+
+
+def test_a_worker_that_dies_fails_its_task_and_not_the_plan(tmp_path, monkeypatch):
+    where, blocks = places(tmp_path), [block("cauto"), block("spread")]
+    monkeypatch.setattr(plan, "_work", dies_in_autoencoders)
+    _, failures = do(blocks, where, jobs=2)
+    assert failures
+    assert all("process died" in failure.reason for failure in failures)
+    monkeypatch.undo()
+    assert do(blocks, where, jobs=2)[1] == []
+    assert missing(blocks, where) == []
+
+
+def test_ctrl_c_is_told_as_an_interruption(tmp_path, monkeypatch):
+    def train(*arguments, **named):
+        raise Interrupted("stopped", signal.SIGINT)
+
+    monkeypatch.setattr(plan, "train", train)
+    with pytest.raises(Interrupted) as stop:
+        do([block("spread")], places(tmp_path))
+    assert stop.value.exit_code == 130
+
+
+def _carry_out(folder, jobs):
+    os.setpgid(0, 0)
+    do([block("spread", "cauto", "thanos")], places(folder), jobs)
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_records(tmp_path):
+    """kill -9 of the whole group whenever something has moved; no finished training starts twice."""
+    blocks = [block("spread", "cauto", "thanos")]
+    do(blocks, places(tmp_path / "reference"))
+    where, context = places(tmp_path / "killed"), multiprocessing.get_context("spawn")
+
+    def moved():
+        return {(f, f.stat().st_mtime_ns) for f in tmp_path.glob("killed/**/*") if f.is_file()}
+
+    for kill in (True, True, False):
+        before, trained = moved(), set(where.work.glob("*/metrics.json"))
+        process = context.Process(target=_carry_out, args=(tmp_path / "killed", 2))
+        process.start()
+        while kill and process.is_alive() and len(moved() - before) < 5:
+            time.sleep(0.02)
+        if kill:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        time.sleep(1.5)  # the workers see that their parent is gone
+        assert not {f for f, _ in moved() - before} & trained, "a finished training was repeated"
+    assert process.exitcode == 0
+    ours, theirs = records(blocks, where), records(blocks, places(tmp_path / "reference"))
+    for key, record in theirs.items():
+        assert ours[key]["scores"] == record["scores"], key
