@@ -1,4 +1,4 @@
-"""Plans: what is shared is trained once, what is finished is not repeated, what fails leaves the rest, what is killed goes on."""
+"""Plans: what is shared is trained once, what is finished is not repeated, what is killed goes on."""
 
 import json
 import multiprocessing
