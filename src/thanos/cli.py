@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from thanos.config import (
     DataConfig,
     DemoConfig,
+    LaunchConfig,
     RunConfig,
     Table3Config,
     TrainConfig,
@@ -37,6 +38,7 @@ Flat = Parameter(name="*")
 Weights = Annotated[
     Literal["last", "best"], Parameter(help="Of the last epoch, or of the best by validation superclass accuracy.")
 ]
+_WHERE = Group("Over many machines", sort_key=2)
 _RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
 
 
@@ -190,13 +192,15 @@ app.command(reproduce)
   thanos reproduce table3 --dry-run
   thanos reproduce table3 --dataset cifar10 --seeds 1
   thanos reproduce table3 --dataset mnist --method thanos --method supcon --jobs 2
-  thanos reproduce table3 --scale paper-fast --dataset cifar10 --jobs 1"""
+  thanos reproduce table3 --scale paper-fast --dataset cifar10 --jobs 1
+  thanos reproduce table3 --scale paper --launcher slurm --hours 48"""
 )
 def table3(
     *,
     results: Path = Path("results"),
     work: Path = Path("runs/table3"),
     config: Annotated[Table3Config, Flat] = Table3Config(),
+    launcher: Annotated[LaunchConfig, Parameter(name="*", group=_WHERE)] = LaunchConfig(),
 ) -> None:
     """Coarse-to-fine transfer: seven methods, five data sets, paired seeds; our table beside the paper's.
 
@@ -215,7 +219,7 @@ def table3(
     planned_blocks(config)  # before torch is imported: names that do not exist show at once
     from thanos.verbs import reproduce_table3
 
-    reproduce_table3(config, results, work, lambda line: print(line, flush=True))
+    reproduce_table3(config, launcher, results, work, lambda line: print(line, flush=True))
 
 
 def _check_source(source: Path, weights: str, data: DataConfig | None) -> None:

@@ -227,6 +227,20 @@ class Table3Config(Settings):
     """Print what would be run and how long the trainings take, measured on a few steps; run nothing."""
 
 
+class LaunchConfig(Settings):
+    """Where a plan's trainings happen."""
+
+    launcher: Literal["here", "slurm", "local"] = "here"
+    """here: on this machine, --jobs at a time. slurm: a job for each data set and seed, by submitit, on a file system
+    that all machines see. local: submitit's own trial of that on this machine."""
+    hours: Annotated[float, Field(gt=0)] = 24
+    """Time limit of a job."""
+    gpus: Annotated[int, Field(ge=0)] = 1
+    """GPUs of a Slurm job."""
+    partition: str | None = None
+    """Slurm's partition."""
+
+
 def check_encoder(name: str) -> None:
     """Raise ValueError with the nearest name for an encoder that neither thanos nor timm has."""
     plain = name.removeprefix("timm/").split(".")[0]

@@ -11,7 +11,7 @@ import torch
 from torch import Generator
 
 from thanos.artefact import Encoder, load_encoder
-from thanos.config import DataConfig, RunConfig, Table3Config, TransferConfig, read_yaml
+from thanos.config import DataConfig, LaunchConfig, RunConfig, Table3Config, TransferConfig, read_yaml
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, embed, kept_embeddings, read_embeddings, write_embeddings
@@ -19,6 +19,7 @@ from thanos.errors import ConfigError, DataError, ThanosError
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.transfer import transfer
 from thanos.reproduce.estimate import training_seconds
+from thanos.reproduce.launch import check_launcher, launch
 from thanos.reproduce.plan import carry_out, duration, missing, trainings
 from thanos.reproduce.record import Places
 from thanos.reproduce.rows import Block
@@ -115,13 +116,14 @@ def _keep(source: Path, name: str, scores: dict[str, Any], data: DataConfig | No
         write_json(file, json.loads(file.read_text("utf-8")) | {name: scores})
 
 
-def reproduce_table3(config: Table3Config, results: Path, work: Path, say: Say) -> None:
+def reproduce_table3(config: Table3Config, where: LaunchConfig, results: Path, work: Path, say: Say) -> None:
     """Carry out what of the table is missing, and write the page after every block.
 
     Raises:
         ThanosError: before any work starts, if a scale, row or data set is not to be had; at the end, if something
             failed.
     """
+    check_launcher(where)
     blocks, places = planned_blocks(config), places_of(config.scale, results, work)
     left = missing(blocks, places)
     for base in {block.base.data: block.base for block in left}.values():
@@ -142,7 +144,10 @@ def reproduce_table3(config: Table3Config, results: Path, work: Path, say: Say) 
     def show() -> None:
         render(results, [*scales])
 
-    failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
+    if where.launcher == "here":
+        failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
+    else:
+        failures = launch(left, places, where, run=run, command=command, say=say, after_block=show)
     say(f"table: {render(results, [*scales])}")
     if failures:
         lines = "; ".join(f"{f.title}: {f.reason} (log: {f.log})" for f in failures)

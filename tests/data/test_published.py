@@ -212,6 +212,18 @@ def test_the_real_data_set(monkeypatch, name, train, test, size):
 
 
 @pytest.mark.real_data
+def test_cifar100_u_keeps_its_proportions_under_a_limit(monkeypatch):
+    root = real("cifar100")
+    monkeypatch.delenv("THANOS_CACHE")
+    for settings, counts in (({}, (450, 225, 90, 45, 45)), ({"train_limit": 9500}, (250, 125, 50, 25, 25))):
+        data = read("cifar100-u", root, **settings)
+        rows = data.rows("train")
+        for superclass in range(20):
+            fine = data.subclass[rows[data.superclass[rows] == superclass]]
+            assert np.unique(fine, return_counts=True)[1].tolist() == list(counts)  # by ascending fine id
+
+
+@pytest.mark.real_data
 def test_fashion_mnist_downloads_through_torchvision(tmp_path, monkeypatch):
     """The real files, fetched by torchvision's own code from a mirror on this machine."""
     from hashlib import md5

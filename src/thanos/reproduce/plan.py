@@ -138,22 +138,22 @@ def carry_out(
     with _stopped_by_hand(), _Workers(jobs) as workers:
         running: dict[Future[_Outcome], _Training | _Scoring] = {}
         while True:
-            while len(running) < jobs and (task := _next(to_score, queue, ended)) is not None:
+            while len(running) < jobs and (task := _next(blocks, to_score, queue, ended)) is not None:
                 running[workers.submit(_work, task, places, run, jobs, command)] = task
             if not running:
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
+                done, _ = wait(running)  # a process died: the pool ends all others too
+                workers.renew()
             for future in done:
-                task = running.pop(future)
-                outcome = _outcome_of(future)
+                task, outcome = running.pop(future), _outcome_of(future)
                 if outcome.interrupted:
                     raise KeyboardInterrupt
                 if isinstance(task, _Training):
                     ended[task.folder] = outcome.error is None
                 if outcome.error is not None:
                     failures.append(_report(task, outcome.error, places, say))
-                    if outcome.died:
-                        workers.renew()
                 else:
                     progress.tell(task, outcome)
                 if isinstance(task, _Scoring) and not any(s.block is task.block for s in _open(to_score, running)):
@@ -170,16 +170,25 @@ def _stopped_by_hand() -> Iterator[None]:
         raise Interrupted("stopped, with all states saved; the same command goes on.", signal.SIGINT) from None
 
 
-def _next(to_score: list[_Scoring], queue: list[_Training], ended: dict[Path, bool]) -> "_Training | _Scoring | None":
-    """A row whose encoders are all there comes before the next training; rows that lack one for good are dropped."""
-    for scoring in list(to_score):
-        states = [ended.get(training.folder) for training in scoring.needs]
-        if False in states:
-            to_score.remove(scoring)
-        elif all(states):
-            to_score.remove(scoring)
-            return scoring
-    return queue.pop(0) if queue else None
+def _next(
+    blocks: Sequence[Block], to_score: list[_Scoring], queue: list[_Training], ended: dict[Path, bool]
+) -> "_Training | _Scoring | None":
+    """Block by block: a row whose encoders are all there, else a training that the block still needs.
+
+    Rows that lack an encoder for good are dropped.
+    """
+    to_score[:] = [scoring for scoring in to_score if all(ended.get(t.folder, True) for t in scoring.needs)]
+    for block in blocks:
+        waiting = [scoring for scoring in to_score if scoring.block is block]
+        for scoring in waiting:
+            if all(training.folder in ended for training in scoring.needs):
+                to_score.remove(scoring)
+                return scoring
+        needed = [training for training in queue if any(training in scoring.needs for scoring in waiting)]
+        if needed:
+            queue.remove(needed[0])
+            return needed[0]
+    return None
 
 
 def _open(to_score: list[_Scoring], running: dict[Any, Any]) -> Iterator[_Scoring]:
@@ -193,7 +202,6 @@ class _Outcome:
     accuracy: float | None = None
     error: str | None = None
     interrupted: bool = False
-    died: bool = False
 
 
 def _work(task: _Training | _Scoring, places: Places, run: RunConfig, jobs: int, command: str) -> _Outcome:
@@ -218,7 +226,7 @@ def _outcome_of(future: "Future[_Outcome]") -> _Outcome:
     try:
         return future.result()
     except BrokenProcessPool:
-        return _Outcome(error="its process died, perhaps for lack of memory; fewer --jobs need less.", died=True)
+        return _Outcome(error="its process died, perhaps for lack of memory; fewer --jobs need less.")
 
 
 def _report(task: _Training | _Scoring, error: str, places: Places, say: Say) -> Failure:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thanos.config import SEEDS, Table3Config
-from thanos.errors import ConfigError
+from thanos.errors import ConfigError, DataError
 from thanos.names import nearest
 from thanos.reproduce.record import Places, Record, read_record
 from thanos.reproduce.rows import ROWS, Block, Row
@@ -90,13 +90,31 @@ class Cell:
 
 
 class Finished:
-    """All finished rows of a scale."""
+    """All finished rows of a scale.
+
+    Raises:
+        DataError: if rows that should be paired were measured on different images.
+    """
 
     def __init__(self, scale: Scale, places: Places):
         self.scale = scale
         self.cells = {
             (row.name, dataset): _cell(scale, places, row, dataset) for row in ROWS.values() for dataset in DATASETS
         }
+
+        for dataset in DATASETS:
+            self._check_images(dataset)
+
+    def _check_images(self, dataset: str) -> None:
+        seen: dict[int, str] = {}
+        for cell in self.of(dataset):
+            for seed, record in cell.records.items():
+                here = record["images"]["fingerprint"]
+                if seen.setdefault(seed, here) != here:
+                    raise DataError(
+                        f"the rows of {dataset}, seed {seed}, at scale {self.scale.name} were measured on different "
+                        f"images; {cell.row.name} is one of them. Delete the odd ones' records to run them again."
+                    )
 
     def __bool__(self) -> bool:
         return any(cell.records for cell in self.cells.values())
