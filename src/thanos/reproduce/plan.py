@@ -20,6 +20,7 @@ from typing import Any
 
 from thanos.config import RunConfig, TrainConfig
 from thanos.errors import Interrupted
+from thanos.provenance import commit
 from thanos.reproduce.record import Places, fingerprint, read_record
 from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.score import score_row
@@ -135,11 +136,12 @@ def carry_out(
     ended = {t.folder: True for t in to_train.values() if t.finished}  # run folder -> whether its training succeeded
     failures: list[Failure] = []
     progress = _Progress(len(queue), jobs, say)
+    facts = {"command": command, "threads": run.threads, "jobs": jobs, "commit": commit()}  # of the code loaded now
     with _stopped_by_hand(), _Workers(jobs) as workers:
         running: dict[Future[_Outcome], _Training | _Scoring] = {}
         while True:
             while len(running) < jobs and (task := _next(blocks, to_score, queue, ended)) is not None:
-                running[workers.submit(_work, task, places, run, jobs, command)] = task
+                running[workers.submit(_work, task, places, run, facts)] = task
             if not running:
                 break
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -204,7 +206,7 @@ class _Outcome:
     interrupted: bool = False
 
 
-def _work(task: _Training | _Scoring, places: Places, run: RunConfig, jobs: int, command: str) -> _Outcome:
+def _work(task: _Training | _Scoring, places: Places, run: RunConfig, facts: dict[str, Any]) -> _Outcome:
     """One task, in whatever process; tells how it ended instead of raising."""
     started, accuracy = time.perf_counter(), None
     try:
@@ -213,7 +215,6 @@ def _work(task: _Training | _Scoring, places: Places, run: RunConfig, jobs: int,
         else:
             folders = tuple(training.folder for training in task.needs)
             file = places.record_file(task.row, task.block)
-            facts = {"command": command, "threads": run.threads, "jobs": jobs}
             accuracy = score_row(task.row, task.block.base, task.block.probe, folders, file, facts)
     except (Interrupted, KeyboardInterrupt):
         return _Outcome(interrupted=True)

@@ -25,7 +25,7 @@ from thanos.encoder import build_encoder, dimension
 from thanos.errors import DataError
 from thanos.evaluate.geometry import geometry
 from thanos.evaluate.transfer import transfer
-from thanos.provenance import commit, hardware, versions
+from thanos.provenance import hardware, versions
 from thanos.reproduce.record import fingerprint, row_fingerprint, write_record
 from thanos.reproduce.rows import Part, Row
 
@@ -54,7 +54,7 @@ def score_row(
         probe: How it is judged.
         runs: Run directories of the row's parts.
         file: Where the record goes.
-        facts: What else it should carry: the command, the threads.
+        facts: What else it should carry: the command, the threads, the commit.
     """
     if facts.get("threads"):
         torch.set_num_threads(facts["threads"])
@@ -87,7 +87,6 @@ def score_row(
         "date": time.strftime("%Y-%m-%d"),
         "versions": versions(),
         "hardware": hardware(),
-        "commit": commit(),
     }
     write_record(file, record)
     return float(scores["probe"]["accuracy"])
