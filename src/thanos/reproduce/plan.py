@@ -243,14 +243,15 @@ class _Progress:
 
     def __init__(self, total: int, jobs: int, say: Say):
         self._total, self._jobs, self._say = total, jobs, say
-        self._trained, self._started = 0, time.monotonic()
+        self._trained, self._spent = 0, 0.0
 
     def tell(self, task: _Training | _Scoring, outcome: _Outcome) -> None:
         if isinstance(task, _Scoring):
             self._say(f"          {task.title} {outcome.accuracy:.1%}")
             return
         self._trained += 1
-        left = (time.monotonic() - self._started) / self._trained * (self._total - self._trained)
+        self._spent += outcome.seconds
+        left = self._spent / self._trained * (self._total - self._trained) / self._jobs
         ahead = f" · about {duration(left)} left" if left else ""
         self._say(f"{self._trained}/{self._total} {task.title} trained in {duration(outcome.seconds)}{ahead}")
 
