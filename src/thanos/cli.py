@@ -15,6 +15,7 @@ from thanos.config import (
     DemoConfig,
     LaunchConfig,
     RunConfig,
+    SuggestConfig,
     Table3Config,
     TrainConfig,
     TransferConfig,
@@ -220,6 +221,66 @@ def table3(
     from thanos.verbs import reproduce_table3
 
     reproduce_table3(config, launcher, results, work, lambda line: print(line, flush=True))
+
+
+theory = App(
+    name="theory",
+    help="The paper's theory as experiments anyone can run, and a guide to alpha.",
+    help_epilogue="""Examples:
+  thanos theory suggest --superclasses 10 --batch 512
+  thanos theory spread
+  thanos theory invariance""",
+)
+app.command(theory)
+TheoryOut = Annotated[Path, Parameter(help="Folder for the numbers (JSON) and pictures (PNG).")]
+
+
+@theory.command(
+    help_epilogue="""Examples:
+  thanos theory suggest --superclasses 2
+  thanos theory suggest --superclasses 10 --batch 512 --temperature 0.5
+  thanos theory suggest --superclasses 20 --batch 128 --within-class-cosine 0.8"""
+)
+def suggest(*, config: Annotated[SuggestConfig, Flat]) -> None:
+    """Print the alpha for a wanted degree of spread, and the window outside which superclasses collapse or dissolve."""
+    from thanos.theory.suggest import suggestion
+
+    for line in suggestion(config):
+        print(line)
+
+
+@theory.command(
+    help_epilogue="""Examples:
+  thanos theory spread
+  thanos theory spread --full --out results/theory"""
+)
+def spread(*, out: TheoryOut = Path("runs/theory"), full: bool = False) -> None:
+    """How alpha sets the degree of spread: collapse at 0, where it ends, how far points spread, where they dissolve.
+
+    Minimises the library's own loss over free points and compares with the formulas of docs/theory.md. Minutes.
+
+    Parameters
+    ----------
+    full
+        Thresholds for up to 256 images a superclass (4 GB of memory) and finer steps of alpha.
+    """
+    from thanos.theory.spread_experiment import spread as run
+
+    run(out, print, full=full)
+    print(f"numbers and pictures: {out}")
+
+
+@theory.command(
+    help_epilogue="""Examples:
+  thanos theory invariance
+  thanos theory invariance --out results/theory"""
+)
+def invariance(*, out: TheoryOut = Path("runs/theory")) -> None:
+    """Let images of a superclass exchange embeddings: no contrastive loss notices, an autoencoder does."""
+    from thanos.theory.invariance import invariance as run
+
+    run(out, print)
+    print(f"numbers and pictures: {out}")
 
 
 def _check_source(source: Path, weights: str, data: DataConfig | None) -> None:

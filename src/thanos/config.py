@@ -227,6 +227,19 @@ class Table3Config(Settings):
     """Print what would be run and how long the trainings take, measured on a few steps; run nothing."""
 
 
+class SuggestConfig(Settings):
+    """A run that is being planned."""
+
+    superclasses: Annotated[int, Field(ge=2)]
+    """How many superclasses."""
+    batch: Annotated[int, Field(ge=2)] = 128
+    """Images in the batch that the loss sees."""
+    temperature: Annotated[float, Field(ge=0.005)] = 0.5
+    """Divisor of the cosine similarity."""
+    within_class_cosine: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """The wanted cosine between different images of one superclass."""
+
+
 class LaunchConfig(Settings):
     """Where a plan's trainings happen."""
 
@@ -290,6 +303,9 @@ def explain(error: ValidationError, prefix: str = "--") -> str:
         where = ".".join(str(key).replace("_", "-") for key in fault["loc"] if not _is_union_branch(key))
         if not where:
             faults[fault["msg"].removeprefix("Value error, ")] = ([], None)
+            continue
+        if fault["type"] == "missing":
+            faults[f"{prefix}{where} is needed."] = ([], None)
             continue
         wanted = fault["msg"].removeprefix("Input should be ").split(", unable")[0]
         if fault["type"] == "literal_error" and isinstance(fault["input"], str):

@@ -8,8 +8,8 @@ regular simplex. With ``N = n (K - 1)`` negatives, all at cosine ``x = -m / (K -
            + a log(1 + (n-1) e^{(c-1)/t})
 
 which is linear in alpha (a): the alpha that makes a given c stationary has a closed form. With the cosine falling
-from 1 (collapsed) to 0 (the superclasses themselves dissolve) its minimiser moves from one to the other as alpha
-grows. Larger batches narrow that window.
+from 1 (collapsed) to -1 / (n-1) (the centres vanish: the superclasses themselves dissolve) its minimiser moves from one
+to the other as alpha grows. Larger batches narrow that window.
 """
 
 from typing import NamedTuple
@@ -71,8 +71,12 @@ def collapse_threshold(superclasses: int, images: float, temperature: float) -> 
 
 
 def optimal_cosine(alpha: float, superclasses: int, images: float, temperature: float) -> float:
-    """The within-class cosine in [0, 1] that minimises the mean-field loss at this alpha."""
-    cosine = np.concatenate([np.linspace(0, 1, 4001), 1 - np.logspace(-12, -4, 100)])
+    """The within-class cosine that minimises the mean-field loss at this alpha.
+
+    From 1 (collapsed) to -1 / (n - 1), where the centres vanish: n images cannot be further apart.
+    """
+    low = -1 / (images - 1)
+    cosine = np.concatenate([np.linspace(low, 0, 1000), np.linspace(0, 1, 4001), 1 - np.logspace(-12, -4, 100)])
     attract, conditional = _terms(cosine, superclasses, images, temperature)
     return float(cosine[np.argmin((1 - alpha) * attract + alpha * conditional)])
 
@@ -97,7 +101,7 @@ def _stationary_alpha(c: NDArray, k: int, n: float, t: float) -> NDArray:
 
 
 def _dissolve_threshold(k: int, n: float, t: float, collapse: float) -> float:
-    """Smallest alpha at which the best cosine lies at 0, by bisection."""
+    """Smallest alpha at which the best cosine lies at 0 or below, by bisection."""
     low, high = collapse, 1.0
     while high - low > 1e-6:
         middle = (low + high) / 2
