@@ -60,7 +60,7 @@ ROWS = {
         Row("thanos", "THANOS: spread and cAuto side by side", "method", (_SPREAD, _CAUTO), control="spread + spread"),
         Row("supcon + supcon", "control: two seeds of SupCon", "control", (_SUPCON, Part("supcon", second=True))),
         Row("spread + spread", "control: two seeds of spread", "control", (_SPREAD, Part("spread", second=True))),
-        Row("supcon (best epoch)", "SupCon at its best epoch (validation superclasses)", "control", (_SUPCON,), "best"),
+        Row("supcon (best epoch)", "SupCon at its best epoch (validation superclasses)", "variant", (_SUPCON,), "best"),
         Row("spread (alpha 0.5)", "SupCon + cNCE at the paper's alpha", "variant", (_HALF,)),
         Row("thanos (alpha 0.5)", "THANOS at the paper's alpha", "variant", (_HALF, _CAUTO)),
         Row("fine labels", "ceiling: cross-entropy on the fine labels", "ceiling", (_FINE,)),

@@ -1,6 +1,7 @@
 """The paper's Table 3: seven methods on five data sets; which rows, in which order, and how the result is shown."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,6 @@ class Finished:
         self.cells = {
             (row.name, dataset): _cell(scale, places, row, dataset) for row in ROWS.values() for dataset in DATASETS
         }
-
         for dataset in DATASETS:
             self._check_images(dataset)
 
@@ -142,7 +142,7 @@ class Finished:
 
 def _cell(scale: Scale, places: Places, row: Row, dataset: str) -> Cell:
     folder = places.records / dataset
-    seeds = {int(f.name.split("-")[0]) for f in folder.glob("*.json")} if folder.is_dir() else set()
+    seeds = {int(f.name.split("-")[0]) for f in folder.glob("[0-9]*-*.json")} if folder.is_dir() else set()
     records = {}
     for seed in sorted(s for s in seeds if s < SEEDS):
         block = Block(scale.base(dataset, seed), (row,), scale.transfer)
@@ -198,7 +198,7 @@ def _section(finished: Finished, picture: str) -> str:
 
 def _circumstances(finished: Finished) -> str:
     records = finished.records()
-    hardware = sorted({r["hardware"].rsplit(", ", 1)[0] + f", {r['threads']} thread(s) a training" for r in records})
+    hardware = sorted({f"{re.sub(', [0-9]+ threads', '', r['hardware'])}, {r['threads']} thread(s)" for r in records})
     versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records})
     commits = sorted({str(r["commit"]) for r in records})
     seconds = {t["fingerprint"]: t["seconds"] for r in records for t in r["trainings"] if t["seconds"] is not None}
