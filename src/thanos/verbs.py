@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,10 @@ from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.transfer import transfer
 from thanos.reproduce.estimate import training_seconds
 from thanos.reproduce.launch import check_launcher, launch
-from thanos.reproduce.plan import carry_out, duration, missing, trainings
-from thanos.reproduce.record import Places
+from thanos.reproduce.plan import Training, carry_out, check_images, duration, missing, only_one, trainings
 from thanos.reproduce.rows import Block
 from thanos.reproduce.scale import SCALES
-from thanos.reproduce.table3 import places_of, planned_blocks, render
+from thanos.reproduce.table3 import check_records, places_of, planned_blocks, render
 from thanos.storage import write_json
 from thanos.training.folder import write_skipped
 
@@ -120,43 +120,63 @@ def reproduce_table3(config: Table3Config, where: LaunchConfig, results: Path, w
     """Carry out what of the table is missing, and write the page after every block.
 
     Raises:
-        ThanosError: before any work starts, if a scale, row or data set is not to be had; at the end, if something
-            failed.
+        ThanosError: before any work starts, if a scale, row or data set is not to be had, a record was edited, or
+            another command is at work in the same folder; at the end, if something failed.
     """
     check_launcher(where)
+    if config.dry_run:
+        config = config.model_copy(update={"download": False})
     blocks, places = planned_blocks(config), places_of(config.scale, results, work)
+    scales = [*dict.fromkeys((*SCALES, config.scale))]
+    check_records(results, scales)
     left = missing(blocks, places)
     for base in {block.base.data: block.base for block in left}.values():
         load(base)  # what is wrong with a data set, or with the room for its cache, shows before any work
-    scales = dict.fromkeys((*SCALES, config.scale))
+    check_images(blocks, left, places)
     cores = os.cpu_count() or 1
     jobs = config.jobs or (1 if torch.cuda.is_available() else min(4, cores))
     run = RunConfig(threads=max(1, cores // jobs), quiet=jobs > 1)
-    if config.dry_run:
-        _show_plan(blocks, left, places, run, jobs, say)
-        return
-    command = " ".join(["thanos reproduce table3", f"--scale {config.scale}", f"--seeds {config.seeds}"])
-    rows = sum(len(block.rows) for block in blocks)
     todo = [t for t in trainings(left, places).values() if not t.finished]
-    finished = rows - sum(len(block.rows) for block in left)
-    say(f"{finished} of {rows} rows finished; {len(todo)} trainings to do, {jobs} at a time")
+    if config.dry_run:
+        _show_plan(blocks, left, todo, run, jobs, say)
+        return
+    command = _command(config)
+    rows, rows_left = (sum(len(block.rows) for block in some) for some in (blocks, left))
+    say(f"{rows - rows_left} of {rows} rows finished; {len(todo)} trainings to do")
 
     def show() -> None:
-        render(results, [*scales])
+        render(results, scales)
 
-    if where.launcher == "here":
-        failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
-    else:
-        failures = launch(left, places, where, run=run, command=command, say=say, after_block=show)
-    say(f"table: {render(results, [*scales])}")
+    with only_one(places.work):
+        if where.launcher == "here":
+            failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
+        else:
+            failures = launch(left, places, where, run=run, command=command, say=say, after_block=show)
+    say(f"table: {render(results, scales)}")
+    for failure in failures:
+        say(f"failed: {failure.title}: {failure.reason} (log: {failure.log})")
     if failures:
-        lines = "; ".join(f"{f.title}: {f.reason} (log: {f.log})" for f in failures)
-        raise ThanosError(f"{len(failures)} failed, the others are done; mend and start again. {lines}")
+        still = [f"{block.title}: {row.name}" for block in missing(blocks, places) for row in block.rows]
+        raise ThanosError(
+            f"{len(failures)} of the plan's steps failed, which leaves open {'; '.join(still)}. Mend what the logs say "
+            f"and start the same command again."
+        )
 
 
-def _show_plan(blocks: list[Block], left: list[Block], places: Places, run: RunConfig, jobs: int, say: Say) -> None:
+def _command(config: Table3Config) -> str:
+    """What to type for these rows; where things lie is left out."""
+    given = config.model_dump(mode="json", exclude_defaults=True, exclude={"root", "download", "dry_run", "jobs"})
+    words = ["thanos", "reproduce", "table3"]
+    for name, value in given.items():
+        for each in value if isinstance(value, list) else [value]:
+            words += [f"--{name}", shlex.quote(str(each))]
+    return " ".join(words)
+
+
+def _show_plan(
+    blocks: list[Block], left: list[Block], todo: list[Training], run: RunConfig, jobs: int, say: Say
+) -> None:
     """Every training of the plan, with its time as a few steps on this machine let expect."""
-    todo = [t for t in trainings(left, places).values() if not t.finished]
     say(f"measuring a few steps of {len({(t.config.data, t.config.method) for t in todo})} kinds of training ...")
     seconds = training_seconds([t.config for t in todo], run)
     for training, each in zip(todo, seconds, strict=True):

@@ -8,15 +8,17 @@ import time
 
 import pytest
 
-from thanos.config import RunConfig, TrainConfig, TransferConfig
-from thanos.errors import DataError, Interrupted
+from thanos.config import RunConfig, TrainConfig, TransferConfig, ViewSpec
+from thanos.errors import DataError, Interrupted, OutputError
 from thanos.reproduce import plan
-from thanos.reproduce.plan import carry_out, missing, trainings
+from thanos.reproduce.plan import carry_out, missing, only_one, trainings
 from thanos.reproduce.record import Places, fingerprint, read_record
 from thanos.reproduce.rows import CONTROL_SEED, ROWS, Block
+from thanos.reproduce.scale import SCALES, load_scale
 from thanos.reproduce.table3 import METHODS
 
 QUIET = RunConfig(quiet=True, threads=1)
+PINNED = {"cpu": "60429f771dd2", "paper-fast": "ac7c794cdf1b", "resnet18": "5460bce5a3ae", "paper": "ed8700c58a98"}
 BASE = TrainConfig(data="digits", epochs=1, train_limit=256)
 
 
@@ -185,8 +187,9 @@ def test_a_worker_that_dies_fails_its_task_and_not_the_plan(tmp_path, monkeypatc
     where, blocks = places(tmp_path), [block("cauto"), block("spread")]
     monkeypatch.setattr(plan, "_work", dies_in_autoencoders)
     _, failures = do(blocks, where, jobs=2)
-    assert failures
-    assert all("process died" in failure.reason for failure in failures)
+    assert [failure.title for failure in failures] == ["digits, seed 0: cauto"]
+    assert "ended with code 9" in failures[0].reason
+    assert [row.name for b in missing(blocks, where) for row in b.rows] == ["cauto"]
     monkeypatch.undo()
     assert do(blocks, where, jobs=2)[1] == []
     assert missing(blocks, where) == []
@@ -200,6 +203,48 @@ def test_ctrl_c_is_told_as_an_interruption(tmp_path, monkeypatch):
     with pytest.raises(Interrupted) as stop:
         do([block("spread")], places(tmp_path))
     assert stop.value.exit_code == 130
+
+
+def _carry_out_long(folder):
+    base = BASE.model_copy(update={"epochs": 1000})
+    rows = (ROWS["spread"], ROWS["cauto"])
+    carry_out([Block(base, rows)], places(folder), run=QUIET, jobs=2, command="test", say=lambda line: None)
+
+
+def test_a_signal_to_the_plan_alone_makes_every_worker_save_its_state(tmp_path):
+    process = multiprocessing.get_context("spawn").Process(target=_carry_out_long, args=(tmp_path,))
+    process.start()
+    while len([f for f in tmp_path.glob("runs/*/metrics.jsonl") if f.stat().st_size]) < 2:
+        assert process.is_alive()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(timeout=60)
+    assert process.exitcode == 1, "Interrupted was raised"
+    assert len(list(tmp_path.glob("runs/*/last.ckpt"))) == 2
+
+
+def test_a_work_folder_takes_one_command_at_a_time(tmp_path):
+    with (
+        only_one(tmp_path / "work"),
+        pytest.raises(OutputError, match="another command is at work"),
+        only_one(tmp_path / "work"),
+    ):
+        pass
+    with only_one(tmp_path / "work"):
+        pass
+
+
+def test_the_scales_settings_are_pinned_by_their_fingerprints():
+    """Committed records are found by these: a default that changes must not pass unseen."""
+    assert {name: fingerprint(load_scale(name).base("cifar10", 0)) for name in SCALES} == PINNED
+
+
+def test_a_view_given_as_its_default_still_counts():
+    given = BASE.model_copy(update={"views": ViewSpec(flip=0.5)})
+    assert (
+        len({fingerprint(BASE), fingerprint(given), fingerprint(BASE.model_copy(update={"views": ViewSpec(grey=0.2)}))})
+        == 3
+    )
 
 
 def _carry_out(folder):

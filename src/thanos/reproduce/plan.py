@@ -4,26 +4,26 @@ Rows go in blocks of one data set and one seed, so that a stop leaves whole bloc
 rows by their records, trainings by their run directories.
 """
 
-import multiprocessing
-import os
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from thanos.config import RunConfig, TrainConfig
-from thanos.errors import Interrupted
+from thanos.data.load import load
+from thanos.errors import DataError, Interrupted, OutputError
 from thanos.provenance import commit
 from thanos.reproduce.record import Places, fingerprint, read_record
 from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.score import score_row
+from thanos.reproduce.workers import Died, Workers
 from thanos.storage import write_text
 from thanos.training.fit import train
 
@@ -40,7 +40,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class _Training:
+class Training:
     config: TrainConfig
     folder: Path
 
@@ -57,7 +57,7 @@ class _Training:
 class _Scoring:
     block: Block
     row: Row
-    needs: tuple[_Training, ...]
+    needs: tuple[Training, ...]
 
     @property
     def title(self) -> str:
@@ -84,9 +84,41 @@ def missing(blocks: Sequence[Block], places: Places) -> list[Block]:
     return left
 
 
-def trainings(blocks: Sequence[Block], places: Places) -> dict[str, "_Training"]:
-    """Every training that these rows need, each once, by fingerprint; within a block the longest first."""
-    found: dict[str, _Training] = {}
+def check_images(blocks: Sequence[Block], left: Sequence[Block], places: Places) -> None:
+    """Raise DataError where rows still to do would be measured on other images than the finished ones beside them."""
+    begun = {block.title for block in left}
+    for block in blocks:
+        records = [read_record(places.record_file(row, block)) for row in block.rows if block.title in begun]
+        known = {record["images"]["fingerprint"] for record in records if record is not None}
+        if known and known != {load(block.base).fingerprint}:
+            raise DataError(
+                f"the images of {block.title} are not those that its finished rows were measured on. Bring those back, "
+                f"or delete {places.records / block.base.data}/{block.base.seed}-*.json to run all its rows on these."
+            )
+
+
+@contextmanager
+def only_one(work: Path) -> Iterator[None]:
+    """Keep others out of a work folder.
+
+    Raises:
+        OutputError: if another command is at work there.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(work / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(f"another command is at work in {work}. Wait for it, or name another --work.") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def trainings(blocks: Sequence[Block], places: Places) -> dict[str, "Training"]:
+    """Every training that these rows need, each once, by fingerprint; a block's autoencoder, the longest, first."""
+    found: dict[str, Training] = {}
     for block in blocks:
         parts = [part for row in block.rows for part in row.parts]
         for part in sorted(parts, key=lambda part: part.method != "cauto"):
@@ -95,9 +127,9 @@ def trainings(blocks: Sequence[Block], places: Places) -> dict[str, "_Training"]
     return found
 
 
-def _training(part: Part, base: TrainConfig, places: Places) -> _Training:
+def _training(part: Part, base: TrainConfig, places: Places) -> Training:
     config = part.config(base)
-    return _Training(config, places.run_folder(config))
+    return Training(config, places.run_folder(config))
 
 
 def carry_out(
@@ -137,44 +169,55 @@ def carry_out(
     failures: list[Failure] = []
     progress = _Progress(len(queue), jobs, say)
     facts = {"command": command, "threads": run.threads, "jobs": jobs, "commit": commit()}  # of the code loaded now
-    with _stopped_by_hand(), _Workers(jobs) as workers:
-        running: dict[Future[_Outcome], _Training | _Scoring] = {}
+    workers: Workers[Training | _Scoring, _Outcome] = Workers(_work, jobs)
+    with _stopped_by_hand(), workers:
         while True:
-            while len(running) < jobs and (task := _next(blocks, to_score, queue, ended)) is not None:
-                running[workers.submit(_work, task, places, run, facts)] = task
-            if not running:
+            while workers.free and (task := _next(blocks, to_score, queue, ended)) is not None:
+                workers.start(task, places, run, facts)
+            if not workers.tasks:
                 break
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            if any(isinstance(future.exception(), BrokenProcessPool) for future in done):
-                done, _ = wait(running)  # a process died: the pool ends all others too
-                workers.renew()
-            for future in done:
-                task, outcome = running.pop(future), _outcome_of(future)
-                if outcome.interrupted:
-                    raise KeyboardInterrupt
-                if isinstance(task, _Training):
+            for task, outcome in workers.finished():
+                if isinstance(outcome, Died):
+                    outcome = _Outcome(error=f"{outcome}, perhaps for lack of memory; fewer --jobs need less.")
+                if outcome.stopped_by is not None:
+                    raise Interrupted(_STOPPED, outcome.stopped_by)
+                if isinstance(task, Training):
                     ended[task.folder] = outcome.error is None
                 if outcome.error is not None:
                     failures.append(_report(task, outcome.error, places, say))
                 else:
                     progress.tell(task, outcome)
-                if isinstance(task, _Scoring) and not any(s.block is task.block for s in _open(to_score, running)):
+                if isinstance(task, _Scoring) and not any(
+                    isinstance(other, _Scoring) and other.block is task.block for other in (*to_score, *workers.tasks)
+                ):
                     after_block()
     return failures
 
 
+_STOPPED = "stopped, with all states saved; the same command goes on."
+
+
 @contextmanager
 def _stopped_by_hand() -> Iterator[None]:
-    """Ctrl-C reaches the workers too, which save their states before this goes on."""
+    """SIGINT and SIGTERM end the plan as Interrupted, after the workers have saved their states."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Interrupted(_STOPPED, number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except KeyboardInterrupt:
-        raise Interrupted("stopped, with all states saved; the same command goes on.", signal.SIGINT) from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _next(
-    blocks: Sequence[Block], to_score: list[_Scoring], queue: list[_Training], ended: dict[Path, bool]
-) -> "_Training | _Scoring | None":
+    blocks: Sequence[Block], to_score: list[_Scoring], queue: list[Training], ended: dict[Path, bool]
+) -> "Training | _Scoring | None":
     """Block by block: a row whose encoders are all there, else a training that the block still needs.
 
     Rows that lack an encoder for good are dropped.
@@ -193,46 +236,36 @@ def _next(
     return None
 
 
-def _open(to_score: list[_Scoring], running: dict[Any, Any]) -> Iterator[_Scoring]:
-    yield from to_score
-    yield from (task for task in running.values() if isinstance(task, _Scoring))
-
-
 @dataclass(frozen=True)
 class _Outcome:
     seconds: float = 0.0
     accuracy: float | None = None
     error: str | None = None
-    interrupted: bool = False
+    stopped_by: int | None = None
+    """The signal that ended it."""
 
 
-def _work(task: _Training | _Scoring, places: Places, run: RunConfig, facts: dict[str, Any]) -> _Outcome:
+def _work(task: Training | _Scoring, places: Places, run: RunConfig, facts: dict[str, Any]) -> _Outcome:
     """One task, in whatever process; tells how it ended instead of raising."""
     started, accuracy = time.perf_counter(), None
     try:
-        if isinstance(task, _Training):
+        if isinstance(task, Training):
             train(task.config, task.folder, run=run, say=lambda line: None)
         else:
             folders = tuple(training.folder for training in task.needs)
             file = places.record_file(task.row, task.block)
             accuracy = score_row(task.row, task.block.base, task.block.probe, folders, file, facts)
-    except (Interrupted, KeyboardInterrupt):
-        return _Outcome(interrupted=True)
+    except Interrupted as stop:
+        return _Outcome(stopped_by=stop.exit_code - 128)
     except Exception:
         return _Outcome(error=traceback.format_exc())
     return _Outcome(time.perf_counter() - started, accuracy)
 
 
-def _outcome_of(future: "Future[_Outcome]") -> _Outcome:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return _Outcome(error="its process died, perhaps for lack of memory; fewer --jobs need less.")
-
-
-def _report(task: _Training | _Scoring, error: str, places: Places, say: Say) -> Failure:
+def _report(task: Training | _Scoring, error: str, places: Places, say: Say) -> Failure:
     log = places.work / "failed" / f"{task.title.replace(': ', '-').replace(', ', '-').replace(' ', '-')}.log"
-    write_text(log, error + "\n")
+    with suppress(OutputError):  # a full disk may be why it failed
+        write_text(log, error + "\n")
     reason = error.strip().splitlines()[-1]
     say(f"failed: {task.title}: {reason}")
     return Failure(task.title, reason, log)
@@ -245,7 +278,7 @@ class _Progress:
         self._total, self._jobs, self._say = total, jobs, say
         self._trained, self._spent = 0, 0.0
 
-    def tell(self, task: _Training | _Scoring, outcome: _Outcome) -> None:
+    def tell(self, task: Training | _Scoring, outcome: _Outcome) -> None:
         if isinstance(task, _Scoring):
             self._say(f"          {task.title} {outcome.accuracy:.1%}")
             return
@@ -261,45 +294,3 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
-class _Workers:
-    """Processes that take tasks; a single one is this process itself."""
-
-    def __init__(self, jobs: int):
-        self._jobs = jobs
-        self._pool: Executor | None = None
-
-    def __enter__(self) -> "_Workers":
-        self.renew()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def renew(self) -> None:
-        """A fresh pool; one that lost a process takes no more tasks."""
-        if self._jobs > 1:
-            context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(
-                self._jobs, mp_context=context, initializer=_end_with, initargs=(os.getpid(),)
-            )
-
-    def submit(self, function: Callable[..., _Outcome], *arguments: Any) -> "Future[_Outcome]":
-        if self._pool is not None:
-            return self._pool.submit(function, *arguments)
-        future: Future[_Outcome] = Future()
-        future.set_result(function(*arguments))
-        return future
-
-
-def _end_with(parent: int) -> None:
-    """A worker whose parent was killed ends too, instead of training on unseen."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -22,11 +22,15 @@ _WHERE = {"root", "download", "accelerator"}
 
 
 def fingerprint(config: TrainConfig) -> str:
-    """Of everything that decides a training's outcome; settings at their defaults do not count.
+    """Of every setting that decides a training's outcome; those at their defaults do not count.
 
-    So a setting added later, whose default does what was done before, changes no fingerprint.
+    So a setting added later, whose default does what was done before, changes no fingerprint. A default that changes
+    what it does must change its name or its value; a test pins the fingerprints of the scales.
     """
-    return digest(config.model_dump(mode="json", exclude_defaults=True, exclude=_WHERE))
+    settings = config.model_dump(mode="json", exclude_defaults=True, exclude=_WHERE)
+    if config.views is not None:  # given beside a data set's own views, a default counts
+        settings["views"] = config.views.model_dump(mode="json", exclude_unset=True)
+    return digest(settings)
 
 
 def row_fingerprint(row: Row, base: TrainConfig, probe: TransferConfig) -> str:

@@ -4,12 +4,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from thanos.config import Settings, TrainConfig, TransferConfig, explain, read_yaml
 from thanos.errors import ConfigError
-from thanos.names import nearest
+from thanos.names import DATASETS, nearest
 
+_FOLLOWS = {"method", "data", "root", "download", "seed", "split_seed"}
+"""Settings that the table's rows and blocks decide."""
 SCALES = ("cpu", "paper-fast", "resnet18", "paper")
 
 
@@ -23,6 +25,16 @@ class Scale(Settings):
     """What differs for one of them."""
     transfer: TransferConfig = TransferConfig()
     """How embeddings are judged."""
+
+    @model_validator(mode="after")
+    def _leaves_rows_and_blocks_alone(self) -> "Scale":
+        for given in (self.settings, *self.datasets.values()):
+            if taken := sorted(_FOLLOWS & set(given)):
+                raise ValueError(f"{', '.join(taken)} follow from rows and blocks; leave them out.")
+        for name in self.datasets:
+            if name not in DATASETS:
+                raise ValueError(f"there is no data set {name!r}{nearest(name, DATASETS)}.")
+        return self
 
     def base(self, dataset: str, seed: int, root: Path | None = None) -> TrainConfig:
         """The settings that all rows of one block share: split, images, initialisation and views follow the seed."""
@@ -42,6 +54,8 @@ def load_scale(name: str) -> Scale:
     path = Path(name)
     if name in SCALES:
         path = Path(str(files("thanos.reproduce").joinpath("scales", f"{name}.yaml")))
+    elif path.stem in SCALES:
+        raise ConfigError(f"{path.stem} is a scale of thanos; give {path} another name.")
     elif path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"--scale takes {', '.join(SCALES)} or a .yaml file; got {name!r}{nearest(name, SCALES)}.")
     try:

@@ -33,8 +33,9 @@ COMPONENTS = 256
 """Raw pixels are cut to as many principal components: as wide as THANOS beside the tiny encoder."""
 
 DEFINITIONS = {
-    "probe": "share of test images whose subclass a linear probe on the frozen embedding names; its strength is chosen "
-    "on validation images, the test images are used once",
+    "probe": "share of test images whose subclass a linear probe on the frozen embedding names; the test images are "
+    "used once. kind convex: logistic regression, its strength chosen on validation images; released: a layer trained "
+    "on augmented views",
     "neighbours": "the same by a vote of the nearest training images",
     "balanced_accuracy": "mean over subclasses of the share named rightly",
     "frequency_weighted_accuracy": "the same mean, weighted by the subclasses' share of the training images",
@@ -61,13 +62,12 @@ def score_row(
     images = load(base)
     started = time.perf_counter()
     embeddings = row_embeddings(row, base, runs, images)
-    encoder = None
-    if probe.probe == "released" and runs:
-        encoders = [_encoder(run, row) for run in runs]
-        encoder = encoders[0] if len(encoders) == 1 else join_encoders(*encoders, images=images)
-    elif probe.probe == "released":
-        probe = probe.model_copy(update={"probe": "convex"})  # floors have no views to train on
-    scores = transfer(embeddings, probe, encoder, images)
+    if probe.probe == "released" and row.floor != "pixels":  # pixels have no encoder that could embed views
+        encoder = random_encoder(base, images) if row.floor else _joined(runs, row, images)
+        embeddings = embed(encoder, images)
+        scores = transfer(embeddings, probe, encoder, images)
+    else:
+        scores = transfer(embeddings, probe.model_copy(update={"probe": "convex"}), None, images)
     record = {
         "row": row.name,
         "what": row.what,
@@ -102,6 +102,11 @@ def row_embeddings(row: Row, base: TrainConfig, runs: tuple[Path, ...], images: 
     return parts[0] if len(parts) == 1 else side_by_side(*parts)
 
 
+def _joined(runs: tuple[Path, ...], row: Row, images: ImageSet) -> Encoder:
+    encoders = [_encoder(run, row) for run in runs]
+    return encoders[0] if len(encoders) == 1 else join_encoders(*encoders, images=images)
+
+
 def _encoder(run: Path, row: Row) -> Encoder:
     return load_encoder(run / "best.safetensors" if row.weights == "best" else run)
 
@@ -128,11 +133,11 @@ def _embedded(run: Path, row: Row, part: Part, images: ImageSet) -> Embeddings:
 def _training(config: TrainConfig, run: Path) -> dict[str, Any]:
     """What a row's reader wants to know of a training it rests on."""
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-    names = ("alpha", "steps", "images_per_second", "seconds", "final")
+    names = ("alpha", "steps", "images_per_second", "seconds", "final", "provenance")
     return {
         "fingerprint": fingerprint(config),
         "differs": {k: v for k, v in config.model_dump(mode="json", exclude_defaults=True).items() if k != "root"},
-        **{name: metrics[name] for name in names},
+        **{name: metrics.get(name) for name in names},
     }
 
 

@@ -131,13 +131,12 @@ class Finished:
         return {seed: x[seed] - y[seed] for seed in x if seed in y}
 
     def best_single(self, dataset: str) -> str | None:
-        """The paper's one-encoder row with the highest mean; None until all are there."""
-        means = {
-            n: np.mean([*self.cells[n, dataset].values().values()])
-            for n in METHODS
-            if len(ROWS[n].parts) == 1 and self.cells[n, dataset].records
-        }
-        return max(means, key=lambda n: means[n]) if len(means) == 5 else None
+        """The paper's one-encoder row with the highest mean over the seeds that all of them have; None without such."""
+        values = {n: self.cells[n, dataset].values() for n in METHODS if len(ROWS[n].parts) == 1}
+        common = set.intersection(*(set(of_row) for of_row in values.values()))
+        if not common:
+            return None
+        return max(values, key=lambda n: float(np.mean([values[n][seed] for seed in common])))
 
 
 def _cell(scale: Scale, places: Places, row: Row, dataset: str) -> Cell:
@@ -150,6 +149,12 @@ def _cell(scale: Scale, places: Places, row: Row, dataset: str) -> Cell:
         if record is not None:
             records[seed] = record
     return Cell(row, dataset, records)
+
+
+def check_records(results: Path, scales: Sequence[str]) -> None:
+    """Raise DataError if any record was edited, or rows that should be paired were measured on different images."""
+    for name in scales:
+        Finished(load_scale(name), places_of(name, results, Path()))
 
 
 def render(results: Path, scales: Sequence[str] = SCALES) -> Path:
@@ -201,9 +206,11 @@ def _circumstances(finished: Finished) -> str:
     hardware = sorted({f"{re.sub(', [0-9]+ threads', '', r['hardware'])}, {r['threads']} thread(s)" for r in records})
     versions = sorted({", ".join(f"{k} {v}" for k, v in r["versions"].items()) for r in records})
     commits = sorted({str(r["commit"]) for r in records})
-    seconds = {t["fingerprint"]: t["seconds"] for r in records for t in r["trainings"] if t["seconds"] is not None}
+    seconds = {t["fingerprint"]: t["seconds"] for r in records for t in r["trainings"]}
+    timed = [s for s in seconds.values() if s is not None]
     return (
-        f"{len(records)} rows finished, {len(seconds)} trainings of {sum(seconds.values()) / 3600:.1f} hours in all. "
+        f"{len(records)} rows finished, resting on {len(seconds)} trainings; the {len(timed)} that were not "
+        f"interrupted took {sum(timed) / 3600:.1f} hours. "
         f"Hardware: {'; '.join(hardware)}. Versions: {'; '.join(versions)}. Commits: {', '.join(commits)}. Settings: "
         f"`src/thanos/reproduce/scales/{finished.scale.name}.yaml`."
     )
@@ -244,12 +251,14 @@ def _differences(finished: Finished) -> str:
             ("thanos", "spread + spread"),
             ("supcon+cauto", "supcon + supcon"),
         ]
-        pairs += [("thanos", best)] if best else []
+        pairs += [("thanos", best)] if best and ("thanos", best) not in pairs else []
         for a, b in pairs:
             by_seed = finished.difference(a, b, dataset)
-            label = (
-                f"{a} - {b}" + (" (best single encoder)" if b == best else "") + (" (control)" if " + " in b else "")
-            )
+            label = f"{a} - {b}"
+            if " + " in b:
+                label += " (control)"
+            elif a == "thanos" and b == best:
+                label += " (best single encoder)"
             if not by_seed:
                 lines.append(f"| {title} | {label} | not run yet | | | |")
                 continue
@@ -288,7 +297,7 @@ def _details(finished: Finished, dataset: str) -> str:
         values = list(cell.values().values())
         records = list(cell.records.values())
         gap = "" if cell.paper is None else f"{np.mean(values) - cell.paper:+.1f}"
-        balanced = [spread_of(list(cell.values("balanced_accuracy").values()))] if uneven else []
+        balanced = [mean_and_deviation(list(cell.values("balanced_accuracy").values()))] if uneven else []
         neighbours = [
             100 * r["scores"]["neighbours"]["frequency_weighted_accuracy" if uneven else "accuracy"] for r in records
         ]
@@ -299,17 +308,17 @@ def _details(finished: Finished, dataset: str) -> str:
         cells = [
             f"**{row.name}**" if row.name == "thanos" else row.name,
             row.what,
-            spread_of(values),
+            mean_and_deviation(values),
             *balanced,
             str(len(values)),
         ]
-        cells += [paper, gap, spread_of(neighbours), f"{spread:.3f}", str(records[0]["width"])]
+        cells += [paper, gap, mean_and_deviation(neighbours), f"{spread:.3f}", str(records[0]["width"])]
         cells.append(f"{np.mean(seconds):.0f}" if seconds and row.parts else "")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def spread_of(values: Sequence[float]) -> str:
+def mean_and_deviation(values: Sequence[float]) -> str:
     """Mean ± standard deviation."""
     return f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else "")
 

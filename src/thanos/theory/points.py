@@ -115,6 +115,8 @@ def check_geometry(superclasses: int, images: int, dim: int, alpha: float) -> No
         raise ConfigError(f"the loss contrasts two or more superclasses; got {superclasses}.")
     if images < 2:
         raise ConfigError(f"a superclass spreads only with two or more points; got {images} point a superclass.")
+    if dim < 2:
+        raise ConfigError(f"points move on a sphere of two or more dimensions; got {dim}. Raise the dimension.")
     if dim < superclasses - 1:
         raise ConfigError(
             f"{superclasses} superclasses form a regular simplex in {superclasses - 1} or more dimensions; got {dim}. "

@@ -51,11 +51,11 @@ def _simplices(say: Say) -> list[dict[str, float]]:
     say("alpha 0: superclasses collapse to a regular simplex (Graf et al. 2021)")
     found = []
     for superclasses in (2, 3, 5, 10):
-        minimum = minimise(superclasses, 6, superclasses - 1, alpha=0, temperature=0.5, starts=6)
+        minimum = minimise(superclasses, 6, max(2, superclasses - 1), alpha=0, temperature=0.5, starts=6)
         found.append({"superclasses": superclasses, "within": minimum.within, "between": minimum.between})
         say(
-            f"  K {superclasses:<3} in {superclasses - 1} dimensions: cosine within {minimum.within:.5f}, between "
-            f"{minimum.between:+.5f} (simplex {-1 / (superclasses - 1):+.5f})"
+            f"  K {superclasses:<3} in {max(2, superclasses - 1)} dimensions: cosine within {minimum.within:.5f}, "
+            f"between {minimum.between:+.5f} (simplex {-1 / (superclasses - 1):+.5f})"
         )
     return found
 
@@ -120,21 +120,25 @@ def _few_dimensions(say: Say, step: float) -> dict[str, Any]:
         say(f"  alpha {alpha}: {minimum.within_all_pairs:.3f}")
     # followed from below and from above, a first-order jump happens at different places
     up, down = np.arange(0.66, 0.80, step), np.arange(0.78, 0.64, -step)
-    branches = {"up": _follow(up, settings), "down": _follow(down, settings)}
+    branches = {"up": _follow(up, settings, say), "down": _follow(down, settings, say)}
     crossing = _crossing(branches["up"], branches["down"])
     jumps = {way: _jump(points) for way, points in branches.items()}
     say(
-        f"  followed upwards it jumps at {jumps['up']:.3f}, downwards at {jumps['down']:.3f}; equal losses at "
-        f"{crossing:.3f}"
+        f"  followed upwards it jumps at {jumps['up']:.3f}, downwards at {jumps['down']:.3f}; equal losses "
+        + ("not met" if crossing is None else f"at {crossing:.3f}")
     )
     return {"best_of_starts": best, "followed": branches, "jump": jumps, "equal_losses": crossing}
 
 
-def _follow(alphas: NDArray, settings: dict[str, Any]) -> list[dict[str, float]]:
+def _follow(alphas: NDArray, settings: dict[str, Any], say: Say) -> list[dict[str, float]]:
     """Minima from one alpha to the next, each started where the last ended, a little shaken."""
     rng, begin, found = Generator().manual_seed(0), None, []
     for alpha in alphas:
-        minimum = minimise(alpha=float(alpha), begin=begin, tolerance=1e-4, **settings)
+        try:
+            minimum = minimise(alpha=float(alpha), begin=begin, tolerance=1e-4, **settings)
+        except ConfigError as error:
+            say(f"  {error}")
+            continue
         noise = torch.randn(minimum.points.shape, generator=rng, dtype=torch.float64)
         begin = minimum.points + 1e-3 * noise
         found.append({"alpha": float(alpha), "mean_cosine": minimum.within_all_pairs, "loss": minimum.loss})
@@ -148,14 +152,19 @@ def _jump(points: list[dict[str, float]]) -> float:
     return (points[place]["alpha"] + points[place + 1]["alpha"]) / 2
 
 
-def _crossing(up: list[dict[str, float]], down: list[dict[str, float]]) -> float:
-    """Where the two branches have equal loss: the ends of the interval in which both exist are interpolated."""
-    lower = {round(p["alpha"], 6): p for p in down}
-    both = [(p["alpha"], p["loss"] - lower[round(p["alpha"], 6)]["loss"]) for p in up if round(p["alpha"], 6) in lower]
-    for (a, x), (b, y) in pairwise(both):
+def _crossing(up: list[dict[str, float]], down: list[dict[str, float]]) -> float | None:
+    """Where the two branches have equal loss, between alphas at which they are different minima; None without such."""
+    below = {round(p["alpha"], 6): p for p in up}
+    pairs = [(below[round(p["alpha"], 6)], p) for p in reversed(down) if round(p["alpha"], 6) in below]
+    gaps = [
+        (spread["alpha"], spread["loss"] - dissolved["loss"])
+        for spread, dissolved in pairs
+        if spread["mean_cosine"] - dissolved["mean_cosine"] > 0.05
+    ]
+    for (a, x), (b, y) in pairwise(gaps):
         if x <= 0 < y:
             return a + (b - a) * -x / (y - x)
-    return float("nan")
+    return None
 
 
 def regimes_figure() -> "Figure":
@@ -210,7 +219,8 @@ def _cosine_figure(numbers: dict[str, Any]) -> "Figure":
             color=colour,
             label=f"followed {way}wards",
         )
-    few.axvline(numbers["few_dimensions"]["equal_losses"], color="#777777", linestyle=":", label="equal losses")
+    if numbers["few_dimensions"]["equal_losses"] is not None:
+        few.axvline(numbers["few_dimensions"]["equal_losses"], color="#777777", linestyle=":", label="equal losses")
     few.set(xlabel="alpha", ylabel="mean cosine, all pairs of a superclass", title="K 2, n 32 in 8 dimensions")
     for axes in (room, few):
         axes.legend(frameon=False, fontsize=9)

@@ -32,13 +32,17 @@ def suggestion(config: SuggestConfig) -> list[str]:
     lines.append(_at_half(window, config, images))
     width = window.dissolve - window.collapse
     if width < NARROW:
-        half = max(2 * config.superclasses, config.batch // 4)
-        wider = solve_alpha(config.superclasses, half, config.temperature, config.within_class_cosine)
+        quarter = max(2 * config.superclasses, config.batch // 4)
+        wider = solve_alpha(config.superclasses, quarter, config.temperature, config.within_class_cosine)
         if wider.dissolve - wider.collapse > width:
             lines.append(
-                f"the window is only {width:.3f} wide; --batch {half} has {wider.dissolve - wider.collapse:.3f}"
+                f"the window is only {width:.3f} wide; --batch {quarter} has {wider.dissolve - wider.collapse:.3f}"
             )
-    return [*lines, f"to use it: thanos train --alpha auto --within-class-cosine {config.within_class_cosine:g}"]
+    return [
+        *lines,
+        f"to use it: thanos train --alpha auto --batch {config.batch} --temperature {config.temperature:g} "
+        f"--within-class-cosine {config.within_class_cosine:g}",
+    ]
 
 
 def _at_half(window: AlphaWindow, config: SuggestConfig, images: float) -> str:

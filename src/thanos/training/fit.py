@@ -28,6 +28,7 @@ from thanos.data.load import check_superclasses, load
 from thanos.encoder import dimension
 from thanos.errors import ConfigError, Interrupted
 from thanos.methods import StepSettings, build_branches, encoder_of
+from thanos.provenance import commit, hardware, versions
 from thanos.storage import write_json
 from thanos.theory.spread import AlphaWindow, solve_alpha
 from thanos.training.folder import check_folder, check_space, clear_leftovers, start_folder, write_log
@@ -312,6 +313,7 @@ def _fit(
         "images_per_second": None if resumed else round(total * config.batch * world / seconds, 1),
         "seconds": None if resumed else round(seconds, 2),
         "final": _last_values(metrics_file),
+        "provenance": {"commit": commit(), "hardware": hardware(), "versions": versions()},
         "definitions": DEFINITIONS,
     }
 
