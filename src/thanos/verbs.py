@@ -130,8 +130,6 @@ def reproduce_table3(config: Table3Config, where: LaunchConfig, results: Path, w
     scales = [*dict.fromkeys((*SCALES, config.scale))]
     check_records(results, scales)
     left = missing(blocks, places)
-    for base in {block.base.data: block.base for block in left}.values():
-        load(base)  # what is wrong with a data set, or with the room for its cache, shows before any work
     check_images(blocks, left, places)
     cores = os.cpu_count() or 1
     jobs = config.jobs or (1 if torch.cuda.is_available() else min(4, cores))

@@ -85,15 +85,19 @@ def missing(blocks: Sequence[Block], places: Places) -> list[Block]:
 
 
 def check_images(blocks: Sequence[Block], left: Sequence[Block], places: Places) -> None:
-    """Raise DataError where rows still to do would be measured on other images than the finished ones beside them."""
-    begun = {block.title for block in left}
-    for block in blocks:
-        records = [read_record(places.record_file(row, block)) for row in block.rows if block.title in begun]
-        known = {record["images"]["fingerprint"] for record in records if record is not None}
-        if known and known != {load(block.base).fingerprint}:
+    """Read each data set that is still needed, once, and compare it with what finished rows were measured on.
+
+    Raises:
+        DataError: if a data set is not to be had, its cache has no room, or its images are others.
+    """
+    for first in {block.base.data: block for block in reversed(left)}.values():
+        here = load(first.base).fingerprint
+        rows = [row for block in blocks if block.title == first.title for row in block.rows]
+        records = [read_record(places.record_file(row, first)) for row in rows]
+        if {record["images"]["fingerprint"] for record in records if record is not None} - {here}:
             raise DataError(
-                f"the images of {block.title} are not those that its finished rows were measured on. Bring those back, "
-                f"or delete {places.records / block.base.data}/{block.base.seed}-*.json to run all its rows on these."
+                f"the images of {first.title} are not those that its finished rows were measured on. Bring those back, "
+                f"or delete {places.records / first.base.data}/*.json to run all its rows on these."
             )
 
 

@@ -87,8 +87,9 @@ def invariance(out: Path, say: Say) -> dict[str, Any]:
     """
     config = TrainConfig(data="digits", method="spread", epochs=20)
     images = load(config)
+    alone = RunConfig(quiet=True, threads=1)  # more threads do not help images this small
     with tempfile.TemporaryDirectory() as folder:
-        run = train(config, Path(folder) / "run", images=images, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
+        run = train(config, Path(folder) / "run", images=images, run=alone, say=lambda line: None)
     tested = images.take(images.rows("test"))
     views = torch.stack(
         [torch.from_numpy(run.encoder.embed_view(tested, Generator().manual_seed(s))).double() for s in (0, 1)]
