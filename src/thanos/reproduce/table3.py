@@ -224,10 +224,11 @@ def _overview(finished: Finished) -> str:
             cell = finished.cells[name, dataset]
             values = list(cell.values().values())
             paper = "" if cell.paper is None else f" ({cell.paper:.1f})"
-            cells.append((f"{np.mean(values):.1f}" if values else "not run yet") + paper)
+            cells.append((mean_and_deviation(values) if values else "not run yet") + paper)
         title = f"**{name}**" if name == "thanos" else name
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, _lift_line(finished)])
+    seeds = [str(len(finished.cells["thanos", dataset].records)) for dataset in DATASETS]
+    return "\n".join([*lines, f"| seeds of thanos | {' | '.join(seeds)} |", _lift_line(finished)])
 
 
 def _lift_line(finished: Finished) -> str:
