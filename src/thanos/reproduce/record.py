@@ -57,7 +57,7 @@ class Places:
         return self.work / f"{config.data}-{config.method}-{config.seed}-{fingerprint(config)}"
 
     def record_file(self, row: Row, block: Block) -> Path:
-        slug = row.name.replace(" + ", "+").replace(", ", "-").replace(" ", "-")
+        slug = row.name.replace(" + ", "+").replace(" ", "-").replace("(", "").replace(")", "")
         name = f"{block.base.seed}-{slug}-{row_fingerprint(row, block.base, block.probe)}.json"
         return self.records / block.base.data / name
 

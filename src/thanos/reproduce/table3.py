@@ -255,10 +255,8 @@ def _differences(finished: Finished) -> str:
         pairs += [("thanos", best)] if best and ("thanos", best) not in pairs else []
         for a, b in pairs:
             by_seed = finished.difference(a, b, dataset)
-            label = f"{a} - {b}"
-            if " + " in b:
-                label += " (control)"
-            elif a == "thanos" and b == best:
+            label = f"{a} - control ({b})" if ROWS[a].control == b else f"{a} - {b}"
+            if a == "thanos" and b == best:
                 label += " (best single encoder)"
             if not by_seed:
                 lines.append(f"| {title} | {label} | not run yet | | | |")
