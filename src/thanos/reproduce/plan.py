@@ -30,6 +30,10 @@ from thanos.training.fit import train
 Say = Callable[[str], None]
 
 
+_IMPORTS = ("sklearn.decomposition", "sklearn.linear_model", "sklearn.metrics", "sklearn.neighbors", "sklearn.datasets")
+"""What probes and data sets import where they need it."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """What went wrong; the rest of the plan went on."""
@@ -173,7 +177,7 @@ def carry_out(
     failures: list[Failure] = []
     progress = _Progress(len(queue), jobs, say)
     facts = {"command": command, "threads": run.threads, "jobs": jobs, "commit": commit()}  # of the code loaded now
-    workers: Workers[Training | _Scoring, _Outcome] = Workers(_work, jobs)
+    workers: Workers[Training | _Scoring, _Outcome] = Workers(_work, jobs, _IMPORTS)
     with _stopped_by_hand(), workers:
         while True:
             while workers.free and (task := _next(blocks, to_score, queue, ended)) is not None:

@@ -26,16 +26,17 @@ class Workers(Generic[Task, Result]):
     Args:
         work: What is done with a task; importable by name, like its arguments and result.
         jobs: How many at a time.
+        imports: Modules that tasks import as they go; the server imports them once.
     """
 
-    def __init__(self, work: Callable[..., Result], jobs: int):
+    def __init__(self, work: Callable[..., Result], jobs: int, imports: tuple[str, ...] = ()):
         self._work, self._jobs = work, jobs
         self._running: dict[Connection, tuple[BaseProcess, Task]] = {}
         self._here: list[tuple[Task, Result]] = []
         forks = "forkserver" in multiprocessing.get_all_start_methods()
         self._context = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks and jobs > 1:
-            self._context.set_forkserver_preload([work.__module__])
+            self._context.set_forkserver_preload([work.__module__, *imports])
 
     def __enter__(self) -> "Workers[Task, Result]":
         return self

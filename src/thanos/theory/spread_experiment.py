@@ -40,7 +40,7 @@ def spread(out: Path, say: Say, *, full: bool = False) -> dict[str, Any]:
         "collapse_threshold": _thresholds(say, (16, 64, 256) if full else (16, 64)),
         "free_points": _free_points(say, 0.025 if full else 0.05),
         "circle": _circle(say),
-        "few_dimensions": _few_dimensions(say, 0.01 if full else 0.02),
+        "few_dimensions": _few_dimensions(say, 0.005 if full else 0.01),
     }
     figures = {"regimes": regimes_figure(), "cosine": _cosine_figure(numbers), "circle": _circle_figure(numbers)}
     command = "thanos theory spread" + (" --full" if full else "")
@@ -189,6 +189,10 @@ def regimes_figure() -> "Figure":
         axes.plot(values, auto, color="#332288", label="alpha auto (cosine 0.6)")
         axes.axhline(0.5, color="#777777", linestyle=":", label="the paper's 0.5")
         axes.set(xscale=scale, ylim=(0, 1), xlim=(values[0], values[-1]), xlabel=title)
+        if scale == "log":
+            marks = [v for v in (2, 5, 10, 20, 50, 100, 500, 2000) if values[0] <= v <= values[-1]]
+            axes.set_xticks(marks, [str(mark) for mark in marks])
+            axes.minorticks_off()
     figure.axes[0].set_ylabel("alpha")
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=5, frameon=False)
