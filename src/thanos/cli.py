@@ -62,6 +62,10 @@ def demo(
     out
         Folder for the runs, metrics.json and report.html. An interrupted demo goes on where it stopped.
     """
+    from thanos.reproduce.workers import start_importing
+
+    if config.jobs != 1:
+        start_importing()
     from thanos.demo import run_demo
 
     run_demo(config, out, print)
@@ -218,7 +222,7 @@ def table3(
     from thanos.reproduce.table3 import planned_blocks
 
     planned_blocks(config)  # before torch is imported: names that do not exist show at once
-    from thanos.verbs import reproduce_table3
+    from thanos.reproduce.command import reproduce_table3
 
     reproduce_table3(config, launcher, results, work, lambda line: print(line, flush=True))
 

@@ -1,34 +1,23 @@
 """What stands between the command line and the library: read a source, evaluate, print, keep the numbers."""
 
 import json
-import os
-import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Generator
 
 from thanos.artefact import Encoder, load_encoder
-from thanos.config import DataConfig, LaunchConfig, RunConfig, Table3Config, TransferConfig, read_yaml
+from thanos.config import DataConfig, TransferConfig, read_yaml
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, embed, kept_embeddings, read_embeddings, write_embeddings
-from thanos.errors import ConfigError, DataError, ThanosError
+from thanos.errors import ConfigError, DataError
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.transfer import transfer
-from thanos.reproduce.estimate import training_seconds
-from thanos.reproduce.launch import check_launcher, launch
-from thanos.reproduce.plan import Training, carry_out, check_images, duration, missing, only_one, trainings
-from thanos.reproduce.rows import Block
-from thanos.reproduce.scale import SCALES
-from thanos.reproduce.table3 import check_records, places_of, planned_blocks, render
 from thanos.storage import write_json
 from thanos.training.folder import write_skipped
 
-Say = Callable[[str], None]
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 
 
@@ -114,74 +103,3 @@ def _keep(source: Path, name: str, scores: dict[str, Any], data: DataConfig | No
     file = source / "metrics.json"
     if data is None and source.is_dir() and file.is_file():
         write_json(file, json.loads(file.read_text("utf-8")) | {name: scores})
-
-
-def reproduce_table3(config: Table3Config, where: LaunchConfig, results: Path, work: Path, say: Say) -> None:
-    """Carry out what of the table is missing, and write the page after every block.
-
-    Raises:
-        ThanosError: before any work starts, if a scale, row or data set is not to be had, a record was edited, or
-            another command is at work in the same folder; at the end, if something failed.
-    """
-    check_launcher(where)
-    if config.dry_run:
-        config = config.model_copy(update={"download": False})
-    blocks, places = planned_blocks(config), places_of(config.scale, results, work)
-    scales = [*dict.fromkeys((*SCALES, config.scale))]
-    check_records(results, scales)
-    left = missing(blocks, places)
-    check_images(blocks, left, places)
-    cores = os.cpu_count() or 1
-    jobs = config.jobs or (1 if torch.cuda.is_available() else min(4, cores))
-    run = RunConfig(threads=max(1, cores // jobs), quiet=jobs > 1)
-    todo = [t for t in trainings(left, places).values() if not t.finished]
-    if config.dry_run:
-        _show_plan(blocks, left, todo, run, jobs, say)
-        return
-    command = _command(config)
-    rows, rows_left = (sum(len(block.rows) for block in some) for some in (blocks, left))
-    say(f"{rows - rows_left} of {rows} rows finished; {len(todo)} trainings to do")
-
-    def show() -> None:
-        render(results, scales)
-
-    with only_one(places.work):
-        if where.launcher == "here":
-            failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
-        else:
-            failures = launch(left, places, where, run=run, command=command, say=say, after_block=show)
-    say(f"table: {render(results, scales)}")
-    for failure in failures:
-        say(f"failed: {failure.title}: {failure.reason} (log: {failure.log})")
-    if failures:
-        still = [f"{block.title}: {row.name}" for block in missing(blocks, places) for row in block.rows]
-        raise ThanosError(
-            f"{len(failures)} of the plan's steps failed, which leaves open {'; '.join(still)}. Mend what the logs say "
-            f"and start the same command again."
-        )
-
-
-def _command(config: Table3Config) -> str:
-    """What to type for these rows; where things lie is left out."""
-    given = config.model_dump(mode="json", exclude_defaults=True, exclude={"root", "download", "dry_run", "jobs"})
-    words = ["thanos", "reproduce", "table3"]
-    for name, value in given.items():
-        for each in value if isinstance(value, list) else [value]:
-            words += [f"--{name}", shlex.quote(str(each))]
-    return " ".join(words)
-
-
-def _show_plan(
-    blocks: list[Block], left: list[Block], todo: list[Training], run: RunConfig, jobs: int, say: Say
-) -> None:
-    """Every training of the plan, with its time as a few steps on this machine let expect."""
-    say(f"measuring a few steps of {len({(t.config.data, t.config.method) for t in todo})} kinds of training ...")
-    seconds = training_seconds([t.config for t in todo], run)
-    for training, each in zip(todo, seconds, strict=True):
-        state = "unfinished" if (training.folder / "last.ckpt").is_file() else "new"
-        say(f"{training.title:<60} {state:<11} {duration(each):>8}")
-    rows, open_rows = sum(len(b.rows) for b in blocks), sum(len(b.rows) for b in left)
-    say(
-        f"{rows} rows in {len(blocks)} blocks, {rows - open_rows} finished; {len(todo)} trainings, {jobs} at a time on "
-        f"{run.threads} thread(s) each: about {duration(sum(seconds) / jobs * 1.1)}"
-    )

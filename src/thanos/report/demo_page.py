@@ -26,7 +26,7 @@ def write_demo_page(page: Path, result: Comparison) -> None:
     content = render(
         "demo.html",
         metrics=result.metrics,
-        maps=as_png(embedding_maps({name: embedded[name] for name in ("supcon", "spread", "cauto", "thanos")})),
+        maps=as_png(embedding_maps(embedded)),
         curves=as_png(training_curves(result.curves)),
         neighbours={name: nearest_images(embedded[name], result.images) for name in ("supcon", "thanos")},
     )

@@ -29,6 +29,8 @@ SHOWN = (
     "thanos",
     "spread + spread",
 )
+PICTURED = ("supcon", "spread", "cauto", "thanos")
+"""Rows whose embeddings the page shows."""
 DIFFERENCES = {
     "spread - supcon": ("spread", "supcon"),
     "thanos - supcon": ("thanos", "supcon"),
@@ -97,7 +99,7 @@ def compare(
     return Comparison(
         metrics,
         images,
-        {row.name: row_embeddings(row, blocks[0].base, folders[row.name], images) for row in rows},
+        {name: row_embeddings(ROWS[name], blocks[0].base, folders[name], images) for name in PICTURED},
         {name: folders[name][0] / "metrics.jsonl" for name in ("supcon", "spread")},
     )
 

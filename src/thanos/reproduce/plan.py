@@ -30,10 +30,6 @@ from thanos.training.fit import train
 Say = Callable[[str], None]
 
 
-_IMPORTS = ("sklearn.decomposition", "sklearn.linear_model", "sklearn.metrics", "sklearn.neighbors", "sklearn.datasets")
-"""What probes and data sets import where they need it."""
-
-
 @dataclass(frozen=True)
 class Failure:
     """What went wrong; the rest of the plan went on."""
@@ -45,6 +41,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Training:
+    """One encoder's training, and its run directory."""
+
     config: TrainConfig
     folder: Path
 
@@ -163,7 +161,7 @@ def carry_out(
     Returns:
         What failed; everything that does not need it was done.
     Raises:
-        Interrupted: after SIGINT, with every training's state saved.
+        Interrupted: after SIGINT or SIGTERM, with every training's state saved.
     """
     blocks = missing(blocks, places)
     to_train = trainings(blocks, places)
@@ -177,7 +175,7 @@ def carry_out(
     failures: list[Failure] = []
     progress = _Progress(len(queue), jobs, say)
     facts = {"command": command, "threads": run.threads, "jobs": jobs, "commit": commit()}  # of the code loaded now
-    workers: Workers[Training | _Scoring, _Outcome] = Workers(_work, jobs, _IMPORTS)
+    workers: Workers[Training | _Scoring, _Outcome] = Workers(_work, jobs)
     with _stopped_by_hand(), workers:
         while True:
             while workers.free and (task := _next(blocks, to_score, queue, ended)) is not None:

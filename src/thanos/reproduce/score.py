@@ -62,12 +62,13 @@ def score_row(
     images = load(base)
     started = time.perf_counter()
     embeddings = row_embeddings(row, base, runs, images)
-    if probe.probe == "released" and row.floor != "pixels":  # pixels have no encoder that could embed views
+    if row.floor == "pixels":  # no encoder that could embed views
+        scores = transfer(embeddings, probe.model_copy(update={"probe": "convex"}), None, images)
+    elif probe.probe == "released":
         encoder = random_encoder(base, images) if row.floor else _joined(runs, row, images)
-        embeddings = embed(encoder, images)
         scores = transfer(embeddings, probe, encoder, images)
     else:
-        scores = transfer(embeddings, probe.model_copy(update={"probe": "convex"}), None, images)
+        scores = transfer(embeddings, probe, None, images)
     record = {
         "row": row.name,
         "what": row.what,

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
@@ -12,6 +13,26 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 PATIENCE = 60
 """Seconds a task has to save its state when it is asked to stop."""
+
+IMPORTS = (
+    "thanos.reproduce.plan",
+    "sklearn.decomposition",
+    "sklearn.linear_model",
+    "sklearn.metrics",
+    "sklearn.neighbors",
+    "sklearn.datasets",
+)
+"""What tasks import, at their start or as they go."""
+
+
+def start_importing() -> None:
+    """Let the server that tasks are forked from begin its imports, while this process does something else."""
+    if _FORKS:
+        forkserver.set_forkserver_preload([*IMPORTS])
+        forkserver.ensure_running()
+
+
+_FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 
 
 class Died(Exception):
@@ -26,17 +47,15 @@ class Workers(Generic[Task, Result]):
     Args:
         work: What is done with a task; importable by name, like its arguments and result.
         jobs: How many at a time.
-        imports: Modules that tasks import as they go; the server imports them once.
     """
 
-    def __init__(self, work: Callable[..., Result], jobs: int, imports: tuple[str, ...] = ()):
+    def __init__(self, work: Callable[..., Result], jobs: int):
         self._work, self._jobs = work, jobs
         self._running: dict[Connection, tuple[BaseProcess, Task]] = {}
         self._here: list[tuple[Task, Result]] = []
-        forks = "forkserver" in multiprocessing.get_all_start_methods()
-        self._context = multiprocessing.get_context("forkserver" if forks else "spawn")
-        if forks and jobs > 1:
-            self._context.set_forkserver_preload([work.__module__, *imports])
+        self._context = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
+        if jobs > 1:
+            start_importing()
 
     def __enter__(self) -> "Workers[Task, Result]":
         return self

@@ -37,6 +37,8 @@ class TrainingModule(LightningModule):
         self.batches_done = 0
         self.latest: dict[str, Tensor] = {}
         """What was measured since the metrics file was last written."""
+        self.newest: dict[str, Tensor] = {}
+        """The newest value of every number."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.batches_done = batch.number + 1
@@ -97,7 +99,9 @@ class TrainingModule(LightningModule):
 
     def _record(self, values: dict[str, Tensor]) -> None:
         self.latest |= values
-        self.log_dict(values, batch_size=1)
+        self.newest |= values
+        if self.trainer.loggers or not self.training:  # costly; the best epoch is chosen from what validation logs
+            self.log_dict(values, batch_size=1)
 
     def configure_optimizers(self):  # type: ignore[no-untyped-def]
         config = self.settings.config

@@ -80,18 +80,19 @@ class Progress(Callback):
         if self._bar is not None:
             if time.perf_counter() - self._first > 0.5 or done == self._total:
                 self._first = time.perf_counter()
-                self._bar.set_postfix_str(self._numbers(trainer, done), refresh=False)
+                self._bar.set_postfix_str(self._numbers(trainer, pl_module, done), refresh=False)
                 self._bar.update(done - self._bar.n)
         elif done * 10 // self._total > (done - 1) * 10 // self._total:
             spent = time.perf_counter() - self._started
             left = spent / max(1, done - self._start_step) * (self._total - done)
             print(
-                f"step {done:,}/{self._total:,} · {self._numbers(trainer, done)} · {left:,.0f} s left", file=sys.stderr
+                f"step {done:,}/{self._total:,} · {self._numbers(trainer, pl_module, done)} · {left:,.0f} s left", file=sys.stderr
             )
 
-    def _numbers(self, trainer: pl.Trainer, done: int) -> str:
+    def _numbers(self, trainer: pl.Trainer, module: pl.LightningModule, done: int) -> str:
+        assert isinstance(module, TrainingModule)
         shown = {"train/loss": "loss", "spread/within": "cosine within", "validation/superclass_accuracy": "kNN"}
-        values = trainer.callback_metrics
+        values = module.newest
         parts = [f"{label} {float(values[name]):.3f}" for name, label in shown.items() if name in values]
         rate = (done - self._start_step) * self._batch * trainer.world_size / (time.perf_counter() - self._started)
         return " · ".join([*parts, f"{rate:,.0f} img/s"])
