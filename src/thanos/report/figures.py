@@ -53,6 +53,7 @@ def embedding_maps(embedded: dict[str, Embeddings]) -> "Figure":
     superclass is a dot. Below, all images by t-SNE, which ignores scale and shows who keeps company with whom.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     figure = new_figure(2, len(embedded), 3.6 * len(embedded), 7.4)
     for column, (name, embeddings) in enumerate(embedded.items()):
@@ -62,7 +63,8 @@ def embedding_maps(embedded: dict[str, Embeddings]) -> "Figure":
         alone = np.flatnonzero(part.superclass == np.argmax(np.bincount(part.superclass)))
         centred = rows[alone] - rows[alone].mean(0)
         _, _, directions = np.linalg.svd(centred, full_matrices=False)
-        tsne = TSNE(random_state=0, perplexity=min(30, len(rows) // 4)).fit_transform(rows)
+        with threadpool_limits(1):  # its threads wait for each other by spinning: on busy cores, for minutes
+            tsne = TSNE(random_state=0, perplexity=min(30, len(rows) // 4)).fit_transform(rows)
         upper, lower = figure.axes[column], figure.axes[len(embedded) + column]
         _scatter(upper, centred @ directions[:2].T, part.subclass[alone], part.subclass_names, scale=2.0)
         _scatter(lower, tsne, part.subclass, part.subclass_names, scale=float(np.ptp(tsne, axis=0).max()))

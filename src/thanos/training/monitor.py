@@ -86,7 +86,8 @@ class Progress(Callback):
             spent = time.perf_counter() - self._started
             left = spent / max(1, done - self._start_step) * (self._total - done)
             print(
-                f"step {done:,}/{self._total:,} · {self._numbers(trainer, pl_module, done)} · {left:,.0f} s left", file=sys.stderr
+                f"step {done:,}/{self._total:,} · {self._numbers(trainer, pl_module, done)} · {left:,.0f} s left",
+                file=sys.stderr,
             )
 
     def _numbers(self, trainer: pl.Trainer, module: pl.LightningModule, done: int) -> str:
