@@ -20,7 +20,7 @@ from thanos.storage import write_json
 
 SEED = 100  # no seed of the table
 DATASETS = ("cifar10", "cifar100")
-ALPHAS = ("auto", 0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
+ALPHAS = ("auto", "follow", 0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def study_rows() -> list[tuple[str, Row]]:

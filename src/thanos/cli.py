@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Dict
+from cyclopts.validators import Number
 from pydantic import ValidationError
 
 from thanos.config import (
@@ -231,12 +232,19 @@ theory = App(
     name="theory",
     help="The paper's theory as experiments anyone can run, and a guide to alpha.",
     help_epilogue="""Examples:
-  thanos theory suggest --superclasses 10 --batch 512
+  thanos theory
   thanos theory spread
-  thanos theory invariance""",
+  thanos theory suggest --superclasses 10 --batch 512""",
 )
 app.command(theory)
 TheoryOut = Annotated[Path, Parameter(help="Folder for the numbers (JSON) and pictures (PNG).")]
+
+
+@theory.default
+def all_of_theory(*, out: TheoryOut = Path("runs/theory")) -> None:
+    """Run all experiments (spread, invariance, mechanisms): some minutes on two cores."""
+    for experiment in (spread, invariance, mechanisms):
+        experiment(out=out)
 
 
 @theory.command(
@@ -284,6 +292,29 @@ def invariance(*, out: TheoryOut = Path("runs/theory")) -> None:
     from thanos.theory.invariance import invariance as run
 
     run(out, print)
+    print(f"numbers and pictures: {out}")
+
+
+@theory.command(
+    help_epilogue="""Examples:
+  thanos theory mechanisms
+  thanos theory mechanisms --seeds 10 --out results/theory"""
+)
+def mechanisms(
+    *,
+    out: TheoryOut = Path("runs/theory"),
+    seeds: Annotated[int, Parameter(validator=Number(gte=2), help="Runs of every condition.")] = 5,
+) -> None:
+    """What makes subclasses cluster, which no contrastive loss asks for: smoothness, augmentation, the autoencoder.
+
+    Trains small networks at one degree of spread, with each mechanism at several strengths. Minutes.
+    """
+    from thanos.reproduce.workers import start_importing
+
+    start_importing()
+    from thanos.theory.mechanisms import mechanisms as run
+
+    run(out, print, seeds=seeds)
     print(f"numbers and pictures: {out}")
 
 

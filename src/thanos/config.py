@@ -88,10 +88,11 @@ class TrainConfig(DataConfig):
     encoder trained on everything at once."""
     projector: Annotated[int, Field(ge=0)] = 0
     """Width of a two-layer projector between embedding and contrastive loss; 0: none, as in the paper."""
-    alpha: Fraction | Literal["auto"] = "auto"
-    """Weight of spreading against attraction; auto solves for --within-class-cosine at this batch and temperature."""
+    alpha: Fraction | Literal["auto", "follow"] = "auto"
+    """Weight of spreading against attraction; auto solves for --within-class-cosine at this batch and temperature;
+    follow starts there and then corrects alpha by the cosine measured as it trains."""
     within_class_cosine: Annotated[float, Field(gt=0, lt=1)] = 0.6
-    """The degree of spread that alpha = auto aims at: cosine between different images of one superclass."""
+    """The degree of spread that auto and follow aim at: cosine between different images of one superclass."""
     temperature: Annotated[float, Field(ge=0.005)] = 0.5
     """Divisor of the cosine similarity."""
     contrast: Literal["cross-view", "all-view"] = "cross-view"

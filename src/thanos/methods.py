@@ -32,7 +32,7 @@ class StepSettings:
     """What a step needs to know: the configuration with this run's data and alpha filled in."""
 
     config: TrainConfig
-    alpha: float
+    alpha: float | Tensor
     views: ViewSpec
     mean: tuple[float, ...]
     std: tuple[float, ...]

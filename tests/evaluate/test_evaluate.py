@@ -14,7 +14,8 @@ from thanos import Embeddings, geometry, read_embeddings, side_by_side, transfer
 from thanos.config import TransferConfig
 from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.geometry import class_cosines, effective_rank
-from thanos.evaluate.transfer import neighbour_accuracy, neighbour_vote, score, wilson
+from thanos.evaluate.intervals import wilson
+from thanos.evaluate.transfer import neighbour_accuracy, neighbour_vote, score
 
 
 def blobs(separation=6.0, n=600, dim=8, seed=0):

@@ -12,12 +12,13 @@ from thanos.cli import main
 from thanos.config import LaunchConfig, RunConfig, Table3Config, TrainConfig
 from thanos.data.load import load
 from thanos.errors import ConfigError, DataError
+from thanos.evaluate.intervals import mean_interval
 from thanos.reproduce.launch import by_images, launch
 from thanos.reproduce.plan import missing
 from thanos.reproduce.record import Places, write_record
 from thanos.reproduce.rows import ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
-from thanos.reproduce.table3 import DATASETS, LATER, PAPER, PAPER_LIFT, interval, places_of, planned_blocks, render
+from thanos.reproduce.table3 import DATASETS, LATER, PAPER, PAPER_LIFT, places_of, planned_blocks, render
 
 
 def test_the_papers_lift_follows_from_its_table():
@@ -196,7 +197,7 @@ def test_the_page_shows_means_deviations_and_paired_intervals(made_up):
     half = 4.303 / math.sqrt(3)
     assert difference == f"+12.0 | {12 - half:+.1f} to {12 + half:+.1f} | +11.0, +13.0, +12.0 | +9.9 |"
     assert "not all data sets are run yet (paper +11.1)" in page
-    assert interval([1.0])[0] == -math.inf
+    assert mean_interval([1.0])[0] == -math.inf
 
 
 def test_rows_measured_on_different_images_are_refused(made_up):

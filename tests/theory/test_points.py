@@ -19,9 +19,10 @@ from thanos.theory.points import (
     mean_cosines,
     measured_collapse_threshold,
     minimise,
+    mixture_loss_at,
     simplex_of_simplices,
 )
-from thanos.theory.spread import collapse_threshold, optimal_cosine, solve_alpha
+from thanos.theory.spread import collapse_threshold, mixture_collapse_threshold, optimal_cosine, solve_alpha
 from thanos.theory.suggest import suggestion
 
 
@@ -32,6 +33,30 @@ from thanos.theory.suggest import suggestion
 def test_collapse_ends_where_the_formula_says(superclasses, images, temperature):
     measured = measured_collapse_threshold(superclasses, images, temperature)
     assert measured == pytest.approx(collapse_threshold(superclasses, images, temperature), abs=1e-3)
+
+
+@pytest.mark.parametrize(("superclasses", "images", "temperature"), [(2, 4, 0.1), (5, 16, 0.5), (20, 8, 1.0)])
+def test_the_mixture_with_infonce_stops_collapsing_where_its_formula_says(superclasses, images, temperature):
+    measured = measured_collapse_threshold(superclasses, images, temperature, loss_at=mixture_loss_at)
+    assert measured == pytest.approx(mixture_collapse_threshold(superclasses, images, temperature), abs=1e-3)
+
+
+def test_the_mixture_with_infonce_is_lee_et_als_loss_and_convex_in_the_cosine():
+    superclasses, images, alpha, temperature = 3, 4, 0.3, 0.5
+    losses = []
+    for cosine in np.linspace(-0.3, 1, 27):
+        points = simplex_of_simplices(superclasses, images, float(cosine))
+        similarity = (points @ points.T / temperature).numpy()
+        by_hand = []
+        for i in range(len(points)):
+            everyone = math.log(sum(math.exp(s) for s in similarity[i]))
+            others = [j for j in range(len(points)) if j // images == i // images and j != i]
+            sup = sum(everyone - similarity[i, j] for j in others) / len(others)
+            by_hand.append((1 - alpha) * sup + alpha * (everyone - similarity[i, i]))
+        loss = float(mixture_loss_at(points, superclasses, alpha=alpha, temperature=temperature))
+        assert loss == pytest.approx(np.mean(by_hand), abs=1e-10)
+        losses.append(loss)
+    assert (np.diff(losses, 2) > 0).all()
 
 
 @pytest.mark.parametrize("cosine", [0.0, 0.3, 0.9])

@@ -31,6 +31,21 @@ def test_alpha_auto_is_solved_for_this_run():
     assert f"window {window.collapse:.3f} to {window.dissolve:.3f}" in line
 
 
+@pytest.mark.parametrize("wanted", [0.35, 0.75])
+def test_alpha_that_follows_reaches_the_wanted_spread(tmp_path, wanted):
+    config = TrainConfig(method="spread", epochs=25, alpha="follow", within_class_cosine=wanted)
+    said = []
+    run = train(config, tmp_path / "run", run=QUIET, say=said.append)
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    measured = [line["spread/within"] for line in lines if "spread/within" in line]
+    alphas = [line["spread/alpha"] for line in lines if "spread/alpha" in line]
+    assert np.mean(measured[-20:]) == pytest.approx(wanted, abs=0.06)
+    assert alphas[0] == pytest.approx(solve_alpha(2, 128, 0.5, wanted).alpha)
+    assert abs(alphas[-1] - alphas[0]) > 0.02
+    assert run.metrics["alpha"] == pytest.approx(alphas[-1], abs=0.01)
+    assert any(f"then towards a measured cosine of {wanted:g}" in line for line in said)
+
+
 @pytest.mark.parametrize(("alpha", "said"), [(0.1, "collapse; raise it"), (0.95, "dissolve; lower it"), (0.6, None)])
 def test_a_number_outside_the_window_is_taken_with_a_warning(alpha, said):
     images = load(TrainConfig())

@@ -26,8 +26,8 @@ from thanos.training.fit import train
 from thanos.training.monitor import KeepState
 from thanos.views import clean_view
 
-# dropout, two encoders, validation every 10 steps; a checkpoint after almost every step
-CONFIG = TrainConfig(method="thanos", epochs=6, batch=128, train_limit=640, encoder="tiny", warmup=0.2)
+# dropout, two encoders, alpha that moves, validation every 10 steps; a checkpoint after almost every step
+CONFIG = TrainConfig(method="thanos", epochs=6, batch=128, train_limit=640, encoder="tiny", warmup=0.2, alpha="follow")
 OFTEN = RunConfig(quiet=True, threads=1, checkpoint_minutes=1e-5)
 
 

@@ -19,6 +19,7 @@ from thanos.config import TransferConfig
 from thanos.data.imageset import ImageSet
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, DataError
+from thanos.evaluate.intervals import wilson
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 penalties (scikit-learn's C) among which validation chooses."""
@@ -173,10 +174,3 @@ def score(true: NDArray[np.int64], predicted: NDArray[np.int64], frequency: NDAr
         "n": len(true),
         "interval": wilson(accuracy, len(true)),
     }
-
-
-def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """95% interval of a share of n independent cases (Wilson 1927)."""
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)

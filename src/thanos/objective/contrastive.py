@@ -103,7 +103,7 @@ def class_conditional_info_nce_loss(
 
 
 def spread_loss(
-    views: Tensor, superclass: Tensor, *, alpha: float, temperature: float, contrast: Contrast = "cross-view"
+    views: Tensor, superclass: Tensor, *, alpha: float | Tensor, temperature: float, contrast: Contrast = "cross-view"
 ) -> Tensor:
     """Attract each superclass without collapsing it: ``(1 - alpha) * supcon + alpha * class_conditional``.
 
@@ -113,7 +113,7 @@ def spread_loss(
     Args:
         views: Projections, shape (views, batch, dim); row i of every view shows image i. Any length of rows.
         superclass: Class ids, shape (batch,), any integers.
-        alpha: Weight of the spreading term, in [0, 1].
+        alpha: Weight of the spreading term, in [0, 1]; a tensor is taken unchecked, so that no device is waited for.
         temperature: Divisor of the cosine similarity, > 0.
         contrast: Which points an anchor meets, see the module's text.
     Returns:
@@ -124,7 +124,7 @@ def spread_loss(
         >>> spread_loss(torch.eye(2).expand(2, 2, 2), torch.tensor([0, 1]), alpha=0.0, temperature=1.0)
         tensor(0.3133)
     """
-    if not 0 <= alpha <= 1:
+    if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:
         raise ValueError(f"alpha weighs the spreading term and lies in [0, 1]; got {alpha}.")
     pairs = _compare(views, superclass, temperature, contrast)
     return ((1 - alpha) * _attract(pairs) + alpha * _class_conditional(pairs)).mean()

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 
 def released_spread_loss(
-    views: Tensor, superclass: Tensor, *, alpha: float, temperature: float, clip: float | None = 1.0
+    views: Tensor, superclass: Tensor, *, alpha: float | Tensor, temperature: float, clip: float | None = 1.0
 ) -> Tensor:
     """L_spread with the two quirks of the released code that change what it learns.
 

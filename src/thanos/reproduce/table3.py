@@ -11,6 +11,7 @@ import numpy as np
 
 from thanos.config import SEEDS, Table3Config
 from thanos.errors import ConfigError, DataError
+from thanos.evaluate.intervals import mean_interval
 from thanos.names import nearest
 from thanos.reproduce.record import Places, Record, read_record
 from thanos.reproduce.rows import ROWS, Block, Row
@@ -262,7 +263,7 @@ def _differences(finished: Finished) -> str:
                 lines.append(f"| {title} | {label} | not run yet | | | |")
                 continue
             values = list(by_seed.values())
-            low, high = interval(values)
+            low, high = mean_interval(values)
             paper = ""
             if a in PAPER and b in PAPER:
                 paper = f"{PAPER[a][list(DATASETS).index(dataset)] - PAPER[b][list(DATASETS).index(dataset)]:+.1f}"
@@ -270,16 +271,6 @@ def _differences(finished: Finished) -> str:
             each = ", ".join(f"{v:+.1f}" for v in values)
             lines.append(f"| {title} | {label} | {np.mean(values):+.1f} | {shown} | {each} | {paper} |")
     return "\n".join(lines)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95% interval of a mean by Student's t over seeds; infinite for one seed."""
-    if len(values) < 2:
-        return -math.inf, math.inf
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
 def _details(finished: Finished, dataset: str) -> str:

@@ -5,6 +5,7 @@ Identical views, cross-view contrast, float64. Free points are minimised from ma
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from torch.func import vmap
 from torch.nn.functional import normalize
 
 from thanos.errors import ConfigError
-from thanos.objective import spread_loss
+from thanos.objective import info_nce_loss, spread_loss, supcon_loss
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,19 @@ def loss_at(points: Tensor, superclasses: int, *, alpha: float, temperature: flo
         return spread_loss(torch.stack([rows, rows]), label, alpha=alpha, temperature=temperature)
 
     return vmap(one)(points) if points.ndim == 3 else one(points)
+
+
+def mixture_loss_at(points: Tensor, superclasses: int, *, alpha: float, temperature: float) -> Tensor:
+    """Lee et al.'s loss of points (n, dim): SupCon over the other images of a superclass, mixed with InfoNCE.
+
+    ``(1 - alpha) * sup + alpha * self``, both against all points. The library's SupCon with Khosla's denominator also
+    counts the anchor's own image among the positives, one of n; it is taken out here.
+    """
+    images = len(points) // superclasses
+    views = torch.stack([points, points])
+    alone = info_nce_loss(views, temperature=temperature)
+    everyone = supcon_loss(views, label_of(superclasses, images), temperature=temperature, denominator="all")
+    return (1 - alpha) * (images * everyone - alone) / (images - 1) + alpha * alone
 
 
 def minimise(
@@ -164,8 +178,10 @@ def simplex_of_simplices(superclasses: int, images: int, cosine: float) -> Tenso
     return torch.cat([simplex(superclasses).repeat_interleave(images, dim=0) * math.sqrt(centre), blocks], dim=1)
 
 
-def measured_collapse_threshold(superclasses: int, images: int, temperature: float, step: float = 1e-5) -> float:
-    """The alpha up to which a small step out of collapse raises the library's loss, on explicit points.
+def measured_collapse_threshold(
+    superclasses: int, images: int, temperature: float, step: float = 1e-5, loss_at: Callable[..., Tensor] = loss_at
+) -> float:
+    """The alpha up to which a small step out of collapse raises the loss, on explicit points.
 
     The loss is linear in alpha, so two losses at each of two embeddings give the alpha at which the step costs nothing.
     """

@@ -70,6 +70,22 @@ def collapse_threshold(superclasses: int, images: float, temperature: float) -> 
     return float(r * k / (k - 1 + r * k))
 
 
+def mixture_collapse_threshold(superclasses: int, images: float, temperature: float) -> float:
+    """Largest alpha at which collapse minimises ``(1 - alpha) * SupCon + alpha * InfoNCE``, both against all points.
+
+    This is the loss of Lee et al., AISTATS 2025. It is convex in the within-class cosine, so collapse ends where its
+    slope there changes sign, at ``1 - (n-1)/n (1 - q) / (1 + (K-1) q)`` with ``q = e^{-K/((K-1) t)}``, and the optimum
+    never jumps.
+
+    Args:
+        superclasses: K >= 2.
+        images: Images of each superclass in the batch, n > 1.
+        temperature: Divisor of the cosine similarity, > 0.
+    """
+    q = np.exp(-superclasses / ((superclasses - 1) * temperature))
+    return float(1 - (images - 1) / images * (1 - q) / (1 + (superclasses - 1) * q))
+
+
 def optimal_cosine(alpha: float, superclasses: int, images: float, temperature: float) -> float:
     """The within-class cosine that minimises the mean-field loss at this alpha.
 

@@ -18,8 +18,9 @@ from thanos.theory.points import (
     circle_optimum,
     measured_collapse_threshold,
     minimise,
+    mixture_loss_at,
 )
-from thanos.theory.spread import collapse_threshold, optimal_cosine, solve_alpha
+from thanos.theory.spread import collapse_threshold, mixture_collapse_threshold, optimal_cosine, solve_alpha
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,6 +39,7 @@ def spread(out: Path, say: Say, *, full: bool = False) -> dict[str, Any]:
     numbers = {
         "collapse_at_alpha_0": _simplices(say),
         "collapse_threshold": _thresholds(say, (16, 64, 256) if full else (16, 64)),
+        "collapse_threshold_of_the_mixture": _mixture_thresholds(say),
         "free_points": _free_points(say, 0.025 if full else 0.05),
         "circle": _circle(say),
         "few_dimensions": _few_dimensions(say, 0.005 if full else 0.01),
@@ -68,15 +70,22 @@ def _thresholds(say: Say, images: tuple[int, ...]) -> list[dict[str, float]]:
             for temperature in (0.2, 0.5):
                 measured = measured_collapse_threshold(superclasses, n, temperature)
                 formula = collapse_threshold(superclasses, n, temperature)
-                found.append(
-                    {
-                        "superclasses": superclasses,
-                        "images": n,
-                        "temperature": temperature,
-                        "measured": measured,
-                        "formula": formula,
-                    }
-                )
+                settings = {"superclasses": superclasses, "images": n, "temperature": temperature}
+                found.append(settings | {"measured": measured, "formula": formula})
+                say(f"  K {superclasses:<3} n {n:<4} temperature {temperature}: {measured:.5f}, formula {formula:.5f}")
+    return found
+
+
+def _mixture_thresholds(say: Say) -> list[dict[str, float]]:
+    say("the same for SupCon mixed with InfoNCE, both against all points (Lee et al. 2025)")
+    found = []
+    for superclasses in (2, 5, 20):
+        for n in (4, 16, 64):
+            for temperature in (0.1, 0.5, 1.0):
+                measured = measured_collapse_threshold(superclasses, n, temperature, loss_at=mixture_loss_at)
+                formula = mixture_collapse_threshold(superclasses, n, temperature)
+                settings = {"superclasses": superclasses, "images": n, "temperature": temperature}
+                found.append(settings | {"measured": measured, "formula": formula})
                 say(f"  K {superclasses:<3} n {n:<4} temperature {temperature}: {measured:.5f}, formula {formula:.5f}")
     return found
 

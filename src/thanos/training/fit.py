@@ -106,7 +106,7 @@ def train(
         if state == "new":
             start_folder(out, config, images)
     try:
-        metrics = _fit(settings, branches, images, order, trainer, out, run, say)
+        metrics = _fit(settings, window, branches, images, order, trainer, out, run, say)
     except Exception as error:
         if state == "new" and first and not isinstance(error, Interrupted) and not (out / "last.ckpt").exists():
             shutil.rmtree(out)  # a failed start leaves nothing behind
@@ -128,7 +128,7 @@ def resolve_settings(config: TrainConfig, images: ImageSet) -> tuple[StepSetting
     """Fill in what depends on the data: augmentation, normalisation, alpha with its window.
 
     Raises:
-        ConfigError: if alpha = auto has no solution here.
+        ConfigError: if alpha = auto (or follow) has no solution here.
     """
     views = images.views
     if config.views is not None:
@@ -139,9 +139,9 @@ def resolve_settings(config: TrainConfig, images: ImageSet) -> tuple[StepSetting
         try:
             window = solve_alpha(superclasses, config.batch, config.temperature, config.within_class_cosine)
         except ValueError as error:
-            if config.alpha == "auto":
+            if isinstance(config.alpha, str):
                 raise ConfigError(str(error)) from None
-        alpha = window.alpha if config.alpha == "auto" and window else float(config.alpha)
+        alpha = window.alpha if isinstance(config.alpha, str) and window else float(config.alpha)
     mean, std = images.mean_std
     return StepSettings(config=config, alpha=alpha, views=views, mean=mean, std=std), window
 
@@ -155,7 +155,8 @@ def describe_alpha(settings: StepSettings, window: AlphaWindow | None, images: I
         f"window {window.collapse:.3f} to {window.dissolve:.3f} for {len(images.superclass_names)} superclasses, "
         f"batch {config.batch}, temperature {config.temperature:g}"
     )
-    lines = [f"alpha {alpha:.3f}{' (auto)' if config.alpha == 'auto' else ''} · {where}"]
+    how = {"auto": " (auto)", "follow": f" at first, then towards a measured cosine of {config.within_class_cosine:g}"}
+    lines = [f"alpha {alpha:.3f}{how.get(str(config.alpha), '')} · {where}"]
     if config.released_loss:
         return [*lines, "the window is that of the unclipped loss; the released one does not collapse"]
     if alpha < window.collapse:
@@ -270,6 +271,7 @@ def _extra_loggers(run: RunConfig, out: Path) -> list[Any]:
 
 def _fit(
     settings: StepSettings,
+    window: AlphaWindow | None,
     branches: nn.ModuleDict,
     images: ImageSet,
     order: BatchOrder,
@@ -285,7 +287,7 @@ def _fit(
     held_out = images.rows("validation")
     held_out = held_out[:: max(1, -(-len(held_out) // VALIDATE_ON))]
     validation = BatchLoader(images, held_out, _InOrder(len(held_out), 512), -(-len(held_out) // 512))
-    module = TrainingModule(settings, branches, total_batches=total, log_every=max(1, total // 200))
+    module = TrainingModule(settings, branches, total_batches=total, log_every=max(1, total // 200), window=window)
     trainer.val_check_interval = order.batches_per_epoch
     if rank == 0:
         accelerators = f"{type(trainer.accelerator).__name__} x {trainer.num_devices}"
@@ -308,7 +310,7 @@ def _fit(
     seconds = time.perf_counter() - started
     return {
         "method": config.method,
-        "alpha": settings.alpha if config.method in ("spread", "thanos") else None,
+        "alpha": _final_alpha(module),
         "steps": total,
         "images_per_second": None if resumed else round(total * config.batch * world / seconds, 1),
         "seconds": None if resumed else round(seconds, 2),
@@ -316,6 +318,12 @@ def _fit(
         "provenance": {"commit": commit(), "hardware": hardware(), "versions": versions()},
         "definitions": DEFINITIONS,
     }
+
+
+def _final_alpha(module: TrainingModule) -> float | None:
+    if module.settings.config.method not in ("spread", "thanos"):
+        return None
+    return float(module.settings.alpha if module.alpha is None else module.alpha)
 
 
 def _last_values(metrics_file: Path) -> dict[str, float]:
@@ -372,7 +380,8 @@ def _export_all(settings: StepSettings, branches: nn.ModuleDict, images: ImageSe
     kept = out / "best.ckpt"
     if kept.exists():
         best = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
-        branches.load_state_dict({name.removeprefix("branches."): value for name, value in best.items()})
+        of_branches = [name for name in best if name.startswith("branches.")]
+        branches.load_state_dict({name.removeprefix("branches."): best[name] for name in of_branches})
         save_encoder(_finished_encoder(settings, branches, images), out / "best.safetensors")
         kept.unlink()
 

@@ -1,6 +1,7 @@
 """The LightningModule: calls the steps, logs their terms, measures the spread; knows no formula."""
 
 import math
+from dataclasses import replace
 from hashlib import blake2b
 
 import torch
@@ -13,6 +14,7 @@ from thanos.errors import ConfigError
 from thanos.evaluate.geometry import class_cosines
 from thanos.evaluate.transfer import neighbour_accuracy
 from thanos.methods import StepSettings, steps_of, total
+from thanos.theory.spread import AlphaWindow
 from thanos.views import clean_view
 
 COLLAPSED = 0.98
@@ -20,15 +22,32 @@ COLLAPSED = 0.98
 DISSOLVED = 0.05
 """Excess of the within-class over the between-class cosine below which superclasses count as dissolved."""
 
+FOLLOWING = 20.0
+"""Gain of alpha = follow: a measured cosine off by 0.05 for a whole run would move alpha by the width of its window."""
+HIGHEST = 0.99
+"""Largest alpha that following reaches: at 1 nothing would attract."""
+
 
 class TrainingModule(LightningModule):
     """One method's branches under one optimiser.
+
+    ``alpha`` is a scalar buffer where it follows the measured spread, else None.
 
     Every random draw of batch k (views, dropout) is seeded from (seed, k, rank), and alike for every branch: two
     encoders trained side by side equal the same two trained alone.
     """
 
-    def __init__(self, settings: StepSettings, branches: nn.ModuleDict, *, total_batches: int, log_every: int):
+    alpha: Tensor | None
+
+    def __init__(
+        self,
+        settings: StepSettings,
+        branches: nn.ModuleDict,
+        *,
+        total_batches: int,
+        log_every: int,
+        window: AlphaWindow | None = None,
+    ):
         super().__init__()
         self.settings, self.branches = settings, branches
         self._steps = steps_of(settings.config)
@@ -37,6 +56,8 @@ class TrainingModule(LightningModule):
         self.batches_done = 0
         self.latest: dict[str, Tensor] = {}
         """What was measured since the metrics file was last written."""
+        self._window = window
+        self.register_buffer("alpha", torch.tensor(settings.alpha) if settings.config.alpha == "follow" else None)
         self.newest: dict[str, Tensor] = {}
         """The newest value of every number."""
 
@@ -47,7 +68,7 @@ class TrainingModule(LightningModule):
             seed = draw_seed(self.settings.config.seed, batch.number, self.global_rank)
             self._seed_dropout(seed)
             branch = self.branches[name]
-            terms = step(branch, batch.images, batch.superclass, self.settings, Generator().manual_seed(seed))  # type: ignore[arg-type]
+            terms = step(branch, batch.images, batch.superclass, self._settings_now(), Generator().manual_seed(seed))  # type: ignore[arg-type]
             projection = terms.pop("projection", None)
             losses.append(total(terms))
             if log:
@@ -62,6 +83,7 @@ class TrainingModule(LightningModule):
                             "spread/between": between,
                         }
                     )
+                    self._correct_alpha(within.nanmean())
         loss = torch.stack(losses).sum()
         if log:
             self._record({"train/loss": loss.detach()})
@@ -71,6 +93,21 @@ class TrainingModule(LightningModule):
                     f"--learning-rate, or raise --temperature or --warmup."
                 )
         return loss
+
+    def _settings_now(self) -> StepSettings:
+        return self.settings if self.alpha is None else replace(self.settings, alpha=self.alpha.clone())
+
+    def _correct_alpha(self, within: Tensor) -> None:
+        """Integral control: while superclasses are too tight alpha grows, while they are too loose it falls."""
+        if self.alpha is None or self._window is None:
+            return
+        if self.trainer.world_size > 1:
+            within = self.trainer.strategy.reduce(within, reduce_op="mean")
+        self._record({"spread/alpha": self.alpha.clone()})
+        if self.batches_done > self._total_batches / 10:  # before, superclasses have not formed yet
+            width, updates = self._window.dissolve - self._window.collapse, self._total_batches / self.log_every
+            error = (within - self.settings.config.within_class_cosine).nan_to_num(0.0)
+            self.alpha.add_(FOLLOWING * width / updates * error).clamp_(0, HIGHEST)
 
     def _seed_dropout(self, seed: int) -> None:
         if self.device.type == "cpu":
