@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from thanos.config import RunConfig
+from thanos.config import DemoConfig, RunConfig
+from thanos.demo import demo_settings
 from thanos.provenance import commit, hardware, versions
 from thanos.reproduce.plan import carry_out
 from thanos.reproduce.record import Places, read_record
@@ -19,7 +20,7 @@ from thanos.reproduce.scale import load_scale
 from thanos.storage import write_json
 
 SEED = 100  # no seed of the table
-DATASETS = ("cifar10", "cifar100")
+DATASETS = ("digits", "cifar10", "cifar100")
 ALPHAS = ("auto", "follow", 0.0, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -48,29 +49,38 @@ def study_rows() -> list[tuple[str, Row]]:
     return rows
 
 
+def block(data: str, rows: tuple[Row, ...]) -> Block:
+    """The rows at the settings that the demo (digits) or the table's CPU scale shares."""
+    if data == "digits":
+        base = demo_settings(DemoConfig())
+        return Block(base.model_copy(update={"seed": SEED, "split_seed": SEED}), rows)
+    scale = load_scale("cpu")
+    return Block(scale.base(data, SEED), rows, scale.transfer)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="run directories; an interrupted study goes on")
     parser.add_argument("--records", type=Path, default=Path("results/runs/study"))
     parser.add_argument("--out", type=Path, default=Path("results/table3_study.json"))
     parser.add_argument("--only", help="what is varied: learning_rate, alpha, temperature or reconstruction_weight")
+    parser.add_argument("--dataset", choices=DATASETS, action="append", help="only these")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     arguments = parser.parse_args()
     command = f"python benchmarks/table3_study.py --work runs/table3-study --jobs {arguments.jobs}"
     rows = [(varied, row) for varied, row in study_rows() if varied.startswith(arguments.only or "")]
-    scale = load_scale("cpu")
-    blocks = [Block(scale.base(data, SEED), tuple(row for _, row in rows), scale.transfer) for data in DATASETS]
+    blocks = [block(data, tuple(row for _, row in rows)) for data in arguments.dataset or DATASETS]
     places = Places(arguments.work, arguments.records)
     run = RunConfig(threads=1, quiet=True)
     failures = carry_out(
         blocks, places, run=run, jobs=arguments.jobs, command=command, say=lambda line: print(line, flush=True)
     )
     found: dict[str, Any] = {}
-    for block in blocks:
+    for data in DATASETS:
         for varied, row in study_rows():
-            record = read_record(places.record_file(row, block))
+            record = read_record(places.record_file(row, block(data, (row,))))
             if record is not None:
-                found.setdefault(varied, {}).setdefault(row.name, {})[block.base.data] = numbers(record)
+                found.setdefault(varied, {}).setdefault(row.name, {})[data] = numbers(record)
     content = {
         "command": command,
         "seed": SEED,
