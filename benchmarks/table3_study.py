@@ -1,4 +1,4 @@
-"""The settings that all rows of Table 3 share at CPU scale, and what alpha, temperature and reconstruction do.
+"""The settings that all rows of Table 3 share at CPU scale, and what alpha, temperature and the other terms do.
 
 Settings are chosen on a held-out seed by validation superclass accuracy and label-free geometry alone; fine accuracies
 are measured to show where the chosen ones land, and choose nothing.
@@ -46,6 +46,14 @@ def study_rows() -> list[tuple[str, Row]]:
         )
         for w in (0.3, 1.0, 3.0)
     ]
+    rows += [
+        (
+            "classify_weight",
+            Row(f"classify {w:g}, alpha {a}", "", "variant", (Part("spread", {"classify_weight": w, "alpha": a}),)),
+        )
+        for w in (0.0, 1.0)
+        for a in ("auto", 0.5, 0.6, 0.7)
+    ]
     return rows
 
 
@@ -63,7 +71,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="run directories; an interrupted study goes on")
     parser.add_argument("--records", type=Path, default=Path("results/runs/study"))
     parser.add_argument("--out", type=Path, default=Path("results/table3_study.json"))
-    parser.add_argument("--only", help="what is varied: learning_rate, alpha, temperature or reconstruction_weight")
+    parser.add_argument(
+        "--only", help="what is varied: learning_rate, alpha, temperature, reconstruction_weight, classify_weight"
+    )
     parser.add_argument("--dataset", choices=DATASETS, action="append", help="only these")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     arguments = parser.parse_args()
