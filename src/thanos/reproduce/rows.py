@@ -43,6 +43,7 @@ class Row:
 
 _SUPCON, _SPREAD, _CAUTO = Part("supcon"), Part("spread"), Part("cauto")
 _HALF = Part("spread", {"alpha": 0.5})
+_JOINT = Part("thanos", {"encoders": "one"})
 _FINE = Part("cross-entropy", {"labels": "subclass"})
 
 ROWS = {
@@ -63,6 +64,7 @@ ROWS = {
         Row("supcon (best epoch)", "SupCon at its best epoch (validation superclasses)", "variant", (_SUPCON,), "best"),
         Row("spread (alpha 0.5)", "SupCon + cNCE at the paper's alpha", "variant", (_HALF,)),
         Row("thanos (alpha 0.5)", "THANOS at the paper's alpha", "variant", (_HALF, _CAUTO)),
+        Row("thanos (one encoder)", "L_spread and cAuto at once, as wide as spread", "variant", (_JOINT,)),
         Row("fine labels", "ceiling: cross-entropy on the fine labels", "ceiling", (_FINE,)),
     )
 }  # fmt: skip
