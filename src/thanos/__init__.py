@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from thanos.artefact import Encoder, join_encoders, load_encoder, save_encoder
-    from thanos.config import DataConfig, RunConfig, TrainConfig, TransferConfig, ViewSpec
+    from thanos.config import DataConfig, DiscoverConfig, RunConfig, TrainConfig, TransferConfig, ViewSpec
     from thanos.data.imageset import ImageSet
     from thanos.data.load import load
+    from thanos.discovery import Discovered, discover
     from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
     from thanos.errors import ThanosError
     from thanos.evaluate.geometry import geometry
+    from thanos.evaluate.recovery import recovery
+    from thanos.evaluate.robustness import group_scores
     from thanos.evaluate.transfer import transfer
     from thanos.objective import (
         ClassConditionalInfoNCELoss,
@@ -34,12 +37,15 @@ _HOME = {
     "load_encoder": "artefact",
     "save_encoder": "artefact",
     "DataConfig": "config",
+    "DiscoverConfig": "config",
     "RunConfig": "config",
     "TrainConfig": "config",
     "TransferConfig": "config",
     "ViewSpec": "config",
     "ImageSet": "data.imageset",
     "load": "data.load",
+    "Discovered": "discovery",
+    "discover": "discovery",
     "Embeddings": "embeddings",
     "embed": "embeddings",
     "read_embeddings": "embeddings",
@@ -47,6 +53,8 @@ _HOME = {
     "write_embeddings": "embeddings",
     "ThanosError": "errors",
     "geometry": "evaluate.geometry",
+    "recovery": "evaluate.recovery",
+    "group_scores": "evaluate.robustness",
     "transfer": "evaluate.transfer",
     "ClassConditionalInfoNCELoss": "objective",
     "InfoNCELoss": "objective",

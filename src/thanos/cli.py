@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from thanos.config import (
     DataConfig,
     DemoConfig,
+    DiscoverConfig,
     LaunchConfig,
     RunConfig,
     SuggestConfig,
@@ -187,6 +188,41 @@ def geometry(
     from thanos.verbs import geometry_source
 
     geometry_source(source, weights, data)
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos discover runs/a
+  thanos discover runs/a --clusters 4
+  thanos discover embeddings.npz --method mixture --out found.csv"""
+)
+def discover(
+    source: Path,
+    *,
+    out: Path | None = None,
+    config: Annotated[DiscoverConfig, Flat] = DiscoverConfig(),
+    weights: Weights = "last",
+    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+) -> None:
+    """Find hidden subclasses: cluster the embeddings inside each superclass; writes a CSV, one line for each image.
+
+    A discovered subclass is a set of images that the embedding puts together: no protected group, and no cause.
+
+    Parameters
+    ----------
+    source
+        A run directory, a .safetensors file (with --data), or an .npz with vectors and superclass.
+    out
+        The CSV; beside it a .json says how subclasses were found, and what they recover where the true ones are known.
+        Default: subclasses.csv in the run directory, NAME-subclasses.csv beside NAME.npz.
+    """
+    _check_source(source, weights, data)
+    if out is None and source.suffix == ".safetensors":
+        raise ConfigError("--out names the .csv to write; it is needed here.")
+    from thanos.verbs import discover_source
+
+    default = source / "subclasses.csv" if source.is_dir() else source.with_name(f"{source.stem}-subclasses.csv")
+    discover_source(source, out or default, weights, data, config)
 
 
 reproduce = App(name="reproduce", help="Repeat the paper's experiments: a plan of runs, records, a table.")

@@ -228,6 +228,28 @@ class Table3Config(Settings):
     """Print what would be run and how long the trainings take, measured on a few steps; run nothing."""
 
 
+class DiscoverConfig(Settings):
+    """How subclasses are looked for inside each superclass."""
+
+    reduce: Literal["pca", "none", "hardness", "umap"] = "pca"
+    """pca: principal components; hardness: the direction between the superclass and the others, then components;
+    umap: needs the package umap-learn."""
+    components: Annotated[int, Field(ge=1)] = 32
+    """Dimensions after the reduction."""
+    length: Literal["unit", "own"] = "unit"
+    """Bring embeddings to unit length first, or leave them their own."""
+    method: Literal["kmeans", "mixture"] = "kmeans"
+    """k-means, or a Gaussian mixture (full covariances; diagonal ones above 20,000 images)."""
+    clusters: Annotated[int, Field(ge=1)] | None = None
+    """Clusters in each superclass; default: as many as the silhouette favours, or one where it favours none."""
+    most: Annotated[int, Field(ge=2)] = 10
+    """Largest number of clusters that is tried."""
+    overcluster: bool = False
+    """Then split each cluster in five and keep the parts that stand apart (George, NeurIPS 2020)."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of clusterings and samples."""
+
+
 class SuggestConfig(Settings):
     """A run that is being planned."""
 

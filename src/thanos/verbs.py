@@ -1,5 +1,7 @@
 """What stands between the command line and the library: read a source, evaluate, print, keep the numbers."""
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,14 +10,16 @@ import numpy as np
 from torch import Generator
 
 from thanos.artefact import Encoder, load_encoder
-from thanos.config import DataConfig, TransferConfig, read_yaml
-from thanos.data.imageset import ImageSet
+from thanos.config import DataConfig, DiscoverConfig, TransferConfig, read_yaml
+from thanos.data.imageset import SPLITS, ImageSet
 from thanos.data.load import load
+from thanos.discovery import Discovered, discover
 from thanos.embeddings import Embeddings, embed, kept_embeddings, read_embeddings, write_embeddings
-from thanos.errors import ConfigError, DataError
+from thanos.errors import ConfigError, DataError, OutputError
 from thanos.evaluate.geometry import EXACT, geometry
+from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
-from thanos.storage import write_json
+from thanos.storage import write_json, write_text
 from thanos.training.folder import write_skipped
 
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
@@ -57,6 +61,60 @@ def geometry_source(source: Path, weights: str, data: DataConfig | None) -> dict
     for name, value in scores.items():
         print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
     _keep(source, f"geometry/{weights}", scores, data)
+    return scores
+
+
+COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
+"""Of the table of discovered subclasses."""
+
+
+def discover_source(
+    source: Path, out: Path, weights: str, data: DataConfig | None, config: DiscoverConfig
+) -> Discovered:
+    """Write the table of discovered subclasses, and beside it as JSON how they were found and what they recover."""
+    if out.exists() and not out.read_text("utf-8", errors="replace").startswith(",".join(COLUMNS)):
+        raise OutputError(f"{out} is there and holds no table of discovered subclasses. Name another --out.")
+    embeddings, _, _ = _embeddings(source, weights, data)
+    found = discover(embeddings, config)
+    known = {} if embeddings.subclass is None else _recovered(embeddings, found)
+    for name, fact in found.superclasses.items():
+        sizes = ", ".join(f"{size:,}" for size in fact["sizes"])
+        tried = max(fact["silhouette"].values()) if fact.get("silhouette") else None
+        why = "" if tried is None else f" · silhouette {tried:.2f}, a normal cloud {max(fact['unstructured']):.2f}"
+        subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
+        print(f"{name}: {subclasses} of {sizes} images{why}")
+    for split, scores in known.items():
+        one = scores["one_cluster"]
+        print(
+            f"recovery, {split}: F1 {scores['macro_f1']:.2f} (one cluster {one['macro_f1']:.2f}), rarest "
+            f"{scores['rarest_f1']['mean']:.2f} ({one['rarest_f1']['mean']:.2f}), purity {scores['purity']:.2f} "
+            f"({one['purity']:.2f}), adjusted mutual information {scores['adjusted_mutual_information']:.2f}"
+        )
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(COLUMNS)
+    refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
+    for i, ref in enumerate(refs):
+        superclass, subclass = embeddings.superclass_names[embeddings.superclass[i]], found.names[found.cluster[i]]
+        split = SPLITS[embeddings.split[i]]
+        writer.writerow((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
+    write_text(out, table.getvalue())
+    facts = {"settings": config.model_dump(mode="json"), "superclasses": found.superclasses, "recovery": known}
+    write_json(out.with_suffix(".json"), facts)
+    print(f"subclasses of {len(embeddings):,} images in {out}")
+    return found
+
+
+def _recovered(embeddings: Embeddings, found: Discovered) -> dict[str, Any]:
+    """Scores against the true subclasses, on training and on test images."""
+    assert embeddings.subclass is not None
+    scores: dict[str, Any] = {}
+    for number, split in ((0, "train"), (2, "test")):
+        rows = np.flatnonzero(embeddings.split == number)
+        against = recovery(
+            found.cluster[rows], embeddings.subclass[rows], embeddings.superclass[rows], embeddings.subclass_names
+        )
+        scores |= {split: against} if against else {}
     return scores
 
 

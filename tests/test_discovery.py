@@ -1,0 +1,167 @@
+"""Hidden subclasses are found where there are some, from superclasses alone, and written as a table."""
+
+import csv
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import adjusted_rand_score, silhouette_samples
+
+from thanos import discovery as room
+from thanos.config import DiscoverConfig
+from thanos.discovery import discover, silhouettes
+from thanos.embeddings import Embeddings, write_embeddings
+from thanos.errors import ConfigError, DataError, OutputError
+from thanos.verbs import discover_source
+
+
+def clouds(kinds=(3, 4), images=120, apart=6.0, dim=12, seed=0, share=None):
+    """Superclasses of so many normal clouds each; a fifth of the images for testing."""
+    rng = np.random.default_rng(seed)
+    vectors, superclass, subclass = [], [], []
+    for value, count in enumerate(kinds):
+        for kind in range(count):
+            size = images if share is None else int(images * share[kind])
+            vectors.append(rng.normal(size=dim) * apart + rng.normal(size=(size, dim)))
+            superclass += [value] * size
+            subclass += [10 * value + kind] * size
+    total = len(superclass)
+    split = rng.choice([0, 1, 2], total, p=[0.6, 0.2, 0.2]).astype(np.int8)
+    names = tuple(f"class {value}" for value in range(len(kinds)))
+    fine = tuple(str(kind) for kind in range(10 * len(kinds)))
+    x = np.concatenate(vectors).astype(np.float32)
+    return Embeddings(x, np.array(superclass), names, split, np.array(subclass), fine)
+
+
+def test_silhouettes_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    x, label = rng.normal(size=(150, 5)), rng.choice([0, 1, 4], 150)
+    label[0] = 9  # a cluster of one
+    apart = np.linalg.norm(x[:, None] - x[None], axis=2)
+    assert silhouettes(apart, label) == pytest.approx(silhouette_samples(x, label))
+    assert room._distances(x) == pytest.approx(apart, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        DiscoverConfig(),
+        DiscoverConfig(method="mixture", components=4),
+        DiscoverConfig(reduce="none", length="own"),
+        DiscoverConfig(reduce="hardness", components=5),
+        DiscoverConfig(clusters=3),
+    ],
+)
+def test_clouds_are_found_with_their_number(config):
+    data = clouds(kinds=(3, 3))
+    found = discover(data, config)
+    assert adjusted_rand_score(data.subclass, found.cluster) > 0.99
+    assert [fact["clusters"] for fact in found.superclasses.values()] == [3, 3]
+    assert set(found.names) == {f"class {v}/{c}" for v in range(2) for c in range(3)}
+    for cluster, name in enumerate(found.names):
+        (value,) = np.unique(data.superclass[found.cluster == cluster])
+        assert name.startswith(data.superclass_names[value])
+    assert (found.confidence >= 0).all()
+    assert (found.confidence <= 1).all()
+
+
+def test_a_superclass_without_structure_is_one_subclass():
+    found = discover(clouds(kinds=(1, 3), images=400))
+    assert [fact["clusters"] for fact in found.superclasses.values()] == [1, 3]
+    fact = found.superclasses["class 0"]
+    assert max(fact["silhouette"].values()) <= max(fact["unstructured"])
+    assert (found.confidence[found.cluster == 0] == 1).all()
+
+
+def test_true_subclasses_and_test_images_have_no_part_in_it():
+    data = clouds()
+    found = discover(data)
+    blind = discover(replace(data, subclass=None, subclass_names=()))
+    assert np.array_equal(found.cluster, blind.cluster)
+    moved = data.vectors.copy()
+    moved[data.split != 0] *= -1
+    rows = data.split == 0
+    again = discover(replace(data, vectors=moved))
+    assert np.array_equal(found.cluster[rows], again.cluster[rows])
+    assert np.array_equal(found.distance[rows], again.distance[rows])
+
+
+def test_distance_and_confidence_by_hand():
+    x = np.array([[0, 0], [0, 2], [10, 0], [10, 2], [4, 1]], dtype=np.float32)
+    data = Embeddings(x, np.zeros(5, dtype=np.int64), ("a",), np.array([0, 0, 0, 0, 2], dtype=np.int8))
+    found = discover(data, DiscoverConfig(clusters=2, reduce="none", length="own"))
+    assert found.distance == pytest.approx([1, 1, 1, 1, 4])
+    assert found.confidence[4] == pytest.approx(1 - 4 / 6)
+    assert found.cluster[4] == found.cluster[0]
+
+
+def test_large_superclasses_are_judged_on_a_sample(monkeypatch):
+    data = clouds()
+    exact = discover(data)
+    monkeypatch.setattr(room, "EXACT", 100)
+    sampled = discover(data)
+    fact = sampled.superclasses["class 1"]
+    assert fact["silhouette_images"] == 100 < fact["images"]
+    assert np.array_equal(sampled.cluster, exact.cluster)
+
+
+def test_of_equal_silhouettes_the_larger_number_wins(monkeypatch):
+    answers = iter([0.5] * 4 + [0.1] * room.UNSTRUCTURED)  # for 2 to 5 clusters, then for normal clouds
+    monkeypatch.setattr(room, "_mean_silhouette", lambda apart, label: next(answers))
+    found = discover(clouds(kinds=(3,)), DiscoverConfig(most=5))
+    assert found.superclasses["class 0"]["clusters"] == 5
+
+
+def test_overclustering_recovers_a_rare_subclass_that_two_clusters_hide():
+    data = clouds(kinds=(3,), images=1000, share=(1.0, 1.0, 0.15), apart=5.0, seed=3)
+    two = DiscoverConfig(clusters=2, reduce="none", length="own")
+    split_up = two.model_copy(update={"overcluster": True})
+    rare = data.subclass == 2
+
+    def best(found):
+        clusters = [found.cluster == c for c in range(len(found.names))]
+        return max(2 * (rare & mine).sum() / (rare.sum() + mine.sum()) for mine in clusters)
+
+    assert best(discover(data, two)) < 0.5
+    assert best(discover(data, split_up)) > 0.95
+    easy = np.where(rare, 0.0, 1.0)  # the loss of a classifier that finds the rare ones easy
+    assert best(discover(data, split_up, loss=easy)) < 0.5
+
+
+def test_what_cannot_be_clustered_is_said_in_one_line(monkeypatch):
+    data = clouds(kinds=(2, 2))
+    same = data.vectors.copy()
+    same[data.superclass == 1] = same[-1]
+    with pytest.raises(DataError, match=r"2 different training embeddings; superclass 'class 1' has 1"):
+        discover(replace(data, vectors=same))
+    with pytest.raises(DataError, match="5000 clusters need 5000 different"):
+        discover(data, DiscoverConfig(clusters=5000))
+    with pytest.raises(ConfigError, match="there is one only"):
+        discover(data.take(data.superclass == 0), DiscoverConfig(reduce="hardness"))
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ConfigError, match="pip install umap-learn"):
+        discover(data, DiscoverConfig(reduce="umap"))
+
+
+def test_the_table_and_its_facts(tmp_path, capsys):
+    data = replace(clouds(), refs=tuple(f"{i}.png" for i in range(840)))
+    write_embeddings(data, tmp_path / "e.npz")
+    out = tmp_path / "found.csv"
+    found = discover_source(tmp_path / "e.npz", out, "last", None, DiscoverConfig())
+    with out.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["image"] for line in lines] == list(data.refs)
+    assert [line["subclass"] for line in lines] == [found.names[c] for c in found.cluster]
+    assert {line["split"] for line in lines} == {"train", "validation", "test"}
+    facts = json.loads(out.with_suffix(".json").read_text())
+    assert facts["recovery"]["test"]["macro_f1"] > 0.95
+    assert facts["settings"]["method"] == "kmeans"
+    said = capsys.readouterr().out
+    assert "class 0: 3 subclasses of" in said
+    assert "one cluster" in said
+    out.write_text("my notes")
+    with pytest.raises(OutputError, match="holds no table of discovered subclasses"):
+        discover_source(tmp_path / "e.npz", out, "last", None, DiscoverConfig())
+    assert out.read_text() == "my notes"
