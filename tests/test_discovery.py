@@ -71,8 +71,14 @@ def test_a_superclass_without_structure_is_one_subclass():
     found = discover(clouds(kinds=(1, 3), images=400))
     assert [fact["clusters"] for fact in found.superclasses.values()] == [1, 3]
     fact = found.superclasses["class 0"]
-    assert max(fact["silhouette"].values()) <= max(fact["unstructured"])
+    assert max(fact["silhouette"].values()) <= room.MARGIN * max(fact["unstructured"])
     assert (found.confidence[found.cluster == 0] == 1).all()
+
+
+def test_a_box_is_one_subclass_too():
+    x = np.random.default_rng(2).random((300, 4)).astype(np.float32)
+    data = Embeddings(x, np.zeros(300, dtype=np.int64), ("a",), np.zeros(300, dtype=np.int8))
+    assert discover(data, DiscoverConfig(length="own")).superclasses["a"]["clusters"] == 1
 
 
 def test_true_subclasses_and_test_images_have_no_part_in_it():
@@ -108,7 +114,7 @@ def test_large_superclasses_are_judged_on_a_sample(monkeypatch):
 
 
 def test_of_equal_silhouettes_the_larger_number_wins(monkeypatch):
-    answers = iter([0.5] * 4 + [0.1] * room.UNSTRUCTURED)  # for 2 to 5 clusters, then for normal clouds
+    answers = iter([0.5] * 4 + [0.1] * 2 * room.UNSTRUCTURED)  # for 2 to 5 clusters, then for clouds
     monkeypatch.setattr(room, "_mean_silhouette", lambda apart, label: next(answers))
     found = discover(clouds(kinds=(3,)), DiscoverConfig(most=5))
     assert found.superclasses["class 0"]["clusters"] == 5

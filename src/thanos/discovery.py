@@ -4,6 +4,7 @@ Every superclass is reduced and clustered by itself, fitted on its training imag
 not: a protected group, or a cause of anything; it is a set of images that this embedding puts together.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,8 +23,11 @@ PARTS = 5
 """George's sub-clusters of each cluster."""
 SMALLEST_SHARE, SMALLEST_TRAIN, SMALLEST_VALIDATION = 0.005, 25, 25
 """George keeps a sub-cluster of no fewer images: of the superclass's share, in training, in validation."""
-UNSTRUCTURED = 3
-"""Draws from one normal cloud that a clustering must beat, all of them, to count as more than one subclass."""
+UNSTRUCTURED, CLOUD = 3, 3000
+"""Draws of a normal and of a uniform cloud that a clustering must beat, all of them, to count as more than one
+subclass; and the most points of such a cloud."""
+MARGIN = 1.1
+"""By this factor."""
 
 Rows = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -45,8 +49,9 @@ class Discovered:
     confidence: NDArray[np.float64]
     """0 to 1: how much nearer the own centre is than the next one (1 - own / next); 1 with one cluster."""
     superclasses: dict[str, dict[str, Any]]
-    """By superclass: ``clusters``, the ``silhouette`` of every number tried, ``unstructured`` (what a normal cloud of
-    the same covariance reaches), ``silhouette_images`` (fewer than ``images`` where sampled), ``variance_kept``."""
+    """By superclass: ``clusters``, the ``silhouette`` of every number tried, ``unstructured`` (what clouds without
+    clusters and of the same covariance reach), ``silhouette_images`` (fewer than ``images`` where sampled),
+    ``variance_kept``."""
 
 
 def discover(
@@ -191,7 +196,7 @@ def _search(
 ) -> tuple[_Model | None, dict[str, Any]]:
     """The number of clusters with the highest silhouette (mean over clusters; of equals the larger); None for one.
 
-    One, if a normal cloud of the same covariance can be cut up as well.
+    One, if a normal or a uniform cloud of the same covariance can be cut up as well.
     """
     best: tuple[float, _Model] | None = None
     tried = {}
@@ -203,12 +208,16 @@ def _search(
     if best is None:
         return None, facts
     number = max(k for k, value in tried.items() if value == best[0])
+    spread, axes = np.linalg.eigh(np.atleast_2d(np.cov(fitted.T)))
+    shape = (min(len(fitted), CLOUD), len(spread))
+    draws = [rng.normal(size=shape) for _ in range(UNSTRUCTURED)]
+    draws += [rng.uniform(-math.sqrt(3), math.sqrt(3), shape) for _ in range(UNSTRUCTURED)]
     clouds = []
-    for _ in range(UNSTRUCTURED):
-        cloud = rng.multivariate_normal(fitted.mean(axis=0), np.atleast_2d(np.cov(fitted.T)), len(sample))
+    for draw in draws:
+        cloud = draw * np.sqrt(np.maximum(spread, 0)) @ axes.T
         clouds.append(_mean_silhouette(_distances(cloud), _fit(number, cloud, config).predict(cloud)))
     facts |= {"silhouette": tried, "unstructured": clouds}
-    return (best[1] if best[0] > max(clouds) else None), facts
+    return (best[1] if best[0] > MARGIN * max(clouds) else None), facts
 
 
 def _fit(k: int, x: Rows, config: DiscoverConfig) -> _Model:

@@ -80,7 +80,11 @@ def discover_source(
     for name, fact in found.superclasses.items():
         sizes = ", ".join(f"{size:,}" for size in fact["sizes"])
         tried = max(fact["silhouette"].values()) if fact.get("silhouette") else None
-        why = "" if tried is None else f" · silhouette {tried:.2f}, a normal cloud {max(fact['unstructured']):.2f}"
+        why = (
+            ""
+            if tried is None
+            else f" · silhouette {tried:.2f}, a cloud without clusters {max(fact['unstructured']):.2f}"
+        )
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
         print(f"{name}: {subclasses} of {sizes} images{why}")
     for split, scores in known.items():
