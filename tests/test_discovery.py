@@ -75,6 +75,15 @@ def test_a_superclass_without_structure_is_one_subclass():
     assert (found.confidence[found.cluster == 0] == 1).all()
 
 
+def test_a_superclass_collapsed_to_a_point_is_one_subclass():
+    data = clouds(kinds=(3, 3))
+    same = data.vectors.copy()
+    same[data.superclass == 1] = same[-1]
+    found = discover(replace(data, vectors=same))
+    assert [fact["clusters"] for fact in found.superclasses.values()] == [3, 1]
+    assert (found.distance[data.superclass == 1] < 1e-6).all()
+
+
 def test_a_box_is_one_subclass_too():
     x = np.random.default_rng(2).random((300, 4)).astype(np.float32)
     data = Embeddings(x, np.zeros(300, dtype=np.int64), ("a",), np.zeros(300, dtype=np.int8))
@@ -141,7 +150,9 @@ def test_what_cannot_be_clustered_is_said_in_one_line(monkeypatch):
     same = data.vectors.copy()
     same[data.superclass == 1] = same[-1]
     with pytest.raises(DataError, match=r"2 different training embeddings; superclass 'class 1' has 1"):
-        discover(replace(data, vectors=same))
+        discover(replace(data, vectors=same), DiscoverConfig(clusters=2))
+    with pytest.raises(DataError, match=r"fitted on training images; superclass 'class 1' has none"):
+        discover(replace(data, split=np.where(data.superclass == 1, 2, 0).astype(np.int8)))
     with pytest.raises(DataError, match="5000 clusters need 5000 different"):
         discover(data, DiscoverConfig(clusters=5000))
     with pytest.raises(ConfigError, match="there is one only"):

@@ -64,7 +64,7 @@ def demo(
     out
         Folder for the runs, metrics.json and report.html. An interrupted demo goes on where it stopped.
     """
-    from thanos.reproduce.workers import start_importing
+    from thanos.workers import start_importing
 
     if config.jobs != 1:
         start_importing()
@@ -214,15 +214,17 @@ def discover(
         A run directory, a .safetensors file (with --data), or an .npz with vectors and superclass.
     out
         The CSV; beside it a .json says how subclasses were found, and what they recover where the true ones are known.
-        Default: subclasses.csv in the run directory, NAME-subclasses.csv beside NAME.npz.
+        Default: subclasses.csv (of the best weights: subclasses-best.csv) in the run directory, NAME-subclasses.csv
+        beside NAME.npz.
     """
     _check_source(source, weights, data)
-    if out is None and source.suffix == ".safetensors":
+    if out is None and (source.suffix == ".safetensors" or data is not None):
         raise ConfigError("--out names the .csv to write; it is needed here.")
     from thanos.verbs import discover_source
 
-    default = source / "subclasses.csv" if source.is_dir() else source.with_name(f"{source.stem}-subclasses.csv")
-    discover_source(source, out or default, weights, data, config)
+    own = source / ("subclasses.csv" if weights == "last" else f"subclasses-{weights}.csv")
+    beside = source.with_name(f"{source.stem}-subclasses.csv")
+    discover_source(source, out or (own if source.is_dir() else beside), weights, data, config)
 
 
 reproduce = App(name="reproduce", help="Repeat the paper's experiments: a plan of runs, records, a table.")
@@ -345,7 +347,7 @@ def mechanisms(
 
     Trains small networks at one degree of spread, with each mechanism at several strengths. Minutes.
     """
-    from thanos.reproduce.workers import start_importing
+    from thanos.workers import start_importing
 
     start_importing()
     from thanos.theory.mechanisms import mechanisms as run

@@ -245,7 +245,8 @@ class DiscoverConfig(Settings):
     most: Annotated[int, Field(ge=2)] = 10
     """Largest number of clusters that is tried."""
     overcluster: bool = False
-    """Then split each cluster in five and keep the parts that stand apart (George, NeurIPS 2020)."""
+    """Then split each cluster in five and keep the parts that stand apart (George, NeurIPS 2020); what was found to be
+    one subclass stays one."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of clusterings and samples."""
 

@@ -65,8 +65,9 @@ def discover(
         loss: Of each image under a plain classifier, shape (n,): with it George keeps a sub-cluster only if it is
             harder than its parent.
     Raises:
-        DataError: if a superclass has fewer distinct training embeddings than clusters, or one cluster took everything.
-        ConfigError: for umap without its package, hardness with one superclass, or more components than dimensions.
+        DataError: if a superclass has no training embedding, or fewer distinct ones than clusters, or if one cluster
+            took everything.
+        ConfigError: for umap without its package, or hardness with one superclass.
     """
     config = config or DiscoverConfig()
     x = embeddings.vectors.astype(np.float64)
@@ -101,15 +102,21 @@ def discover(
 
 
 def _check(name: str, train: Rows, config: DiscoverConfig) -> None:
-    wanted = config.clusters or 2
-    distinct = len(np.unique(train[: 100 * wanted], axis=0))
-    if distinct < wanted:
-        distinct = len(np.unique(train, axis=0))
+    if not len(train):
+        raise DataError(f"clusters are fitted on training images; superclass {name!r} has none. Give it some.")
+    wanted = config.clusters or 1
+    distinct = _distinct(train, wanted)
     if distinct < wanted:
         raise DataError(
             f"{wanted} clusters need {wanted} different training embeddings; superclass {name!r} has {distinct}. Lower "
             f"--clusters, or give more images."
         )
+
+
+def _distinct(x: Rows, enough: int) -> int:
+    """How many different rows there are, or any number from ``enough`` on."""
+    first = len(np.unique(x[: 100 * enough], axis=0))
+    return first if first >= enough else len(np.unique(x, axis=0))
 
 
 def _reduce(
@@ -119,7 +126,7 @@ def _reduce(
     rows = superclass == value
     mine, fitted = x[rows], x[rows & train]
     components = min(config.components, *fitted.shape)
-    if config.reduce == "none" or (config.reduce == "pca" and components == x.shape[1]):
+    if config.reduce == "none" or (config.reduce == "pca" and components == x.shape[1]) or _distinct(fitted, 2) < 2:
         return mine, None
     if config.reduce == "umap":
         return _umap(mine, fitted, config), None
@@ -173,14 +180,17 @@ def _cluster(
 ) -> tuple[Ids, dict[str, Any]]:
     """Clusters of all rows of a superclass, and how their number was found."""
     fitted = x[train]
-    rng = np.random.default_rng(config.seed)
-    sample = np.sort(rng.permutation(len(fitted))[:EXACT])
-    apart = _distances(fitted[sample])
-    facts: dict[str, Any] = {"silhouette_images": len(sample)}
+    facts: dict[str, Any] = {}
+    if config.clusters is None or config.overcluster:
+        rng = np.random.default_rng(config.seed)
+        sample = np.sort(rng.permutation(len(fitted))[:EXACT])
+        apart = _distances(fitted[sample])
+        facts["silhouette_images"] = len(sample)
     if config.clusters is not None:
         chosen: _Model | None = _fit(config.clusters, fitted, config)
     else:
-        chosen, facts = _search(fitted, sample, apart, config, facts, rng)
+        chosen, searched = _search(fitted, sample, apart, config, rng)
+        facts |= searched
     if chosen is None:
         return np.zeros(len(x), dtype=np.int64), facts
     found = np.asarray(chosen.predict(x), dtype=np.int64)
@@ -192,22 +202,20 @@ def _cluster(
 
 
 def _search(
-    fitted: Rows, sample: Ids, apart: Rows, config: DiscoverConfig, facts: dict[str, Any], rng: np.random.Generator
+    fitted: Rows, sample: Ids, apart: Rows, config: DiscoverConfig, rng: np.random.Generator
 ) -> tuple[_Model | None, dict[str, Any]]:
     """The number of clusters with the highest silhouette (mean over clusters; of equals the larger); None for one.
 
     One, if a normal or a uniform cloud of the same covariance can be cut up as well.
     """
-    best: tuple[float, _Model] | None = None
-    tried = {}
-    for k in range(2, min(config.most, len(np.unique(fitted, axis=0)) - 1) + 1):
-        model = _fit(k, fitted, config)
-        tried[k] = _mean_silhouette(apart, model.predict(fitted[sample]))
-        if best is None or tried[k] >= best[0]:
-            best = (tried[k], model)
-    if best is None:
-        return None, facts
-    number = max(k for k, value in tried.items() if value == best[0])
+    models: dict[int, _Model] = {}
+    tried: dict[int, float] = {}
+    for k in range(2, min(config.most, _distinct(fitted, config.most + 1) - 1) + 1):
+        models[k] = _fit(k, fitted, config)
+        tried[k] = _mean_silhouette(apart, models[k].predict(fitted[sample]))
+    if not tried:
+        return None, {}
+    best = max(tried, key=lambda k: (tried[k], k))
     spread, axes = np.linalg.eigh(np.atleast_2d(np.cov(fitted.T)))
     shape = (min(len(fitted), CLOUD), len(spread))
     draws = [rng.normal(size=shape) for _ in range(UNSTRUCTURED)]
@@ -215,9 +223,9 @@ def _search(
     clouds = []
     for draw in draws:
         cloud = draw * np.sqrt(np.maximum(spread, 0)) @ axes.T
-        clouds.append(_mean_silhouette(_distances(cloud), _fit(number, cloud, config).predict(cloud)))
-    facts |= {"silhouette": tried, "unstructured": clouds}
-    return (best[1] if best[0] > MARGIN * max(clouds) else None), facts
+        clouds.append(_mean_silhouette(_distances(cloud), _fit(best, cloud, config).predict(cloud)))
+    found = models[best] if tried[best] > MARGIN * max(clouds) else None
+    return found, {"silhouette": tried, "unstructured": clouds}
 
 
 def _fit(k: int, x: Rows, config: DiscoverConfig) -> _Model:

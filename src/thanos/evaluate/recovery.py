@@ -12,15 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def contingency(found: NDArray[np.int64], true: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Images of each cluster (rows, in the order of ids) and each subclass (columns)."""
-    clusters, row = np.unique(found, return_inverse=True)
-    kinds, column = np.unique(true, return_inverse=True)
-    counts = np.zeros((len(clusters), len(kinds)), dtype=np.int64)
-    np.add.at(counts, (row, column), 1)
-    return counts
-
-
 def f1_table(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """F1 of every cluster (rows) taken for every subclass (columns): ``2 N[c, s] / (N[c, .] + N[., s])``."""
     return 2 * counts / (counts.sum(axis=1, keepdims=True) + counts.sum(axis=0, keepdims=True))
@@ -49,6 +40,7 @@ def recovery(
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
+    from sklearn.metrics.cluster import contingency_matrix
 
     best: dict[str, float] = {}
     alone: list[float] = []
@@ -59,7 +51,7 @@ def recovery(
         kinds, sizes = np.unique(true[rows], return_counts=True)
         if len(kinds) < 2:
             continue
-        counts = contingency(found[rows], true[rows])
+        counts = contingency_matrix(found[rows], true[rows])
         f1 = f1_table(counts)
         names = [subclass_names[kind] if subclass_names else str(kind) for kind in kinds]
         best |= dict(zip(names, f1.max(axis=0).tolist(), strict=True))

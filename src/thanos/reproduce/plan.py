@@ -23,9 +23,9 @@ from thanos.provenance import commit
 from thanos.reproduce.record import Places, fingerprint, read_record
 from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.score import score_row
-from thanos.reproduce.workers import Died, Workers
 from thanos.storage import write_text
 from thanos.training.fit import train
+from thanos.workers import Died, Workers
 
 Say = Callable[[str], None]
 
@@ -68,7 +68,13 @@ class _Scoring:
 
 def _told(config: TrainConfig) -> str:
     """What distinguishes a training from others of its method."""
-    shown = {"alpha": "auto", "temperature": 0.5, "labels": "superclass", "reconstruction_weight": 1.0}
+    shown = {
+        "alpha": "auto",
+        "temperature": 0.5,
+        "labels": "superclass",
+        "reconstruction_weight": 1.0,
+        "encoders": "two",
+    }
     return "".join(f", {key} {getattr(config, key)}" for key, usual in shown.items() if getattr(config, key) != usual)
 
 

@@ -21,16 +21,17 @@ from torch.nn.functional import linear, normalize, one_hot
 from torch.nn.utils.parametrizations import spectral_norm
 
 from thanos.config import DataConfig, ViewSpec
+from thanos.data.imageset import ImageSet
 from thanos.data.load import load
 from thanos.errors import ThanosError
 from thanos.evaluate.geometry import class_cosines, subclass_clustering
 from thanos.evaluate.intervals import mean_interval
 from thanos.objective import reconstruction_loss, spread_loss
 from thanos.report.figures import COLOURS, new_figure
-from thanos.reproduce.workers import Died, Workers
 from thanos.theory.leave import leave
 from thanos.theory.spread import solve_alpha
 from thanos.views import clean_view, random_views
+from thanos.workers import Died, Workers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -161,7 +162,7 @@ def digits(seed: int, images: int = 16) -> Problem:
 
 
 @lru_cache(maxsize=1)
-def _digits():  # type: ignore[no-untyped-def]
+def _digits() -> ImageSet:
     return load(DataConfig(data="digits"))
 
 
@@ -277,7 +278,8 @@ def mechanisms(out: Path, say: Say, *, seeds: int = SEEDS, jobs: int | None = No
         jobs: Conditions side by side, one thread each; default: the cores, four at most.
     """
     waiting = [Cell(problem, condition, seeds) for problem in PROBLEMS for condition in CONDITIONS]
-    total, cells = len(waiting), []
+    order = [(cell.problem, cell.condition) for cell in waiting]
+    cells: list[Cell] = []
     with Workers[Cell, Cell](_carry_out, jobs or min(4, os.cpu_count() or 1)) as workers:
         while waiting or workers.tasks:
             while waiting and workers.free:
@@ -286,9 +288,8 @@ def mechanisms(out: Path, say: Say, *, seeds: int = SEEDS, jobs: int | None = No
                 if isinstance(cell, Died):
                     raise ThanosError(f"{task.problem}, {task.condition.mechanism}: {cell}.")
                 cells.append(cell)
-                say(f"  {len(cells)}/{total} {_told(cell)}")
-    order = {(problem, condition): i for i, (problem, condition) in enumerate(_all_conditions())}
-    cells.sort(key=lambda cell: order[cell.problem, cell.condition])
+                say(f"  {len(cells)}/{len(order)} {_told(cell)}")
+    cells.sort(key=lambda cell: order.index((cell.problem, cell.condition)))
     verdicts = [_verdict(cells, problem, mechanism) for problem in PROBLEMS for mechanism in MECHANISMS]
     say("against L_spread alone at the same spread, paired by seed (95% interval):")
     for verdict in verdicts:
@@ -305,10 +306,6 @@ def mechanisms(out: Path, say: Say, *, seeds: int = SEEDS, jobs: int | None = No
         },
     }  # fmt: skip
     return leave(out, "mechanisms", "thanos theory mechanisms", numbers, {"mechanisms": _figure(cells)})
-
-
-def _all_conditions() -> list[tuple[str, Condition]]:
-    return [(problem, condition) for problem in PROBLEMS for condition in CONDITIONS]
 
 
 def _told(cell: Cell) -> str:
