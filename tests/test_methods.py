@@ -27,7 +27,7 @@ def one_step(config, superclass=None):
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (12, 16, 16, 3), dtype=torch.uint8, generator=rng)
     superclass = torch.arange(12) % 3 if superclass is None else superclass
-    branches = build_branches(config, channels=3, size=16, superclasses=3)
+    branches = build_branches(config, channels=3, size=(16, 16), superclasses=3)
     settings = StepSettings(config, alpha=0.55, views=ViewSpec(), mean=(0.5,) * 3, std=(0.25,) * 3)
     terms = {}
     for name, step in steps_of(config).items():
@@ -73,7 +73,7 @@ def test_variants_reach_every_weight(change):
 
 
 def test_a_told_decoder_uses_what_it_is_told():
-    decoder = Decoder(8, channels=3, size=16, width=4, blocks=1, classes=3).eval()
+    decoder = Decoder(8, channels=3, size=(16, 16), width=4, blocks=1, classes=3).eval()
     embedding = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
     told = [decoder(embedding, torch.tensor(classes)) for classes in ([0, 1], [2, 1])]
     assert not torch.allclose(told[0][0], told[1][0])
@@ -103,13 +103,13 @@ def test_options_of_training_run(tmp_path, method, change):
 
 
 def test_the_tiny_encoder_has_the_stated_size():
-    encoder = build_encoder("tiny", channels=3, size=32)
+    encoder = build_encoder("tiny", channels=3, size=(32, 32))
     assert sum(p.numel() for p in encoder.parameters()) == 160_464
     assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, 128)
 
 
 def test_the_papers_vit_has_the_stated_size():
-    encoder = build_encoder("paper-vit", channels=3, size=32)
+    encoder = build_encoder("paper-vit", channels=3, size=(32, 32))
     assert sum(p.numel() for p in encoder.parameters()) == pytest.approx(3.7e6, rel=0.02)
     assert encoder.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 256)
 
@@ -117,19 +117,19 @@ def test_the_papers_vit_has_the_stated_size():
 @pytest.mark.parametrize("name", ["resnet18-small", "resnet18", "mobilenetv3_small_050", "vit_tiny_patch16_224"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_encoders_embed(name, channels):
-    encoder = build_encoder(name, channels=channels, size=32)
+    encoder = build_encoder(name, channels=channels, size=(32, 32))
     embedding = encoder.eval()(torch.zeros(2, channels, 32, 32))
     assert embedding.shape == (2, dimension(encoder))
 
 
 def test_resnet18_small_keeps_the_resolution():
-    encoder = build_encoder("resnet18-small", channels=3, size=32)
+    encoder = build_encoder("resnet18-small", channels=3, size=(32, 32))
     assert encoder.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 4  # 32 / 8, not 32 / 32
 
 
 def test_unknown_encoders_are_named():
     with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
-        build_encoder("resnet19", channels=3, size=32)
+        build_encoder("resnet19", channels=3, size=(32, 32))
 
 
 @pytest.mark.parametrize("size", [8, 28, 32, 33, 64])
@@ -141,7 +141,7 @@ def test_the_decoder_returns_the_images_shape(size, channels):
 
 def test_the_full_decoder_mirrors_resnet18():
     """Two basic blocks in each of four stages of 512, 256, 128 and 64 channels."""
-    decoder = Decoder(512, channels=3, size=32)
+    decoder = Decoder(512, channels=3, size=(32, 32))
     widths = [m.out_channels for m in decoder.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)]
     assert widths == [512] * 4 + [256] * 4 + [128] * 4 + [64] * 4 + [3]
 
@@ -167,7 +167,7 @@ def card_of(module, names):
 
 
 def test_one_encoders_weights_load_in_bare_timm(tmp_path):
-    module = build_encoder("resnet18", channels=1, size=8)
+    module = build_encoder("resnet18", channels=1, size=(8, 8))
     save_encoder(Encoder(module, card_of(module, ("resnet18",))), tmp_path / "model.safetensors")
     bare = timm.create_model("resnet18", num_classes=0, in_chans=1, checkpoint_path=str(tmp_path / "model.safetensors"))
     images = torch.randn(2, 1, 8, 8)
@@ -176,7 +176,7 @@ def test_one_encoders_weights_load_in_bare_timm(tmp_path):
 
 def test_a_saved_encoder_embeds_as_before(tmp_path):
     images = load(TrainConfig())
-    module = SideBySide([build_encoder("tiny", channels=1, size=8), build_encoder("tiny", channels=1, size=8)])
+    module = SideBySide([build_encoder("tiny", channels=1, size=(8, 8)), build_encoder("tiny", channels=1, size=(8, 8))])
     module.balance([2.0, 0.5])
     encoder = Encoder(module.eval(), card_of(module, ("tiny", "tiny")))
     save_encoder(encoder, tmp_path / "model.safetensors")
@@ -188,7 +188,7 @@ def test_joined_encoders_weigh_alike():
     encoders = []
     for seed in range(2):
         torch.manual_seed(seed)
-        module = build_encoder("tiny", channels=1, size=8).eval()
+        module = build_encoder("tiny", channels=1, size=(8, 8)).eval()
         encoders.append(Encoder(module, card_of(module, ("tiny",))))
     joined = join_encoders(*encoders, images=images)
     vectors = joined.embed(images.take(images.rows("train")))
@@ -200,7 +200,7 @@ def test_joined_encoders_weigh_alike():
 
 @pytest.mark.parametrize("fault", ["missing", "no facts", "cut weights", "other encoder", "no json"])
 def test_what_is_no_encoder_is_refused(tmp_path, fault):
-    module = build_encoder("tiny", channels=1, size=8)
+    module = build_encoder("tiny", channels=1, size=(8, 8))
     weights, facts = tmp_path / "model.safetensors", tmp_path / "model.json"
     save_encoder(Encoder(module, card_of(module, ("tiny",))), weights)
     if fault == "missing":
@@ -219,7 +219,7 @@ def test_what_is_no_encoder_is_refused(tmp_path, fault):
 
 
 def test_two_encoders_side_by_side_act_as_one():
-    branches = build_branches(TrainConfig(method="thanos"), channels=1, size=8, superclasses=2)
+    branches = build_branches(TrainConfig(method="thanos"), channels=1, size=(8, 8), superclasses=2)
     both = encoder_of(branches).eval()
     images = torch.randn(3, 1, 8, 8)
     parts = [branches[name].encoder(images) for name in ("contrastive", "autoencoder")]

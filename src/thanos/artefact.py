@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import ValidationError, field_validator
 from torch import Generator, Tensor, nn
 
 from thanos.config import Settings, ViewSpec, explain
@@ -25,7 +25,8 @@ class ModelCard(Settings):
     format: Literal[1] = 1
     encoders: tuple[str, ...]
     channels: int
-    size: int
+    size: tuple[int, int]
+    """Height and width in pixels."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dim: int
@@ -34,6 +35,11 @@ class ModelCard(Settings):
     superclasses: tuple[str, ...]
     fingerprint: str
     """Of the images it was trained on."""
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square(cls, size: Any) -> Any:
+        return (size, size) if isinstance(size, int) else size
 
 
 @dataclass
@@ -59,9 +65,11 @@ class Encoder:
 
     def _run(self, images: ImageSet, batch: int, to_input: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
         if (images.channels, images.size) != (self.card.channels, self.card.size):
+            (height, width), came = self.card.size, images.size
+            way = f"Pass --size {height}" if height == width else "Bring them to that size"
             raise DataError(
-                f"the encoder takes {self.card.channels}-channel images of {self.card.size}x{self.card.size}; "
-                f"{images.name} has {images.channels} of {images.size}x{images.size}. Pass --size {self.card.size}"
+                f"the encoder takes {self.card.channels}-channel images of {height}x{width}; {images.name} has "
+                f"{images.channels} of {came[0]}x{came[1]}. {way}"
                 f"{' --convert' if images.channels != self.card.channels else ''}."
             )
         module = self.module.to(self.device).eval()

@@ -19,6 +19,7 @@ from thanos.config import (
     RunConfig,
     SuggestConfig,
     Table3Config,
+    Table4Config,
     TrainConfig,
     TransferConfig,
     check_data,
@@ -261,9 +262,41 @@ def table3(
     from thanos.reproduce.table3 import planned_blocks
 
     planned_blocks(config)  # before torch is imported: names that do not exist show at once
-    from thanos.reproduce.command import reproduce_table3
+    from thanos.reproduce.command import reproduce as carry_out
 
-    reproduce_table3(config, launcher, results, work, lambda line: print(line, flush=True))
+    carry_out(config, launcher, results, work, lambda line: print(line, flush=True))
+
+
+@reproduce.command(
+    help_epilogue="""Examples:
+  thanos reproduce table4 --dry-run
+  thanos reproduce table4 --jobs 2
+  thanos reproduce table4 --dataset dominoes-95 --method thanos --method george --seeds 1"""
+)
+def table4(
+    *,
+    results: Path = Path("results"),
+    work: Path = Path("runs/table4"),
+    config: Annotated[Table4Config, Flat] = Table4Config(),
+    launcher: Annotated[LaunchConfig, Parameter(name="*", group=_WHERE)] = LaunchConfig(),
+) -> None:
+    """The paper's Table 4: worst-group accuracy and subclass recovery of George, JTT, SupCon, THANOS and GroupDRO.
+
+    Sets are built from MNIST and CIFAR-10. Finished rows are records in RESULTS/runs; the page is RESULTS/table4.md.
+
+    Parameters
+    ----------
+    results
+        Where records and the table go.
+    work
+        Where trainings keep their run directories; may be deleted when the table is done.
+    """
+    from thanos.reproduce.table4 import planned_blocks
+
+    planned_blocks(config)  # before torch is imported: names that do not exist show at once
+    from thanos.reproduce.command import reproduce as carry_out
+
+    carry_out(config, launcher, results, work, lambda line: print(line, flush=True))
 
 
 theory = App(

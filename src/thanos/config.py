@@ -14,6 +14,8 @@ from thanos.storage import write_text
 MethodName = Literal[
     "infonce", "supcon", "supcon+infonce", "cauto", "spread", "supcon+cauto", "thanos", "cross-entropy"
 ]
+RobustMethod = Literal["erm", "reweight", "groupdro", "jtt", "dfr", "afr"]
+Rule = Literal["worst-group", "worst-discovered", "worst-class"]
 SEEDS = 100
 """The most paired repetitions of a table."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -71,6 +73,10 @@ class DataConfig(Settings):
     """Seed of the validation split and of the training subset."""
     labels: Literal["superclass", "subclass"] = "superclass"
     """What training is told. subclass: the fine labels themselves, to see what they would give."""
+    groups_from: Path | None = None
+    """A table of discovered subclasses (thanos discover), which take the place of the images' groups."""
+    groups_named: Path | None = None
+    """A YAML file 'discovered subclass: your name' for that table; equal names merge."""
 
 
 class TrainConfig(DataConfig):
@@ -110,12 +116,24 @@ class TrainConfig(DataConfig):
     superclass_into: Literal["classifier", "decoder"] = "classifier"
     """How the autoencoder is class-conditional: a classifier on its embedding (released), or a decoder told the
     superclass (then the autoencoder has no classifier)."""
+    robust: Literal["none", "groupdro", "reweight", "weighted"] = "none"
+    """How the cross-entropy looks at the images' groups. groupdro: weights grow with a group's loss; reweight: every
+    group weighs the same; weighted: as --group-weight says."""
+    group_step: Annotated[float, Field(ge=0)] = 0.01
+    """Step of groupdro's weights."""
+    group_adjustment: Annotated[float, Field(ge=0)] = 0.0
+    """groupdro adds this over the root of a group's images to its loss in the weights."""
+    group_weight: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Weights of groups by name, for weighted; 1 for those not named."""
+    select: Literal["neighbours", "worst-group", "worst-class"] = "neighbours"
+    """Which validation score decides the best epoch: superclass accuracy of neighbours, or the classifier's accuracy on
+    its worst group or superclass."""
     views: ViewSpec | None = None
     """Augmentation; what is not given is the data set's own."""
     batch: Annotated[int, Field(ge=2)] = 128
     """Images in a batch, on each device."""
-    sampling: Literal["shuffled", "class-balanced"] = "shuffled"
-    """Order of the images: a fresh shuffle every epoch, or every superclass equally often."""
+    sampling: Literal["shuffled", "class-balanced", "group-balanced"] = "shuffled"
+    """Order of the images: a fresh shuffle every epoch, or every superclass or group equally often."""
     epochs: Annotated[int, Field(ge=1)] = 100
     """Passes over the training images."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -140,6 +158,11 @@ class TrainConfig(DataConfig):
     """How many machines."""
 
     @property
+    def looks_at_groups(self) -> bool:
+        """Whether training or its choice of the best epoch depends on the images' groups."""
+        return self.robust != "none" or self.select == "worst-group" or self.sampling == "group-balanced"
+
+    @property
     def classify(self) -> float:
         """The weight of the cross-entropy after defaults."""
         return (0.0 if self.method == "infonce" else 1.0) if self.classify_weight is None else self.classify_weight
@@ -155,6 +178,11 @@ class TrainConfig(DataConfig):
             raise ValueError(f"--denominator all is SupCon's; {self.method} has none such. Drop it.")
         if self.released_loss and self.method in ("infonce", "cauto", "cross-entropy"):
             raise ValueError(f"the released quirks are in SupCon and spread; drop --released-loss for {self.method}.")
+        looks = self.robust != "none" or self.select != "neighbours"
+        if looks and (self.method in ("infonce", "cauto") or self.classify == 0):
+            raise ValueError("--robust and --select are about the classifier, and this run trains none. Drop them.")
+        if (self.robust == "weighted") != bool(self.group_weight):
+            raise ValueError("--robust weighted and --group-weight.NAME come together; give both or none.")
         if self.method == "cross-entropy" and self.classify == 0:
             raise ValueError("cross-entropy has no other term; give --classify-weight a value above 0.")
         return self
@@ -200,20 +228,11 @@ class DemoConfig(Settings):
     """Passes over the training images."""
 
 
-class Table3Config(Settings):
-    """The paper's coarse-to-fine transfer experiment."""
+class TableConfig(Settings):
+    """What the paper's tables have in common."""
 
-    dataset: tuple[Literal["mnist", "cifar10", "cifar100", "cifar100-u", "tiny-imagenet"], ...] = (
-        "mnist",
-        "cifar10",
-        "cifar100",
-        "cifar100-u",
-        "tiny-imagenet",
-    )
-    """Data sets; repeat for several."""
     method: tuple[str, ...] = ()
-    """Rows; repeat for several. Two-encoder rows bring their control. Default: all, with floors, controls, variants
-    and the ceiling."""
+    """Rows; repeat for several. Default: all, with floors, controls and ceilings; a row brings its control."""
     seeds: Annotated[int, Field(ge=1, le=SEEDS)] = 3
     """Paired repetitions; split, images, initialisation and views follow the seed."""
     scale: str = "cpu"
@@ -226,6 +245,38 @@ class Table3Config(Settings):
     """Fetch a published data set that is not there."""
     dry_run: bool = False
     """Print what would be run and how long the trainings take, measured on a few steps; run nothing."""
+
+
+class Table3Config(TableConfig):
+    """The paper's coarse-to-fine transfer experiment."""
+
+    dataset: tuple[Literal["mnist", "cifar10", "cifar100", "cifar100-u", "tiny-imagenet"], ...] = (
+        "mnist",
+        "cifar10",
+        "cifar100",
+        "cifar100-u",
+        "tiny-imagenet",
+    )
+    """Data sets; repeat for several."""
+
+
+class Table4Config(TableConfig):
+    """The paper's robustness experiment, on sets anyone can build and on its own."""
+
+    dataset: tuple[
+        Literal[
+            "dominoes-95",
+            "dominoes-99",
+            "coloured-digits-large",
+            "coloured-digits-medium",
+            "coloured-digits-small",
+            "patched-cifar10",
+            "rare-cifar10",
+            "rare-mnist",
+        ],
+        ...,
+    ] = ("dominoes-95", "coloured-digits-large", "rare-mnist", "rare-cifar10")
+    """Sets; repeat for several."""
 
 
 class DiscoverConfig(Settings):
@@ -249,6 +300,41 @@ class DiscoverConfig(Settings):
     one subclass stays one."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of clusterings and samples."""
+
+
+class RobustConfig(Settings):
+    """How a model that serves every group is made from embeddings."""
+
+    method: RobustMethod = "groupdro"
+    """groupdro: the worst group's loss made as small as it gets; reweight: every group weighs the same; jtt: what a
+    first model gets wrong counts more; dfr: refitted on group-balanced validation images; afr: refitted on what a first
+    model is least sure of; erm: the plain model, to compare with."""
+    groups: Literal["given", "discovered", "none"] = "discovered"
+    """What the method may know: the images' own groups, clusters found inside each superclass, or nothing."""
+    select: Literal["auto", "worst-group", "worst-discovered", "worst-class"] = "auto"
+    """Which validation score chooses among its settings; auto: worst-group with given groups, worst-discovered with
+    discovered ones, worst-class with none."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the draws of dfr and afr."""
+
+    @property
+    def rule(self) -> Rule:
+        """The selection after defaults."""
+        rules: dict[str, Rule] = {"given": "worst-group", "discovered": "worst-discovered", "none": "worst-class"}
+        return rules[self.groups] if self.select == "auto" else self.select
+
+    @property
+    def sees_groups(self) -> bool:
+        """Whether true groups play any part before the test."""
+        return self.groups == "given" or self.rule == "worst-group"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RobustConfig":
+        if self.groups == "none" and self.method in ("groupdro", "reweight", "dfr"):
+            raise ValueError(f"{self.method} works on groups; pass --groups given or discovered, or use jtt or afr.")
+        if self.rule == "worst-discovered" and self.groups != "discovered":
+            raise ValueError("--select worst-discovered watches discovered groups; pass --groups discovered.")
+        return self
 
 
 class SuggestConfig(Settings):

@@ -12,12 +12,12 @@ from thanos.errors import ConfigError
 from thanos.names import OWN_ENCODERS
 
 
-def build_encoder(name: str, *, channels: int, size: int, pretrained: bool = False) -> nn.Module:
-    """A module from normalised images (batch, channels, size, size) to embeddings (batch, dimension).
+def build_encoder(name: str, *, channels: int, size: tuple[int, int], pretrained: bool = False) -> nn.Module:
+    """A module from normalised images (batch, channels, height, width) to embeddings (batch, dimension).
 
     Args:
         name: One of OWN_ENCODERS or a timm model's name.
-        channels, size: Of the images.
+        channels, size: Of the images; size is height and width.
         pretrained: Start a timm model from its published weights.
     Returns:
         The module; :func:`dimension` tells its embedding's.
@@ -64,12 +64,14 @@ class TinyEncoder(nn.Module):
         return self.head(self.features(images).mean(dim=(2, 3)))
 
 
-def paper_vit(channels: int, size: int) -> nn.Module:
+def paper_vit(channels: int, size: tuple[int, int]) -> nn.Module:
     """The paper's small ViT (3.7 million parameters at 32 pixels): 7 blocks of width 256, patches of 4 pixels."""
     from timm.models.vision_transformer import VisionTransformer
 
-    if size % 4:
-        raise ConfigError(f"paper-vit cuts images into patches of 4 pixels; {size} is no multiple. Pass --size.")
+    if size[0] % 4 or size[1] % 4:
+        raise ConfigError(
+            f"paper-vit cuts images into patches of 4 pixels; {size[0]}x{size[1]} is no multiple. Pass --size."
+        )
     return VisionTransformer(
         img_size=size,
         in_chans=channels,
@@ -101,7 +103,7 @@ def resnet18_small(channels: int) -> nn.Module:
     return model
 
 
-def _timm(name: str, channels: int, size: int, pretrained: bool) -> nn.Module:
+def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool) -> nn.Module:
     import timm
 
     build = partial(timm.create_model, name, num_classes=0, in_chans=channels, pretrained=pretrained)
@@ -111,14 +113,14 @@ def _timm(name: str, channels: int, size: int, pretrained: bool) -> nn.Module:
         except TypeError:  # convolutional families take no img_size
             model = build()
         with torch.no_grad():
-            shape = model.eval()(torch.zeros(1, channels, size, size)).shape
+            shape = model.eval()(torch.zeros(1, channels, *size)).shape
         if tuple(shape) != (1, dimension(model)):
             raise ValueError(f"its output has shape {tuple(shape)}, not one vector an image")
     except (RuntimeError, AssertionError, ValueError, OSError) as error:
         reason = str(error).split("\n")[0]
         raise ConfigError(
-            f"{name} cannot be built for {channels}x{size}x{size} images ({reason}). Pass --size (224 suits most timm "
-            f"models), or choose one of {', '.join(OWN_ENCODERS)}."
+            f"{name} cannot be built for {channels}x{size[0]}x{size[1]} images ({reason}). Pass --size (224 suits most "
+            f"timm models), or choose one of {', '.join(OWN_ENCODERS)}."
         ) from None
     return model.train()
 

@@ -20,30 +20,32 @@ class Decoder(nn.Module):
 
     Args:
         dim: Of the embedding.
-        channels, size: Of the image.
+        channels, size: Of the image; size is height and width.
         width: Channels of the last stage; the first has eight times as many.
         blocks: Basic blocks in a stage; 2 as in ResNet-18.
         classes: If given, the decoder is told the superclass: a one-hot vector joins the embedding.
     """
 
-    def __init__(self, dim: int, *, channels: int, size: int, width: int = 64, blocks: int = 2, classes: int = 0):
+    def __init__(
+        self, dim: int, *, channels: int, size: tuple[int, int], width: int = 64, blocks: int = 2, classes: int = 0
+    ):
         super().__init__()
         self.classes = classes
-        sizes = [max(1, -(-size // 2**s)) for s in (3, 2, 1, 0)]
+        sizes = [(max(1, -(-size[0] // 2**s)), max(1, -(-size[1] // 2**s))) for s in (3, 2, 1, 0)]
         widths = [width * 2**s for s in (3, 2, 1, 0)]
-        self.start = (widths[0], sizes[0], sizes[0])
-        self.expand = nn.Linear(dim + classes, widths[0] * sizes[0] ** 2)
+        self.start = (widths[0], *sizes[0])
+        self.expand = nn.Linear(dim + classes, widths[0] * sizes[0][0] * sizes[0][1])
         stages: list[nn.Module] = []
         for i, (side, after) in enumerate(zip(sizes, widths, strict=True)):
             before = widths[max(i - 1, 0)]
             if i and side != sizes[i - 1]:
-                stages.append(nn.Upsample(size=(side, side), mode="nearest"))
+                stages.append(nn.Upsample(size=side, mode="nearest"))
             stages += [BasicBlock(before if b == 0 else after, after) for b in range(blocks)]
         self.stages = nn.Sequential(*stages)
         self.to_pixels = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
     def forward(self, embedding: Tensor, superclass: Tensor) -> Tensor:
-        """Embeddings (batch, dim) and superclass (batch,) to normalised images (batch, channels, size, size)."""
+        """Embeddings (batch, dim) and superclass (batch,) to normalised images (batch, channels, height, width)."""
         if self.classes:
             told = one_hot(superclass, self.classes).to(embedding.dtype)
             embedding = torch.cat([embedding, told], dim=1)

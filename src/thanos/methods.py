@@ -36,13 +36,22 @@ class StepSettings:
     views: ViewSpec
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    weigh: Callable[[Tensor], Tensor] | None = None
+    """From the cross-entropy of each image of a batch, (batch,), to one number; None: their mean."""
 
 
 class Branch(nn.Module):
     """One encoder with the heads that its steps need."""
 
     def __init__(
-        self, config: TrainConfig, *, channels: int, size: int, superclasses: int, contrast: bool, decode: bool
+        self,
+        config: TrainConfig,
+        *,
+        channels: int,
+        size: tuple[int, int],
+        superclasses: int,
+        contrast: bool,
+        decode: bool,
     ):
         super().__init__()
         self.encoder = build_encoder(config.encoder, channels=channels, size=size, pretrained=config.pretrained)
@@ -155,7 +164,7 @@ def steps_of(config: TrainConfig) -> dict[str, Step]:
     )
 
 
-def build_branches(config: TrainConfig, *, channels: int, size: int, superclasses: int) -> nn.ModuleDict:
+def build_branches(config: TrainConfig, *, channels: int, size: tuple[int, int], superclasses: int) -> nn.ModuleDict:
     """A fresh branch for every step of the method, each drawn from the run's seed alone.
 
     So THANOS starts its two encoders exactly as ``spread`` and ``cauto`` of the same seed start theirs.
@@ -216,7 +225,10 @@ def _classify(branch: Branch, embedding: Tensor, superclass: Tensor, settings: S
     if not hasattr(branch, "classifier"):
         return {}
     logits = branch.classifier(embedding.flatten(0, 1)).float()
-    return {"classify": weight * cross_entropy(logits, superclass.repeat(len(embedding)))}
+    if settings.weigh is None:
+        return {"classify": weight * cross_entropy(logits, superclass.repeat(len(embedding)))}
+    losses = cross_entropy(logits, superclass.repeat(len(embedding)), reduction="none")
+    return {"classify": weight * settings.weigh(losses.unflatten(0, (len(embedding), -1)).mean(dim=0))}
 
 
 def _reconstruct(branch: Branch, embedding: Tensor, view: Tensor, superclass: Tensor, settings: StepSettings) -> Terms:

@@ -5,7 +5,23 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 
-DATASETS = ("digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "cifar100-u", "tiny-imagenet")
+DATASETS = (
+    "digits",
+    "mnist",
+    "fashion-mnist",
+    "cifar10",
+    "cifar100",
+    "cifar100-u",
+    "tiny-imagenet",
+    "dominoes-95",
+    "dominoes-99",
+    "coloured-digits-large",
+    "coloured-digits-medium",
+    "coloured-digits-small",
+    "patched-cifar10",
+    "rare-cifar10",
+    "rare-mnist",
+)
 OWN_ENCODERS = ("tiny", "paper-vit", "resnet18-small")
 
 

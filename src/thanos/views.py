@@ -92,13 +92,16 @@ def draw(spec: ViewSpec, batch: int, height: int, width: int, rng: Generator) ->
 
 
 def _draw_crop(smallest: float, batch: int, height: int, width: int, rng: Generator, tries: int = 10) -> Tensor:
-    """torchvision's RandomResizedCrop: area uniform, aspect log-uniform in 3/4 to 4/3, the first of ten that fits."""
+    """torchvision's RandomResizedCrop: area uniform, aspect log-uniform in 3/4 to 4/3, the first of ten that fits.
+
+    The aspect is that of the crop against the image's own, so that a crop of a long image is long as well.
+    """
     whole = torch.tensor([0, 0, height, width]).expand(batch, 4)
     uniform = torch.rand(4, batch, tries, generator=rng)
     if smallest >= 1:
         return whole
     area = height * width * (smallest + (1 - smallest) * uniform[0])
-    aspect = torch.exp((2 * uniform[1] - 1) * math.log(4 / 3))
+    aspect = torch.exp((2 * uniform[1] - 1) * math.log(4 / 3)) * (width / height)
     w, h = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
     fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = fits.int().argmax(dim=1, keepdim=True)

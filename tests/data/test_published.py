@@ -204,7 +204,7 @@ def test_the_real_data_set(monkeypatch, name, train, test, size):
     monkeypatch.delenv("THANOS_CACHE")
     data = read(name, root)
     assert (len(data.rows("train")) + len(data.rows("validation")), len(data.rows("test"))) == (train, test)
-    assert data.size == size
+    assert data.size == (size, size)
     assert len(data.subclass_names) == {"cifar100": 100, "cifar100-u": 100, "tiny-imagenet": 200}.get(name, 10)
     per_class = np.bincount(data.subclass[data.rows("test")])
     assert set(per_class.tolist()) <= {test // len(per_class)} or name == "mnist"

@@ -88,7 +88,7 @@ def test_the_watch_says_once_what_happens(method, within, between, step, said):
     config = TrainConfig(method=method)
     settings = StepSettings(config, 0.6, ViewSpec(), (0.5,), (0.5,))
     module = TrainingModule(
-        settings, build_branches(config, channels=1, size=8, superclasses=2), total_batches=1000, log_every=1
+        settings, build_branches(config, channels=1, size=(8, 8), superclasses=2), total_batches=1000, log_every=1
     )
     lines = []
     watch = SpreadWatch(method, lines.append)

@@ -200,7 +200,7 @@ def test_a_start_that_was_killed_is_started_again(tmp_path, left):
 
 def test_weights_stay_ordinary_when_an_encoder_moves(tmp_path):
     """Moving a module inside inference mode would freeze its weights for good (on another device; here: dtype)."""
-    module = build_branches(CONFIG, channels=1, size=8, superclasses=2)["contrastive"].encoder
+    module = build_branches(CONFIG, channels=1, size=(8, 8), superclasses=2)["contrastive"].encoder
     encoder = Encoder(module, card=None, device=torch.float64)
     encoder.card = SimpleNamespace(channels=1, size=8, mean=(0.3,), std=(0.4,), dim=128)
     images = load(CONFIG)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from thanos.data.imageset import ImageSet
 
-Sampling = Literal["shuffled", "class-balanced"]
+Sampling = Literal["shuffled", "balanced"]
 
 
 class Batch(NamedTuple):
@@ -21,17 +21,18 @@ class Batch(NamedTuple):
     images: Tensor  # uint8 (batch, height, width, channel)
     superclass: Tensor  # (batch,)
     number: int  # k, counted from the start of training
+    group: Tensor | None = None  # (batch,)
 
 
 class BatchOrder:
     """Rows of batch k, for any k. Every epoch is a fresh order; images that fill no whole batch wait for the next.
 
     Args:
-        label: Superclass of each image, shape (n,).
+        label: Superclass (or group) of each image, shape (n,).
         batch: Images in a batch, over all processes, <= n.
         seed: Equal seeds give equal orders.
-        sampling: "shuffled" meets every image once an epoch; "class-balanced" draws every superclass equally often
-            (small ones repeat).
+        sampling: "shuffled" meets every image once an epoch; "balanced" draws every label equally often (small ones
+            repeat).
     """
 
     def __init__(self, label: NDArray[np.int64], batch: int, seed: int, sampling: Sampling = "shuffled"):
@@ -47,10 +48,10 @@ class BatchOrder:
         rng = np.random.default_rng((self._seed, epoch))
         if self._sampling == "shuffled":
             return rng.permutation(len(self._label))
-        return class_balanced(self._label, self.batches_per_epoch * self._batch, rng)
+        return balanced(self._label, self.batches_per_epoch * self._batch, rng)
 
 
-def class_balanced(label: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def balanced(label: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """``count`` rows, each label equally often to within one; a label's images come round in turn, freshly shuffled."""
     classes = np.unique(label)
     drawn = np.empty(count, dtype=np.int64)
@@ -75,6 +76,7 @@ class BatchLoader:
         total: Batches in the run.
         rank, world: This process's share of every batch.
         workers: Decoding processes for images that are files.
+        group: Of every image of the set, where training looks at groups.
     """
 
     def __init__(
@@ -87,9 +89,10 @@ class BatchLoader:
         rank: int = 0,
         world: int = 1,
         workers: int = 0,
+        group: NDArray[np.int64] | None = None,
     ):
         self._images, self._rows, self._order, self._total = images, rows, order, total
-        self._rank, self._world, self._workers = rank, world, workers
+        self._rank, self._world, self._workers, self._group = rank, world, workers, group
         self._start = self._position = 0
 
     def __len__(self) -> int:
@@ -114,6 +117,7 @@ class BatchLoader:
             torch.from_numpy(np.ascontiguousarray(self._images.images[rows])),
             torch.from_numpy(self._images.superclass[rows]),
             k,
+            None if self._group is None else torch.from_numpy(self._group[rows]),
         )
 
     def state_dict(self) -> dict[str, int]:

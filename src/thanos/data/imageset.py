@@ -62,9 +62,9 @@ class ImageSet:
         return self.images.shape[3]
 
     @property
-    def size(self) -> int:
-        """Side in pixels; images are square."""
-        return self.images.shape[1]
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.images.shape[1], self.images.shape[2]
 
     @property
     def on_demand(self) -> bool:

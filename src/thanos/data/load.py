@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DataConfig, check_data
+from thanos.data.draw import draw_stratified
 from thanos.data.files import read_listing
 from thanos.data.folder import list_folder
+from thanos.data.group_table import grouped
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.data.published import load_published
+from thanos.data.spurious import BUILT
 from thanos.data.table import list_table
 from thanos.errors import DataError, MissingLabels
 from thanos.names import DATASETS
@@ -27,7 +30,9 @@ def load(config: DataConfig) -> ImageSet:
         DataError: if images or labels cannot be read or used; nothing has been written then.
     """
     check_data(config.data)
-    if config.data in DATASETS:
+    if config.data in BUILT:
+        images = BUILT[config.data](config)
+    elif config.data in DATASETS:
         images = load_published(config)
     elif Path(config.data).is_dir():
         images = read_listing(list_folder(Path(config.data)), config)
@@ -38,6 +43,8 @@ def load(config: DataConfig) -> ImageSet:
         kept_shares = images.subclass if config.data == "cifar100-u" else images.superclass
         assert kept_shares is not None
         images = _limit_training(images, config.train_limit, kept_shares, config.split_seed)
+    if config.groups_from is not None:
+        images = grouped(images, config.groups_from, config.groups_named)
     return _labelled_finely(images) if config.labels == "subclass" else images
 
 
@@ -74,16 +81,6 @@ def _labelled_finely(images: ImageSet) -> ImageSet:
             f"or train on superclasses."
         )
     return replace(images, superclass=images.subclass, superclass_names=images.subclass_names)
-
-
-def draw_stratified(
-    rows: NDArray[np.int64], label: NDArray[np.int64], count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """``count`` of ``rows``, with each label's share kept to within one image."""
-    shuffled = rng.permutation(rows)
-    by_label = shuffled[np.argsort(label[shuffled], kind="stable")]
-    marks = (np.arange(count) + rng.random()) * len(rows) / max(count, 1)  # evenly spaced along the sorted rows
-    return by_label[marks.astype(np.int64)]
 
 
 def check_superclasses(images: ImageSet) -> None:

@@ -84,11 +84,11 @@ def load_published(config: DataConfig) -> ImageSet:
         DataError: if it is not found; the message lists where it was looked for and in which layouts.
     """
     if config.data == "digits":
-        return _resized(_digits(), config)
+        return resized(_digits(), config)
     if config.data == "tiny-imagenet":
         return _tiny_imagenet(config)
     name = "cifar100" if config.data == "cifar100-u" else config.data
-    images = _resized(_find(name, config), config)
+    images = resized(_find(name, config), config)
     if config.data == "cifar100-u":
         images = replace(_uneven(images, config.validation, config.split_seed), name="cifar100-u")
     return images
@@ -299,9 +299,9 @@ def _uneven(images: ImageSet, validation: float, seed: int) -> ImageSet:
     return replace(images, split=split).take(np.sort(np.concatenate(kept)))
 
 
-def _resized(images: ImageSet, config: DataConfig) -> ImageSet:
+def resized(images: ImageSet, config: DataConfig) -> ImageSet:
     """Arrays that came at another size than ``--size``, scaled with antialiasing into the cache."""
-    if config.size in (None, "auto", images.size):
+    if config.size in (None, "auto") or (config.size, config.size) == images.size:
         return images
     side = int(config.size)
     source = images.images

@@ -1,25 +1,27 @@
-"""``thanos reproduce table3``: what is missing, carried out here or by a launcher; the page after every block."""
+"""``thanos reproduce``: what is missing, carried out here or by a launcher; the page after every block."""
 
 import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from thanos.config import LaunchConfig, RunConfig, Table3Config
+from thanos.config import LaunchConfig, RunConfig, Table3Config, Table4Config
 from thanos.errors import ThanosError
+from thanos.reproduce import table3, table4
 from thanos.reproduce.estimate import training_seconds
 from thanos.reproduce.launch import check_launcher, launch
 from thanos.reproduce.plan import Training, carry_out, check_images, duration, missing, only_one, trainings
 from thanos.reproduce.rows import Block
 from thanos.reproduce.scale import SCALES
-from thanos.reproduce.table3 import check_records, places_of, planned_blocks, render
+from thanos.reproduce.table3 import places_of
 
 Say = Callable[[str], None]
 
 
-def reproduce_table3(config: Table3Config, where: LaunchConfig, results: Path, work: Path, say: Say) -> None:
+def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results: Path, work: Path, say: Say) -> None:
     """Carry out what of the table is missing, and write the page after every block.
 
     Raises:
@@ -29,9 +31,11 @@ def reproduce_table3(config: Table3Config, where: LaunchConfig, results: Path, w
     check_launcher(where)
     if config.dry_run:
         config = config.model_copy(update={"download": False})
-    blocks, places = planned_blocks(config), places_of(config.scale, results, work)
+    table: Any = table3 if isinstance(config, Table3Config) else table4
+    blocks: list[Block] = table.planned_blocks(config)
+    places = places_of(config.scale, results, work)
     scales = [*dict.fromkeys((*SCALES, config.scale))]
-    check_records(results, scales)
+    table.check_records(results, scales)
     left = missing(blocks, places)
     check_images(blocks, left, places)
     cores = os.cpu_count() or 1
@@ -46,14 +50,14 @@ def reproduce_table3(config: Table3Config, where: LaunchConfig, results: Path, w
     say(f"{rows - rows_left} of {rows} rows finished; {len(todo)} trainings to do")
 
     def show() -> None:
-        render(results, scales)
+        table.render(results, scales)
 
     with only_one(places.work):
         if where.launcher == "here":
             failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
         else:
             failures = launch(left, places, where, run=run, command=command, say=say, after_block=show)
-    say(f"table: {render(results, scales)}")
+    say(f"table: {table.render(results, scales)}")
     for failure in failures:
         say(f"failed: {failure.title}: {failure.reason} (log: {failure.log})")
     if failures:
@@ -64,10 +68,10 @@ def reproduce_table3(config: Table3Config, where: LaunchConfig, results: Path, w
         )
 
 
-def _command(config: Table3Config) -> str:
+def _command(config: Table3Config | Table4Config) -> str:
     """What to type for these rows; where things lie is left out."""
     given = config.model_dump(mode="json", exclude_defaults=True, exclude={"root", "download", "dry_run", "jobs"})
-    words = ["thanos", "reproduce", "table3"]
+    words = ["thanos", "reproduce", "table3" if isinstance(config, Table3Config) else "table4"]
     for name, value in given.items():
         for each in value if isinstance(value, list) else [value]:
             words += [f"--{name}", shlex.quote(str(each))]

@@ -34,9 +34,13 @@ def fingerprint(config: TrainConfig) -> str:
 
 
 def row_fingerprint(row: Row, base: TrainConfig, probe: TransferConfig) -> str:
-    """Of a row's trainings, of how it is judged, and for a floor of what it embeds."""
+    """Of a row's trainings, of its last stage, of how it is judged, and for a floor of what it embeds."""
     parts = [fingerprint(part.config(base)) for part in row.parts] or [str(row.floor), fingerprint(base)]
-    return digest([parts, row.weights, probe.model_dump(mode="json", exclude_defaults=True)])
+    judged: list[Any] = [probe.model_dump(mode="json", exclude_defaults=True)]
+    if row.stage is not None:
+        settings = [each and each.model_dump(mode="json") for each in (row.stage.config, row.stage.clusters)]
+        judged = ["stage", *settings, row.stage.network]
+    return digest([parts, row.weights, *judged])
 
 
 def digest(content: Any) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from thanos.config import MethodName, TrainConfig, TransferConfig
+from thanos.config import DiscoverConfig, MethodName, RobustConfig, TrainConfig, TransferConfig
 
 CONTROL_SEED = 1000
 """Added to a seed to draw the second encoder of a control: another initialisation, order and views, the same images."""
@@ -27,6 +27,17 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """The last stage of a robust method."""
+
+    config: RobustConfig
+    clusters: DiscoverConfig | None = None
+    """How groups are discovered; None: as :func:`thanos.discover` does by default."""
+    network: bool = False
+    """A whole network is trained, and not a head on the frozen embedding."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of a table; its embedding is that of its parts, concatenated."""
 
@@ -39,6 +50,8 @@ class Row:
     """The row of the same width that shows what the second encoder's training, and not its width, gives."""
     floor: Literal["pixels", "random"] | None = None
     """What stands in for a trained encoder."""
+    stage: Stage | None = None
+    """What is trained on the embedding and judged by groups; None: it is judged by transfer to fine labels."""
 
 
 _SUPCON, _SPREAD, _CAUTO = Part("supcon"), Part("spread"), Part("cauto")

@@ -1,4 +1,4 @@
-"""Judge one row: embed, concatenate, probe on fine labels, measure the geometry, write the record."""
+"""Judge one row: embed, concatenate, probe on fine labels or train the last stage, write the record."""
 
 import json
 import time
@@ -28,6 +28,7 @@ from thanos.evaluate.transfer import transfer
 from thanos.provenance import hardware, versions
 from thanos.reproduce.record import fingerprint, row_fingerprint, write_record
 from thanos.reproduce.rows import Part, Row
+from thanos.reproduce.score_stage import STAGE_DEFINITIONS, stage_scores
 
 COMPONENTS = 256
 """Raw pixels are cut to as many principal components: as wide as THANOS beside the tiny encoder."""
@@ -47,7 +48,7 @@ DEFINITIONS = {
 def score_row(
     row: Row, base: TrainConfig, probe: TransferConfig, runs: tuple[Path, ...], file: Path, facts: dict[str, Any]
 ) -> float:
-    """Write the record of a row whose encoders are trained; returns its fine accuracy.
+    """Write the record of a row whose encoders are trained; returns its fine or its worst group's accuracy.
 
     Args:
         row: What is judged.
@@ -62,21 +63,19 @@ def score_row(
     images = load(base)
     started = time.perf_counter()
     embeddings = row_embeddings(row, base, runs, images)
-    if row.floor == "pixels":  # no encoder that could embed views
-        scores = transfer(embeddings, probe.model_copy(update={"probe": "convex"}), None, images)
-    elif probe.probe == "released":
-        encoder = random_encoder(base, images) if row.floor else _joined(runs, row, images)
-        scores = transfer(embeddings, probe, encoder, images)
+    if row.stage is not None:
+        scores, headline = stage_scores(row.stage, base, runs, images, embeddings)
     else:
-        scores = transfer(embeddings, probe, None, images)
+        scores = _transfer_scores(row, base, probe, runs, images, embeddings)
+        headline = float(scores["probe"]["accuracy"])
     record = {
         "row": row.name,
         "what": row.what,
         "dataset": base.data,
         "seed": base.seed,
         "fingerprint": row_fingerprint(row, base, probe),
-        "scores": scores | {"geometry": geometry(embeddings)},
-        "definitions": DEFINITIONS,
+        "scores": scores,
+        "definitions": DEFINITIONS if row.stage is None else STAGE_DEFINITIONS,
         "width": embeddings.vectors.shape[1],
         "trainings": [_training(part.config(base), run) for part, run in zip(row.parts, runs, strict=True)],
         "settings": base.model_dump(mode="json", exclude={"root", "method"}),
@@ -90,7 +89,26 @@ def score_row(
         "hardware": hardware(),
     }
     write_record(file, record)
-    return float(scores["probe"]["accuracy"])
+    return headline
+
+
+def _transfer_scores(
+    row: Row,
+    base: TrainConfig,
+    probe: TransferConfig,
+    runs: tuple[Path, ...],
+    images: ImageSet,
+    embeddings: Embeddings,
+) -> dict[str, Any]:
+    """Fine accuracy and geometry of a frozen embedding."""
+    if row.floor == "pixels":  # no encoder that could embed views
+        scores = transfer(embeddings, probe.model_copy(update={"probe": "convex"}), None, images)
+    elif probe.probe == "released":
+        encoder = random_encoder(base, images) if row.floor else _joined(runs, row, images)
+        scores = transfer(embeddings, probe, encoder, images)
+    else:
+        scores = transfer(embeddings, probe, None, images)
+    return scores | {"geometry": geometry(embeddings)}
 
 
 def row_embeddings(row: Row, base: TrainConfig, runs: tuple[Path, ...], images: ImageSet) -> Embeddings:

@@ -22,16 +22,18 @@ from torch import nn
 
 from thanos.artefact import Encoder, ModelCard, balance_parts, load_encoder, save_encoder
 from thanos.config import RunConfig, TrainConfig, ViewSpec
-from thanos.data.batches import BatchLoader, BatchOrder
+from thanos.data.batches import BatchLoader, BatchOrder, Sampling
 from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
 from thanos.encoder import dimension
 from thanos.errors import ConfigError, Interrupted
 from thanos.methods import StepSettings, build_branches, encoder_of
 from thanos.provenance import commit, hardware, versions
+from thanos.robust.head import Head, write_head
 from thanos.storage import write_json
 from thanos.theory.spread import AlphaWindow, solve_alpha
 from thanos.training.folder import check_folder, check_space, clear_leftovers, start_folder, write_log
+from thanos.training.groups import TrainingGroups, training_groups
 from thanos.training.module import TrainingModule
 from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SpreadWatch
 
@@ -93,7 +95,8 @@ def train(
     if config.compile:
         for branch in branches.values():
             branch.encoder.compile()  # type: ignore[union-attr]
-    order = _batch_order(config, images, trainer.world_size)
+    groups = training_groups(config, images)
+    order = _batch_order(config, images, groups, trainer.world_size)
     if order.batches_per_epoch < 5:
         left = len(images.rows("train")) - order.batches_per_epoch * config.batch * trainer.world_size
         say(
@@ -106,7 +109,7 @@ def train(
         if state == "new":
             start_folder(out, config, images)
     try:
-        metrics = _fit(settings, window, branches, images, order, trainer, out, run, say)
+        metrics = _fit(settings, window, branches, images, groups, order, trainer, out, run, say)
     except Exception as error:
         if state == "new" and first and not isinstance(error, Interrupted) and not (out / "last.ckpt").exists():
             shutil.rmtree(out)  # a failed start leaves nothing behind
@@ -168,7 +171,7 @@ def describe_alpha(settings: StepSettings, window: AlphaWindow | None, images: I
 
 def describe(images: ImageSet) -> str:
     """One line: how many images of what, in which splits, and what was done to them."""
-    parts = [f"{images.name}: {len(images):,} images of {images.size}x{images.size}"]
+    parts = [f"{images.name}: {len(images):,} images of {images.size[0]}x{images.size[1]}"]
     parts.append(f"{len(images.superclass_names)} superclasses")
     if images.subclass is not None:
         parts.append(f"{len(images.subclass_names)} subclasses (not used in training)")
@@ -176,7 +179,7 @@ def describe(images: ImageSet) -> str:
     return " · ".join([*parts, *images.notes])
 
 
-def _batch_order(config: TrainConfig, images: ImageSet, world: int) -> BatchOrder:
+def _batch_order(config: TrainConfig, images: ImageSet, groups: TrainingGroups | None, world: int) -> BatchOrder:
     """Batches over all processes.
 
     Raises:
@@ -189,7 +192,9 @@ def _batch_order(config: TrainConfig, images: ImageSet, world: int) -> BatchOrde
             f"--batch takes at most the {len(rows) // world} training images of {images.name}{processes}; got "
             f"{config.batch}."
         )
-    return BatchOrder(images.superclass[rows], config.batch * world, config.seed, config.sampling)
+    label = groups.ids[rows] if groups and config.sampling == "group-balanced" else images.superclass[rows]
+    sampling: Sampling = "shuffled" if config.sampling == "shuffled" else "balanced"
+    return BatchOrder(label, config.batch * world, config.seed, sampling)
 
 
 def _set_up_torch(run: RunConfig) -> None:
@@ -211,7 +216,7 @@ def _build_trainer(settings: StepSettings, out: Path, run: RunConfig, say: Say) 
     best = ModelCheckpoint(
         out,
         filename="best",
-        monitor="validation/superclass_accuracy",
+        monitor=MONITORED[config.select],
         mode="max",
         save_weights_only=True,
         enable_version_counter=False,
@@ -274,6 +279,7 @@ def _fit(
     window: AlphaWindow | None,
     branches: nn.ModuleDict,
     images: ImageSet,
+    groups: TrainingGroups | None,
     order: BatchOrder,
     trainer: pl.Trainer,
     out: Path,
@@ -283,11 +289,19 @@ def _fit(
     config, rank, world = settings.config, trainer.global_rank, trainer.world_size
     total = order.batches_per_epoch * config.epochs
     workers = run.workers if images.on_demand else 0
-    loader = BatchLoader(images, images.rows("train"), order, total, rank=rank, world=world, workers=workers)
+    ids = None if groups is None else groups.ids
+    loader = BatchLoader(images, images.rows("train"), order, total, rank=rank, world=world, workers=workers, group=ids)
     held_out = images.rows("validation")
     held_out = held_out[:: max(1, -(-len(held_out) // VALIDATE_ON))]
-    validation = BatchLoader(images, held_out, _InOrder(len(held_out), 512), -(-len(held_out) // 512))
-    module = TrainingModule(settings, branches, total_batches=total, log_every=max(1, total // 200), window=window)
+    validation = BatchLoader(images, held_out, _InOrder(len(held_out), 512), -(-len(held_out) // 512), group=ids)
+    module = TrainingModule(
+        settings,
+        branches,
+        total_batches=total,
+        log_every=max(1, total // 200),
+        window=window,
+        group_loss=None if groups is None else groups.loss,
+    )
     trainer.val_check_interval = order.batches_per_epoch
     if rank == 0:
         accelerators = f"{type(trainer.accelerator).__name__} x {trainer.num_devices}"
@@ -315,6 +329,7 @@ def _fit(
         "images_per_second": None if resumed else round(total * config.batch * world / seconds, 1),
         "seconds": None if resumed else round(seconds, 2),
         "final": _last_values(metrics_file),
+        **({} if groups is None else {"groups": groups.facts()}),
         "provenance": {"commit": commit(), "hardware": hardware(), "versions": versions()},
         "definitions": DEFINITIONS,
     }
@@ -352,6 +367,13 @@ def _signals_handled() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+MONITORED = {
+    "neighbours": "validation/superclass_accuracy",
+    "worst-group": "validation/worst_group_accuracy",
+    "worst-class": "validation/worst_class_accuracy",
+}
+"""The score that decides the best epoch, by --select."""
+
 DEFINITIONS = {
     "train/*": "terms of the loss on the last logged batch, in nats (reconstruct: squared standard deviations)",
     "spread/within": "mean cosine between projections of different images of one superclass in that batch",
@@ -359,6 +381,8 @@ DEFINITIONS = {
     "spread/between": "mean cosine between projections of different superclasses in that batch",
     "validation/superclass_accuracy": "share of validation images whose 20 nearest others (in small sets "
     "fewer: half of the smallest superclass) vote for their superclass",
+    "validation/worst_group_accuracy": "the classifier's accuracy on the group of validation images where it is lowest",
+    "validation/worst_class_accuracy": "the same for superclasses",
     "validation/within_class_cosine": "as spread/within, for clean embeddings of the validation images",
     "validation/between_class_cosine": "as spread/between, for clean embeddings of the validation images",
 }
@@ -377,13 +401,26 @@ class _InOrder(BatchOrder):
 def _export_all(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, out: Path) -> None:
     """The last weights as model.safetensors, then the best ones (which replace them in memory)."""
     save_encoder(_finished_encoder(settings, branches, images), out / "model.safetensors")
+    _export_classifier(branches, images, out / "classifier.npz")
     kept = out / "best.ckpt"
     if kept.exists():
         best = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
         of_branches = [name for name in best if name.startswith("branches.")]
         branches.load_state_dict({name.removeprefix("branches."): best[name] for name in of_branches})
         save_encoder(_finished_encoder(settings, branches, images), out / "best.safetensors")
+        _export_classifier(branches, images, out / "best-classifier.npz")
         kept.unlink()
+
+
+def _export_classifier(branches: nn.ModuleDict, images: ImageSet, file: Path) -> None:
+    """The superclass classifier on the embedding; a run of two encoders has none on its concatenation."""
+    branch = next(iter(branches.values()))
+    if len(branches) == 1 and hasattr(branch, "classifier"):
+        layer = branch.classifier
+        assert isinstance(layer, nn.Linear)
+        weight, bias = (p.detach().cpu().double().numpy() for p in (layer.weight, layer.bias))
+        plain = np.zeros(weight.shape[1]), np.ones(weight.shape[1])
+        write_head(Head(weight, bias, *plain), images.superclass_names, file)
 
 
 def _finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> Encoder:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from hashlib import blake2b
 
 import torch
@@ -14,6 +15,7 @@ from thanos.errors import ConfigError
 from thanos.evaluate.geometry import class_cosines
 from thanos.evaluate.transfer import neighbour_accuracy
 from thanos.methods import StepSettings, steps_of, total
+from thanos.objective.robust import group_means
 from thanos.theory.spread import AlphaWindow
 from thanos.views import clean_view
 
@@ -47,12 +49,16 @@ class TrainingModule(LightningModule):
         total_batches: int,
         log_every: int,
         window: AlphaWindow | None = None,
+        group_loss: nn.Module | None = None,
     ):
         super().__init__()
         self.settings, self.branches = settings, branches
         self._steps = steps_of(settings.config)
         self._total_batches, self.log_every = total_batches, log_every
         self._clean: list[tuple[Tensor, Tensor]] = []
+        self._right: list[tuple[Tensor, Tensor]] = []
+        self.group_loss = group_loss
+        """From losses (batch,) and groups (batch,) to one number; None: training does not look at groups."""
         self.batches_done = 0
         self.latest: dict[str, Tensor] = {}
         """What was measured since the metrics file was last written."""
@@ -67,8 +73,8 @@ class TrainingModule(LightningModule):
         for name, step in self._steps.items():
             seed = draw_seed(self.settings.config.seed, batch.number, self.global_rank)
             self._seed_dropout(seed)
-            branch = self.branches[name]
-            terms = step(branch, batch.images, batch.superclass, self._settings_now(), Generator().manual_seed(seed))  # type: ignore[arg-type]
+            branch, rng = self.branches[name], Generator().manual_seed(seed)
+            terms = step(branch, batch.images, batch.superclass, self._settings_now(batch), rng)  # type: ignore[arg-type]
             projection = terms.pop("projection", None)
             losses.append(total(terms))
             if log:
@@ -94,8 +100,13 @@ class TrainingModule(LightningModule):
                 )
         return loss
 
-    def _settings_now(self) -> StepSettings:
-        return self.settings if self.alpha is None else replace(self.settings, alpha=self.alpha.clone())
+    def _settings_now(self, batch: Batch) -> StepSettings:
+        settings = self.settings if self.alpha is None else replace(self.settings, alpha=self.alpha.clone())
+        return (
+            settings
+            if self.group_loss is None
+            else replace(settings, weigh=partial(self.group_loss, group=batch.group))
+        )
 
     def _correct_alpha(self, within: Tensor) -> None:
         """Integral control: while superclasses are too tight alpha grows, while they are too loose it falls."""
@@ -117,8 +128,19 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         view = clean_view(batch.images, mean=self.settings.mean, std=self.settings.std)
-        parts = [normalize(branch.embed(view).float(), dim=1) for branch in self.branches.values()]  # type: ignore[operator]
+        embedded = [branch.embed(view).float() for branch in self.branches.values()]  # type: ignore[operator]
+        parts = [normalize(part, dim=1) for part in embedded]
         self._clean.append((torch.cat(parts, dim=1), batch.superclass))
+        if self.settings.config.select != "neighbours":
+            said = next(
+                branch.classifier(part)  # type: ignore[operator]
+                for branch, part in zip(self.branches.values(), embedded, strict=True)
+                if hasattr(branch, "classifier")
+            )
+            right = said.argmax(dim=1) == batch.superclass
+            kind = batch.superclass if self.settings.config.select == "worst-class" else batch.group
+            assert kind is not None
+            self._right.append((right[kind >= 0].float(), kind[kind >= 0]))
 
     def on_validation_epoch_end(self) -> None:
         """The evidence that needs no fine label: superclass accuracy of each image's neighbours, and the spread."""
@@ -126,6 +148,12 @@ class TrainingModule(LightningModule):
         superclass = torch.cat([s for _, s in self._clean])
         self._clean.clear()
         within, between = class_cosines(embedding, superclass)
+        if self._right:
+            right, kind = (torch.cat(parts) for parts in zip(*self._right, strict=True))
+            self._right.clear()
+            accuracy, count = group_means(right, kind, int(kind.max()) + 1)
+            name = self.settings.config.select.replace("-", "_")
+            self._record({f"validation/{name}_accuracy": accuracy[count > 0].min()})
         self._record(
             {
                 "validation/superclass_accuracy": neighbour_accuracy(embedding, superclass),

@@ -1,0 +1,75 @@
+"""Groups from a table of discovered subclasses, with the names and mergers that a person gave them."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from thanos.config import read_yaml
+from thanos.data.imageset import ImageSet, ids_of
+from thanos.errors import ConfigError, DataError
+from thanos.names import nearest
+
+
+def read_table(table: Path, names: Path | None = None) -> dict[str, str]:
+    """Subclass of each image, by the image's reference.
+
+    Args:
+        table: A CSV with the columns image and subclass, as ``thanos discover`` writes it.
+        names: A YAML file ``discovered name: your name``; equal names merge; what is not named keeps its own.
+    Raises:
+        DataError: if the table cannot be read or lacks a column.
+        ConfigError: if the YAML names what the table does not have, or gives something else than names.
+    """
+    try:
+        rows = list(csv.DictReader(table.read_text("utf-8-sig").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"a table of discovered subclasses is wanted; {table} cannot be read: {error}.") from None
+    if not rows or not {"image", "subclass"} <= set(rows[0]):
+        came = ", ".join(rows[0]) if rows else "no rows"
+        raise DataError(
+            f"a table of discovered subclasses has the columns image and subclass; {table} has {came}. Write one with "
+            f"thanos discover."
+        )
+    found = {row["image"]: row["subclass"] or "" for row in rows}
+    return found if names is None else _renamed(found, names)
+
+
+def _renamed(found: dict[str, str], file: Path) -> dict[str, str]:
+    given = read_yaml(file)
+    known = sorted(set(found.values()))
+    for old, new in given.items():
+        if str(old) not in known:
+            raise ConfigError(f"{file} names {old!r}, which was not discovered{nearest(str(old), known)}.")
+        if new is None or isinstance(new, dict | list) or not str(new).strip():
+            raise ConfigError(f"{file} gives {old} the name {new!r}; a name is wanted.")
+    by_name = {str(old): str(new).strip() for old, new in given.items()}
+    return {image: by_name.get(old, old) for image, old in found.items()}
+
+
+def grouped(images: ImageSet, table: Path, names: Path | None = None) -> ImageSet:
+    """The same images, with a table's subclasses in the groups' place.
+
+    Raises:
+        DataError: if the table lacks an image.
+    """
+    found = read_table(table, names)
+    group, group_names = group_ids(found, images.refs, table)
+    return replace(images, group=group, group_names=group_names)
+
+
+def group_ids(found: dict[str, str], refs: Sequence[str], table: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Ids for these images, shape (n,), and their names.
+
+    Raises:
+        DataError: if the table lacks an image.
+    """
+    absent = [ref for ref in refs if ref not in found]
+    if absent:
+        raise DataError(
+            f"{table} names a subclass for every image; {len(absent)} of {len(refs)} are not in it, {absent[0]} first. "
+            f"Discover again with the same images."
+        )
+    return ids_of([found[ref] for ref in refs])

@@ -1,0 +1,259 @@
+"""ERM, reweighting, GroupDRO, JTT, DFR and AFR on frozen embeddings: a table from name to candidates.
+
+Each method offers several heads, one for each of its settings, and a rule chooses among them on validation images. A
+method sees the group ids it is given and nothing else: label-free ones get none, or discovered ones.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.config import RobustMethod
+from thanos.embeddings import Embeddings
+from thanos.errors import DataError
+from thanos.robust.head import Head, Standardised, fit_groupdro, fit_near, fit_weighted, standardise
+from thanos.robust.select import Watch
+
+Ids = NDArray[np.int64]
+Candidates = Iterator[tuple[dict[str, Any], Head]]
+
+STRENGTHS = (1e-3, 1e-2, 1e-1)
+ADJUSTMENTS = (0.0, 2.0)
+"""Of GroupDRO; 2 is the published choice on Waterbirds."""
+FIRST_STRENGTHS = (1e-2, 1e-1, 1.0)
+"""Of JTT's first stage: on a head, the penalty keeps it from fitting everything, as few epochs keep a network."""
+UPWEIGHTS = (5, 20, 100)
+"""How often JTT meets an error."""
+PENALTIES = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
+"""DFR's inverse L1 penalties (scikit-learn's C)."""
+REFITS = 10
+"""Balanced draws that DFR's head is the mean of."""
+SHARPNESS = (1.0, 4.0, 14.0)
+"""AFR's gamma."""
+PULLS = (0.01, 0.1, 1.0)
+"""AFR's lambda."""
+HELD_OUT = 0.2
+"""Share of the training images on which AFR weighs its head anew."""
+
+
+@dataclass(frozen=True)
+class Robust:
+    """The head that was chosen, and how."""
+
+    method: str
+    head: Head
+    settings: dict[str, Any]
+    selection: dict[str, Any]
+    """``rule``, validation images ``n`` of each group, ``accuracy`` of the worst, ``candidates``."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may see."""
+
+    train: Standardised
+    group: Ids | None
+    """Of the training images, dense ids."""
+    held_out: tuple[NDArray, Ids]
+    """Validation embeddings, as they came, and their superclass."""
+    held_out_group: Ids | None
+    seed: int
+
+
+def erm(task: Task) -> Candidates:
+    """Plain logistic regression."""
+    for strength in STRENGTHS:
+        yield {"strength": strength}, fit_weighted(task.train, None, strength)
+
+
+def reweight(task: Task) -> Candidates:
+    """Logistic regression in which every group weighs the same."""
+    assert task.group is not None
+    weight = 1 / np.bincount(task.group)[task.group]
+    for strength in STRENGTHS:
+        yield {"strength": strength}, fit_weighted(task.train, weight, strength)
+
+
+def groupdro(task: Task) -> Candidates:
+    """The worst group's loss made as small as it gets. Source: Sagawa et al., ICLR 2020."""
+    assert task.group is not None
+    for adjustment in ADJUSTMENTS:
+        for strength in STRENGTHS:
+            settings = {"strength": strength, "adjustment": adjustment}
+            yield settings, fit_groupdro(task.train, task.group, strength, adjustment)
+
+
+def jtt(task: Task) -> Candidates:
+    """Just train twice: what a first head gets wrong counts more in a second. Source: Liu et al., ICML 2021."""
+    seen: set[bytes] = set()
+    for first in FIRST_STRENGTHS:
+        head = fit_weighted(task.train, None, first)
+        wrong = (task.train.x @ head.weight.T + head.bias).argmax(axis=1) != task.train.y
+        if wrong.tobytes() in seen:
+            continue
+        seen.add(wrong.tobytes())
+        for upweight in UPWEIGHTS:
+            weight = np.where(wrong, float(upweight), 1.0)
+            for strength in STRENGTHS:
+                settings = {"first_strength": first, "errors": int(wrong.sum()), "upweight": upweight}
+                yield settings | {"strength": strength}, fit_weighted(task.train, weight, strength)
+
+
+def dfr(task: Task) -> Candidates:
+    """A sparse head on group-balanced draws of the validation images. Source: Kirichenko et al., ICLR 2023.
+
+    Half of them choose the penalty by the worst group of the other half; the head is the mean of ten refits on all.
+    """
+    assert task.held_out_group is not None
+    vectors, superclass = task.held_out
+    x, group = (vectors - task.train.mean) / task.train.scale, task.held_out_group
+    rng = np.random.default_rng(task.seed)
+    half = np.zeros(len(x), dtype=bool)
+    for kind in np.unique(group):
+        mine = rng.permutation(np.flatnonzero(group == kind))
+        half[mine[: len(mine) // 2]] = True
+    first, other = np.flatnonzero(half), np.flatnonzero(~half)
+    if len(np.unique(group[first])) < len(np.unique(group)):
+        raise DataError("DFR halves every group's validation images; a group has one only. Hold out more, or merge.")
+    watch = Watch("worst-group", group[other], tuple(str(i) for i in range(int(group.max()) + 1)))
+    scored = []
+    for penalty in PENALTIES:
+        rows = first[_balanced(group[first], rng)]
+        head = _sparse_head(x[rows], superclass[rows], penalty, task.train)
+        scored.append((watch.score(_plain(head, x[other]) == superclass[other]), penalty))
+    penalty = max(scored)[1]
+    heads = []
+    for _ in range(REFITS):
+        rows = _balanced(group, rng)
+        heads.append(_sparse_head(x[rows], superclass[rows], penalty, task.train))
+    mean = Head(
+        np.mean([head.weight for head in heads], axis=0),
+        np.mean([head.bias for head in heads], axis=0),
+        task.train.mean,
+        task.train.scale,
+    )
+    yield {"penalty": penalty, "worst_of_other_half": max(scored)[0][0]}, mean
+
+
+def _balanced(group: Ids, rng: np.random.Generator) -> Ids:
+    """As many rows of each group as the smallest has."""
+    kinds, size = np.unique(group, return_counts=True)
+    return np.concatenate([rng.permutation(np.flatnonzero(group == kind))[: size.min()] for kind in kinds])
+
+
+def _sparse_head(x: NDArray, y: Ids, penalty: float, train: Standardised) -> Head:
+    """scikit-learn's L1-penalised logistic regression; of more than two classes, each against the rest."""
+    from sklearn.linear_model import LogisticRegression
+
+    classes = range(1, 2) if train.classes == 2 else range(train.classes)
+    fitted = [LogisticRegression(l1_ratio=1, C=penalty, solver="liblinear").fit(x, y == kind) for kind in classes]
+    weight = np.concatenate([model.coef_ for model in fitted])
+    bias = np.concatenate([model.intercept_ for model in fitted])
+    if train.classes == 2:
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return Head(weight, bias, train.mean, train.scale)
+
+
+def _plain(head: Head, x: NDArray) -> Ids:
+    """Predictions for embeddings that are standardised already."""
+    return np.asarray((x @ head.weight.T + head.bias).argmax(axis=1))
+
+
+def afr(task: Task) -> Candidates:
+    """A fifth of the training images, weighed by how badly a head does on them, pulls it (Qiu et al., ICML 2023).
+
+    ``weight ~ exp(-gamma * p_true)``, each class to the same sum; the penalty is on the distance from the first head.
+    The published method trains its encoder on the other four fifths alone; here it has seen all.
+    """
+    rng = np.random.default_rng(task.seed)
+    order = rng.permutation(len(task.train.y))
+    cut = round(HELD_OUT * len(order))
+    again, before = task.train.take(order[:cut]), task.train.take(order[cut:])
+    first = max(
+        (fit_weighted(before, None, strength) for strength in STRENGTHS),
+        key=lambda head: float((_plain(head, again.x) == again.y).mean()),
+    )
+    logits = again.x @ first.weight.T + first.bias
+    grown = np.exp(logits - logits.max(axis=1, keepdims=True))
+    sure = (grown / grown.sum(axis=1, keepdims=True))[np.arange(cut), again.y]
+    of_class = np.bincount(again.y, minlength=again.classes)[again.y]
+    for gamma in SHARPNESS:
+        weight = np.exp(-gamma * sure) / of_class
+        for pull in PULLS:
+            yield {"gamma": gamma, "pull": pull}, fit_near(again, weight, first, pull)
+
+
+METHODS: dict[RobustMethod, Callable[[Task], Candidates]] = {
+    "erm": erm,
+    "reweight": reweight,
+    "groupdro": groupdro,
+    "jtt": jtt,
+    "dfr": dfr,
+    "afr": afr,
+}
+TRAIN_GROUPS = ("reweight", "groupdro")
+"""Methods that need the groups of the training images."""
+
+
+def fit_robust(method: RobustMethod, embeddings: Embeddings, group: Ids | None, watch: Watch, seed: int = 0) -> Robust:
+    """Fit a method's candidates on the training embeddings and keep the one that validation favours.
+
+    Args:
+        method: A name of METHODS.
+        embeddings: With the splits train and validation; their own groups and subclasses are not looked at.
+        group: Of all embeddings, shape (n,), -1 unknown: what the method may know; None: nothing.
+        watch: The rule, and the validation images' ids under it.
+        seed: Of the draws of DFR and AFR.
+    Raises:
+        DataError: without training images, if they have one superclass only, or if a group that is needed is unknown.
+    """
+    train, held_out = (np.flatnonzero(embeddings.split == number) for number in (0, 1))
+    if not len(train):
+        raise DataError("heads are fitted on training images, and there are none. Name the splits.")
+    if len(np.unique(embeddings.superclass[train])) < 2:
+        raise DataError("a head tells superclasses apart; the training images have one only.")
+    of_train = of_held_out = None
+    if method in TRAIN_GROUPS:
+        of_train = _dense(_known(method, group, train, "training"))
+    if method == "dfr":
+        of_held_out = _dense(_known(method, group, held_out, "validation"))
+    classes = len(embeddings.superclass_names)
+    task = Task(
+        standardise(embeddings.vectors[train], embeddings.superclass[train], classes),
+        of_train,
+        (embeddings.vectors[held_out], embeddings.superclass[held_out]),
+        of_held_out,
+        seed,
+    )
+    best: tuple[tuple[float, float], dict[str, Any], Head] | None = None
+    count = 0
+    for settings, head in METHODS[method](task):
+        count += 1
+        scored = watch.score(head.predict(task.held_out[0]) == task.held_out[1])
+        if best is None or scored > best[0]:
+            best = scored, settings, head
+    assert best is not None
+    selection = watch.facts() | {"accuracy": best[0][0], "candidates": count}
+    return Robust(method, best[2], best[1], selection)
+
+
+def _known(method: str, group: Ids | None, rows: Ids, which: str) -> Ids:
+    if group is None:
+        raise DataError(
+            f"{method} needs the groups of the {which} images, and there are none. Give them a column group, find some "
+            f"(--groups discovered), or use a method without: erm, jtt, afr."
+        )
+    mine = group[rows]
+    if (mine < 0).any():
+        raise DataError(
+            f"{method} needs the group of every {which} image; {int((mine < 0).sum())} of {len(mine)} have none. Label "
+            f"them, leave them out, or pass --groups discovered."
+        )
+    return mine
+
+
+def _dense(ids: Ids) -> Ids:
+    return np.unique(ids, return_inverse=True)[1]

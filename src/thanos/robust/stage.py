@@ -1,0 +1,132 @@
+"""The last stage on frozen embeddings: groups, a method, a rule, and what the model scores on test images."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.config import DiscoverConfig, RobustConfig
+from thanos.discovery import Discovered, discover
+from thanos.embeddings import Embeddings
+from thanos.errors import MissingLabels
+from thanos.evaluate.recovery import recovery
+from thanos.evaluate.robustness import calibration_error, group_scores, pairwise_auroc, worst_class
+from thanos.robust.head import Head
+from thanos.robust.methods import Robust, fit_robust
+from thanos.robust.select import watch
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A model, how it was chosen, and what it scores."""
+
+    robust: Robust
+    discovered: Discovered | None
+    scores: dict[str, Any]
+    """See :func:`test_scores`; with ``recovery`` where groups were discovered and true ones are known."""
+
+
+def make_robust(
+    embeddings: Embeddings,
+    config: RobustConfig,
+    *,
+    clusters: DiscoverConfig | None = None,
+    discovered: Discovered | None = None,
+) -> Outcome:
+    """Find groups where they are wanted, fit the method's candidates, choose by the rule, score on test images.
+
+    True groups and subclasses are taken away before anything starts, unless the configuration asks for them; they come
+    back for the test scores alone.
+
+    Args:
+        embeddings: With the splits train, validation and test.
+        config: Method, groups and rule.
+        clusters: How groups are discovered.
+        discovered: Already found, instead.
+    Raises:
+        MissingLabels: if groups are wanted and not known.
+        DataError: if a split is empty, or a group has no validation image.
+    """
+    seen = embeddings if config.sees_groups else replace(embeddings, group=None, subclass=None)
+    group: NDArray[np.int64] | None = None
+    if config.groups == "given":
+        if seen.group is None:
+            raise MissingLabels(
+                "--groups given needs the images' groups, and none are known. Give them a column group, or pass "
+                "--groups discovered."
+            )
+        group = seen.group
+    elif config.groups == "discovered":
+        if discovered is None:
+            discovered = find_groups(seen, clusters or DiscoverConfig())
+        group = discovered.cluster
+    else:
+        discovered = None
+    looked_at = watch(
+        config.rule,
+        seen,
+        discovered=None if discovered is None else discovered.cluster,
+        names=() if discovered is None else discovered.names,
+    )
+    robust = fit_robust(config.method, seen, group, looked_at, config.seed)
+    scores = test_scores(embeddings, robust.head, None if discovered is None else discovered)
+    return Outcome(robust, discovered, scores)
+
+
+def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
+    """:func:`thanos.discover`; where George's overclustering asks for it, with the losses of a plain classifier."""
+    if not config.overcluster:
+        return discover(embeddings, config)
+    blind = replace(embeddings, group=None, subclass=None)
+    plain = fit_robust("erm", blind, None, watch("worst-class", blind)).head
+    true = plain.probabilities(embeddings.vectors)[np.arange(len(embeddings)), embeddings.superclass]
+    return discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12)))
+
+
+def test_scores(embeddings: Embeddings, head: Head, discovered: Discovered | None) -> dict[str, Any]:
+    """What a head does on test images.
+
+    Returns:
+        ``worst_class``, ``sample_accuracy``, ``calibration_error``, ``n``; with known groups ``groups`` (see
+        :func:`thanos.evaluate.robustness.group_scores`); with two superclasses and known subclasses ``auroc``; with
+        discovered groups ``discovered_groups`` and, where true ones are known, ``recovery`` on train and test.
+    """
+    test = embeddings.split == 2
+    probability = head.probabilities(embeddings.vectors[test])
+    superclass = embeddings.superclass[test]
+    right = probability.argmax(axis=1) == superclass
+    scores: dict[str, Any] = {
+        "n": int(test.sum()),
+        "sample_accuracy": float(right.mean()),
+        "worst_class": worst_class(right, superclass, embeddings.superclass_names),
+        "calibration_error": calibration_error(probability, superclass),
+    }
+    group = embeddings.group
+    if group is not None and (group[test] >= 0).all():
+        scores["groups"] = group_scores(
+            right, group[test], embeddings.group_names, train_share=_train_share(embeddings, group)
+        )
+    if len(embeddings.superclass_names) == 2 and embeddings.subclass is not None:
+        known = embeddings.subclass[test] >= 0
+        scores["auroc"] = pairwise_auroc(
+            probability[known, 1], superclass[known] == 1, embeddings.subclass[test][known], embeddings.subclass_names
+        )
+    if discovered is not None:
+        scores["discovered_groups"] = group_scores(right, discovered.cluster[test], discovered.names)
+        true, names = (group, embeddings.group_names) if group is not None else _subclasses(embeddings)
+        if true is not None:
+            scores["recovery"] = {
+                split: recovery(discovered.cluster[rows], true[rows], embeddings.superclass[rows], names)
+                for split, rows in (("train", embeddings.split == 0), ("test", test))
+            }
+    return scores
+
+
+def _subclasses(embeddings: Embeddings) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    return embeddings.subclass, embeddings.subclass_names
+
+
+def _train_share(embeddings: Embeddings, group: NDArray[np.int64]) -> NDArray[np.float64]:
+    mine = group[(embeddings.split == 0) & (group >= 0)]
+    return np.bincount(mine, minlength=len(embeddings.group_names)) / max(len(mine), 1)

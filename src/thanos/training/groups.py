@@ -1,0 +1,83 @@
+"""What training knows of groups: their ids among the training images, and the loss that looks at them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from thanos.config import TrainConfig
+from thanos.data.imageset import UNKNOWN, ImageSet
+from thanos.errors import ConfigError, DataError, MissingLabels
+from thanos.names import nearest
+from thanos.objective.robust import GroupDRO, GroupWeighted
+
+
+@dataclass(frozen=True)
+class TrainingGroups:
+    """Groups that have training images, numbered without gaps."""
+
+    ids: NDArray[np.int64]
+    """Of every image of the set, shape (n,); UNKNOWN in groups without training images."""
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    """Training images."""
+    loss: nn.Module | None
+
+    def facts(self) -> dict[str, Any]:
+        """For the run's record."""
+        facts: dict[str, Any] = {"training_images": dict(zip(self.names, self.sizes, strict=True))}
+        if isinstance(self.loss, GroupDRO):
+            facts["weights"] = dict(zip(self.names, self.loss.weights.tolist(), strict=True))
+        return facts
+
+
+def training_groups(config: TrainConfig, images: ImageSet) -> TrainingGroups | None:
+    """None where training does not look at groups.
+
+    Raises:
+        MissingLabels: if it does and they are not known.
+        DataError: if a training image has none, or a group has no validation image and is watched there.
+        ConfigError: for a weight of a group that does not exist.
+    """
+    if not config.looks_at_groups:
+        return None
+    if images.group is None:
+        raise MissingLabels(
+            f"--robust, --sampling group-balanced and --select worst-group work on groups, and {images.name} has none. "
+            f"Add a column group, or find some: thanos discover."
+        )
+    rows = images.rows("train")
+    mine = images.group[rows]
+    if (mine < 0).any():
+        raise DataError(
+            f"training looks at the group of every image; {int((mine < 0).sum())} of {len(mine)} training images of "
+            f"{images.name} have none. Label them, or leave them out."
+        )
+    kinds, sizes = np.unique(mine, return_counts=True)
+    place = np.full(len(images.group_names), UNKNOWN, dtype=np.int64)
+    place[kinds] = np.arange(len(kinds))
+    ids = np.where(images.group >= 0, place[images.group], UNKNOWN)
+    names = tuple(images.group_names[kind] for kind in kinds)
+    absent = np.setdiff1d(np.arange(len(kinds)), ids[images.rows("validation")])
+    if config.select == "worst-group" and len(absent):
+        raise DataError(
+            f"--select worst-group watches every group on validation images, and {names[absent[0]]!r} has none there. "
+            f"Hold out more, merge small groups, or pass --select worst-class."
+        )
+    return TrainingGroups(ids, names, tuple(sizes.tolist()), _loss(config, names, torch.from_numpy(sizes)))
+
+
+def _loss(config: TrainConfig, names: tuple[str, ...], sizes: torch.Tensor) -> nn.Module | None:
+    if config.robust == "groupdro":
+        return GroupDRO(sizes, step=config.group_step, adjustment=config.group_adjustment)
+    if config.robust == "reweight":
+        return GroupWeighted(1 / sizes.double(), sizes)
+    if config.robust == "weighted":
+        for name in config.group_weight:
+            if name not in names:
+                raise ConfigError(f"--group-weight names {name!r}, which is no group{nearest(name, names)}.")
+        return GroupWeighted(torch.tensor([config.group_weight.get(n, 1.0) for n in names], dtype=torch.float64), sizes)
+    return None
