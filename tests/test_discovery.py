@@ -75,6 +75,15 @@ def test_a_superclass_without_structure_is_one_subclass():
     assert (found.confidence[found.cluster == 0] == 1).all()
 
 
+def test_where_one_will_not_do_a_superclass_without_structure_is_cut_up():
+    found = discover(clouds(kinds=(1, 3), images=400), DiscoverConfig(least=2))
+    cut, whole = (fact["clusters"] for fact in found.superclasses.values())
+    assert cut >= 2
+    assert whole == 3
+    with pytest.raises(ValueError, match="--least is at most --most"):
+        DiscoverConfig(least=4, most=3)
+
+
 def test_a_superclass_collapsed_to_a_point_is_one_subclass():
     data = clouds(kinds=(3, 3))
     same = data.vectors.copy()

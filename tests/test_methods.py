@@ -127,16 +127,22 @@ def test_resnet18_small_keeps_the_resolution():
     assert encoder.forward_features(torch.zeros(1, 3, 32, 32)).shape[-1] == 4  # 32 / 8, not 32 / 32
 
 
+@pytest.mark.parametrize("name", ["tiny", "paper-vit", "resnet18-small"])
+def test_encoders_take_images_that_are_no_squares(name):
+    encoder = build_encoder(name, channels=3, size=(64, 32)).eval()
+    assert encoder(torch.randn(2, 3, 64, 32)).shape == (2, dimension(encoder))
+
+
 def test_unknown_encoders_are_named():
     with pytest.raises(ConfigError, match="did you mean 'resnet18'"):
         build_encoder("resnet19", channels=3, size=(32, 32))
 
 
-@pytest.mark.parametrize("size", [8, 28, 32, 33, 64])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (32, 32), (33, 33), (64, 32), (20, 50)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_decoder_returns_the_images_shape(size, channels):
     decoder = Decoder(16, channels=channels, size=size, width=4, blocks=1)
-    assert decoder(torch.randn(2, 16), torch.zeros(2, dtype=torch.int64)).shape == (2, channels, size, size)
+    assert decoder(torch.randn(2, 16), torch.zeros(2, dtype=torch.int64)).shape == (2, channels, *size)
 
 
 def test_the_full_decoder_mirrors_resnet18():
@@ -176,7 +182,9 @@ def test_one_encoders_weights_load_in_bare_timm(tmp_path):
 
 def test_a_saved_encoder_embeds_as_before(tmp_path):
     images = load(TrainConfig())
-    module = SideBySide([build_encoder("tiny", channels=1, size=(8, 8)), build_encoder("tiny", channels=1, size=(8, 8))])
+    module = SideBySide(
+        [build_encoder("tiny", channels=1, size=(8, 8)), build_encoder("tiny", channels=1, size=(8, 8))]
+    )
     module.balance([2.0, 0.5])
     encoder = Encoder(module.eval(), card_of(module, ("tiny", "tiny")))
     save_encoder(encoder, tmp_path / "model.safetensors")

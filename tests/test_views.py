@@ -145,3 +145,11 @@ def test_a_draw_by_hand():
     )
     row = apply_draw(pixels, chosen)[0, 0, 0] * 16
     assert_close(row, torch.tensor([3.0, 2.75, 2.25, 2.0]))
+
+
+def test_crops_of_a_long_image_are_long_as_well():
+    """Against the square of the same width: the same draws, with the height stretched."""
+    square = draw(ViewSpec(crop_scale=0.2), 4000, 64, 64, Generator().manual_seed(0)).box.float()
+    long = draw(ViewSpec(crop_scale=0.2), 4000, 128, 64, Generator().manual_seed(0)).box.float()
+    assert (long[:, 2] / square[:, 2]).median() == pytest.approx(2, abs=0.05)
+    assert (long[:, 3] / square[:, 3]).median() == pytest.approx(1, abs=0.05)

@@ -16,6 +16,7 @@ from thanos.config import (
     DemoConfig,
     DiscoverConfig,
     LaunchConfig,
+    RobustConfig,
     RunConfig,
     SuggestConfig,
     Table3Config,
@@ -226,6 +227,101 @@ def discover(
     own = source / ("subclasses.csv" if weights == "last" else f"subclasses-{weights}.csv")
     beside = source.with_name(f"{source.stem}-subclasses.csv")
     discover_source(source, out or (own if source.is_dir() else beside), weights, data, config)
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos robust runs/a
+  thanos robust runs/a --table runs/a/subclasses.csv --names names.yaml
+  thanos robust runs/a --method groupdro --groups given
+  thanos robust runs/a --method jtt --groups none
+  thanos robust embeddings.npz --method dfr --groups given --out fair.npz"""
+)
+def robust(
+    source: Path,
+    *,
+    out: Path | None = None,
+    weights: Weights = "last",
+    table: Path | None = None,
+    names: Path | None = None,
+    config: Annotated[RobustConfig, Flat] = RobustConfig(),
+    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+) -> None:
+    """Train a classifier on embeddings that serves every group well, known or discovered; seconds.
+
+    Prints each group's test accuracy beside that of a plain classifier. The .npz holds weight, bias, mean and scale:
+    logits = (vectors - mean) / scale @ weight.T + bias.
+
+    Parameters
+    ----------
+    source
+        A run directory, a .safetensors file (with --data), or an .npz with vectors and superclass.
+    out
+        The classifier (.npz); its scores go beside it as .json. Default: robust-METHOD.npz in the run directory.
+    table
+        Discovered subclasses from an earlier thanos discover; default: discover now.
+    names
+        A YAML file 'discovered subclass: your name' for that table; equal names merge.
+    """
+    _check_source(source, weights, data)
+    if names is not None and table is None:
+        raise ConfigError("--names names the subclasses of a --table; give both.")
+    if table is not None and config.groups != "discovered":
+        raise ConfigError(f"--table holds discovered groups; drop it, or drop --groups {config.groups}.")
+    if out is None and (source.suffix == ".safetensors" or data is not None):
+        raise ConfigError("--out names the .npz to write; it is needed here.")
+    from thanos.verbs import robust_source
+
+    own = source / f"robust-{config.method}.npz"
+    beside = source.with_name(f"{source.stem}-robust-{config.method}.npz")
+    robust_source(source, out or (own if source.is_dir() else beside), weights, data, config, table, names)
+
+
+data_app = App(name="data", help="Build data sets: with spurious attributes, with rare subclasses, Waterbirds.")
+app.command(data_app)
+
+
+@data_app.command(
+    help_epilogue="""Examples:
+  thanos data build dominoes-95
+  thanos data build coloured-digits-large --seed 1
+  thanos data build waterbirds --cub CUB_200_2011 --masks segmentations --places data_large --out $THANOS_DATA"""
+)
+def build(
+    name: str,
+    *,
+    seed: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    root: Path | None = None,
+    download: bool = False,
+    cub: Path | None = None,
+    masks: Path | None = None,
+    places: Path | None = None,
+    out: Path | None = None,
+) -> None:
+    """Build a set and print how many images each group has; --data NAME then takes it in every verb.
+
+    dominoes-95, dominoes-99: a digit above a vehicle, mostly its own; coloured-digits-large, -medium, -small: pairs of
+    digits, mostly on a colour of their own; patched-cifar10: animals, half with a coloured square; rare-cifar10,
+    rare-mnist: one class cut to 5%; waterbirds: birds in front of places.
+
+    Parameters
+    ----------
+    name
+        The set.
+    seed
+        Of every draw; the same as --split-seed in other verbs.
+    root
+        Where MNIST and CIFAR-10 lie; default: $THANOS_DATA, else ~/.cache/thanos/data.
+    download
+        Fetch what is missing of them.
+    cub, masks, places
+        For waterbirds: CUB_200_2011, its segmentations, and Places365 (data_large).
+    out
+        For waterbirds: the data folder to write to; default: --root.
+    """
+    from thanos.data.build import build_set
+
+    build_set(name, seed, root, download, (cub, masks, places), out, lambda line: print(line, flush=True))
 
 
 reproduce = App(name="reproduce", help="Repeat the paper's experiments: a plan of runs, records, a table.")

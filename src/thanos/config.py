@@ -293,6 +293,8 @@ class DiscoverConfig(Settings):
     """k-means, or a Gaussian mixture (full covariances; diagonal ones above 20,000 images)."""
     clusters: Annotated[int, Field(ge=1)] | None = None
     """Clusters in each superclass; default: as many as the silhouette favours, or one where it favours none."""
+    least: Annotated[int, Field(ge=1)] = 1
+    """Smallest number of clusters that is tried; from 2 on, no superclass is left as one subclass."""
     most: Annotated[int, Field(ge=2)] = 10
     """Largest number of clusters that is tried."""
     overcluster: bool = False
@@ -300,6 +302,12 @@ class DiscoverConfig(Settings):
     one subclass stays one."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of clusterings and samples."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "DiscoverConfig":
+        if self.least > self.most:
+            raise ValueError(f"--least is at most --most; got {self.least} and {self.most}.")
+        return self
 
 
 class RobustConfig(Settings):

@@ -206,16 +206,18 @@ def _search(
 ) -> tuple[_Model | None, dict[str, Any]]:
     """The number of clusters with the highest silhouette (mean over clusters; of equals the larger); None for one.
 
-    One, if a normal or a uniform cloud of the same covariance can be cut up as well.
+    One, if one may be and a normal or a uniform cloud of the same covariance can be cut up as well.
     """
     models: dict[int, _Model] = {}
     tried: dict[int, float] = {}
-    for k in range(2, min(config.most, _distinct(fitted, config.most + 1) - 1) + 1):
+    for k in range(max(2, config.least), min(config.most, _distinct(fitted, config.most + 1) - 1) + 1):
         models[k] = _fit(k, fitted, config)
         tried[k] = _mean_silhouette(apart, models[k].predict(fitted[sample]))
     if not tried:
         return None, {}
     best = max(tried, key=lambda k: (tried[k], k))
+    if config.least > 1:
+        return models[best], {"silhouette": tried}
     spread, axes = np.linalg.eigh(np.atleast_2d(np.cov(fitted.T)))
     shape = (min(len(fitted), CLOUD), len(spread))
     draws = [rng.normal(size=shape) for _ in range(UNSTRUCTURED)]

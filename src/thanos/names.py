@@ -21,6 +21,10 @@ DATASETS = (
     "patched-cifar10",
     "rare-cifar10",
     "rare-mnist",
+    "waterbirds",
+    "celeba",
+    "isic",
+    "isic-histopathology",
 )
 OWN_ENCODERS = ("tiny", "paper-vit", "resnet18-small")
 

@@ -10,7 +10,8 @@ import numpy as np
 from torch import Generator
 
 from thanos.artefact import Encoder, load_encoder
-from thanos.config import DataConfig, DiscoverConfig, TransferConfig, read_yaml
+from thanos.config import DataConfig, DiscoverConfig, RobustConfig, TransferConfig, read_yaml
+from thanos.data.group_table import group_ids, read_table
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.data.load import load
 from thanos.discovery import Discovered, discover
@@ -19,6 +20,9 @@ from thanos.errors import ConfigError, DataError, OutputError
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
+from thanos.report.discover_page import write_discover_page
+from thanos.robust.head import read_head, write_head
+from thanos.robust.stage import make_robust
 from thanos.storage import write_json, write_text
 from thanos.training.folder import write_skipped
 
@@ -74,17 +78,14 @@ def discover_source(
     """Write the table of discovered subclasses, and beside it as JSON how they were found and what they recover."""
     if out.exists() and not out.read_text("utf-8", errors="replace").startswith(",".join(COLUMNS)):
         raise OutputError(f"{out} is there and holds no table of discovered subclasses. Name another --out.")
-    embeddings, _, _ = _embeddings(source, weights, data)
+    embeddings, _, images = _embeddings(source, weights, data)
     found = discover(embeddings, config)
     known = {} if embeddings.subclass is None else _recovered(embeddings, found)
     for name, fact in found.superclasses.items():
         sizes = ", ".join(f"{size:,}" for size in fact["sizes"])
         tried = max(fact["silhouette"].values()) if fact.get("silhouette") else None
-        why = (
-            ""
-            if tried is None
-            else f" · silhouette {tried:.2f}, a cloud without clusters {max(fact['unstructured']):.2f}"
-        )
+        why = "" if tried is None else f" · silhouette {tried:.2f}"
+        why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
         print(f"{name}: {subclasses} of {sizes} images{why}")
     for split, scores in known.items():
@@ -105,8 +106,23 @@ def discover_source(
     write_text(out, table.getvalue())
     facts = {"settings": config.model_dump(mode="json"), "superclasses": found.superclasses, "recovery": known}
     write_json(out.with_suffix(".json"), facts)
-    print(f"subclasses of {len(embeddings):,} images in {out}")
+    _offer_names(out, found)
+    write_discover_page(out.with_suffix(".html"), embeddings, found, images, out)
+    print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {out.with_suffix('.html')}")
     return found
+
+
+def _offer_names(table: Path, found: Discovered) -> None:
+    """A file for a person's names; one that is there is the person's."""
+    file = table.with_suffix(".yaml")
+    if file.exists():
+        return
+    lines = [
+        "# Name discovered subclasses; equal names merge. Then:",
+        f"# thanos robust RUN --table {table.name} --names {file.name}",
+        *(f"{json.dumps(name)}: {json.dumps(name)}" for name in found.names),
+    ]
+    write_text(file, "\n".join(lines) + "\n")
 
 
 def _recovered(embeddings: Embeddings, found: Discovered) -> dict[str, Any]:
@@ -165,3 +181,83 @@ def _keep(source: Path, name: str, scores: dict[str, Any], data: DataConfig | No
     file = source / "metrics.json"
     if data is None and source.is_dir() and file.is_file():
         write_json(file, json.loads(file.read_text("utf-8")) | {name: scores})
+
+
+def robust_source(
+    source: Path,
+    out: Path,
+    weights: str,
+    data: DataConfig | None,
+    config: RobustConfig,
+    table: Path | None,
+    names: Path | None,
+) -> dict[str, Any]:
+    """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
+    facts = out.with_suffix(".json")
+    for file in (out, facts):
+        if file.exists() and not _is_ours(file):
+            raise OutputError(f"{file} is there and was not written by thanos robust. Name another --out.")
+    embeddings, _, _ = _embeddings(source, weights, data)
+    discovered = _from_table(embeddings, table, names) if table is not None else None
+    outcome = make_robust(embeddings, config, discovered=discovered)
+    plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
+    beside = make_robust(embeddings, plain, discovered=outcome.discovered)
+    selection = outcome.robust.selection
+    print(
+        f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
+        f"{selection['rule']} on validation: {selection['accuracy']:.1%} (n = "
+        f"{', '.join(f'{n:,} {name}' for name, n in selection['n'].items())})"
+    )
+    for line in _beside(outcome.scores, beside.scores, config.method):
+        print(line)
+    write_head(outcome.robust.head, embeddings.superclass_names, out)
+    scores = {
+        "settings": config.model_dump(mode="json") | outcome.robust.settings,
+        "selection": selection,
+        "scores": outcome.scores,
+        "plain": {"settings": beside.robust.settings, "selection": beside.robust.selection, "scores": beside.scores},
+    }
+    write_json(facts, scores)
+    print(f"classifier: {out} · scores: {facts}")
+    return scores
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        if file.suffix == ".json":
+            return {"settings", "selection", "scores", "plain"} <= set(json.loads(file.read_text("utf-8")))
+        read_head(file)
+        return True
+    except (DataError, ValueError, TypeError):
+        return False
+
+
+def _from_table(embeddings: Embeddings, table: Path, names: Path | None) -> Discovered:
+    """Discovered subclasses of an earlier run, as a person named and merged them."""
+    refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
+    cluster, known = group_ids(read_table(table, names), refs, table)
+    blank = np.zeros(len(embeddings))
+    return Discovered(cluster, known, blank, blank, {})
+
+
+def _beside(scores: dict[str, Any], plain: dict[str, Any], method: str) -> list[str]:
+    """Each group's accuracy under the method and under the plain head."""
+    lines = [f"{'test images':<36}{'n':>8}{method:>12}{'plain':>9}"]
+    for key, title in (("groups", "group"), ("discovered_groups", "discovered")):
+        if key not in scores:
+            continue
+        for name, group in scores[key]["groups"].items():
+            label = f"{title} {name}"
+            mark = "  few images" if group["small"] else ""
+            other = plain[key]["groups"][name]["accuracy"]
+            lines.append(f"{label:<36}{group['n']:>8,}{group['accuracy']:>12.1%}{other:>9.1%}{mark}")
+        for summary in ("worst_group", "group_mean"):
+            mine, other = scores[key][summary], plain[key][summary]
+            low, high = mine["interval"]
+            label = f"{title}: {summary.replace('_', ' ')}"
+            lines.append(f"{label:<44}{mine['accuracy']:>12.1%}{other['accuracy']:>9.1%}  95% {low:.1%} to {high:.1%}")
+    lines.append(
+        f"{'worst superclass':<44}{scores['worst_class']['accuracy']:>12.1%}{plain['worst_class']['accuracy']:>9.1%}"
+    )
+    lines.append(f"{'all images':<44}{scores['sample_accuracy']:>12.1%}{plain['sample_accuracy']:>9.1%}")
+    return lines

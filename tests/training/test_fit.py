@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from thanos.config import RunConfig, TrainConfig, ViewSpec
-from thanos.data.batches import BatchLoader, BatchOrder, class_balanced
+from thanos.data.batches import BatchLoader, BatchOrder, balanced
 from thanos.data.load import load
 from thanos.theory.spread import solve_alpha
 from thanos.training.fit import describe_alpha, resolve_settings, train
@@ -143,7 +143,7 @@ def test_every_image_is_met_once_an_epoch_in_a_fresh_order():
 @pytest.mark.parametrize("count", [1, 10, 300])
 def test_class_balance(count):
     label = np.repeat([4, 7, 9], [100, 10, 2])
-    drawn = class_balanced(label, count, np.random.default_rng(0))
+    drawn = balanced(label, count, np.random.default_rng(0))
     sizes = [(label[drawn] == value).sum() for value in (4, 7, 9)]
     assert max(sizes) - min(sizes) <= 1
     if count == 300:

@@ -11,6 +11,7 @@ from thanos.data.draw import draw_stratified
 from thanos.data.files import read_listing
 from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
+from thanos.data.groups import GROUPED, load_grouped
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.data.published import load_published
 from thanos.data.spurious import BUILT
@@ -32,6 +33,8 @@ def load(config: DataConfig) -> ImageSet:
     check_data(config.data)
     if config.data in BUILT:
         images = BUILT[config.data](config)
+    elif config.data in GROUPED:
+        images = load_grouped(config)
     elif config.data in DATASETS:
         images = load_published(config)
     elif Path(config.data).is_dir():

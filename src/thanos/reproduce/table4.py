@@ -46,7 +46,7 @@ _ERM = (Part("cross-entropy"),)
 _SUPCON, _SPREAD, _THANOS = (Part("supcon"),), (Part("spread"),), (Part("spread"), Part("cauto"))
 _PLAIN = RobustConfig(method="erm", groups="none")
 _DRO = RobustConfig(method="groupdro", groups="discovered")
-CLUSTERS = DiscoverConfig(overcluster=True)
+CLUSTERS = DiscoverConfig(least=2, overcluster=True)
 """How groups are discovered in every embedding alike: as George does, with k-means on principal components."""
 
 
@@ -190,8 +190,8 @@ Encoders are trained on superclass labels only. Rows *without* group labels see 
 inside each superclass (docs/discover.md) take the groups' place in training and in choosing among settings; ERM, JTT
 and AFR choose by the worst superclass. GroupDRO and DFR, and JTT as published, see the true groups of training or
 validation images. The last stage is a convex head on the frozen embedding (docs/robust.md), or, where it says network,
-a whole network for one seed. Worst-group accuracy on test images in %, mean ± standard deviation over seeds that pair split,
-images, initialisation and views. Every number is in `runs/`; this page is written by `thanos reproduce table4`."""
+a whole network for one seed. Worst-group accuracy on test images in %, mean ± standard deviation over seeds that pair
+split, images, initialisation and views. Every number is in `runs/`; `thanos reproduce table4` writes this page."""
 
 
 def _section(found: Finished) -> str:

@@ -149,7 +149,10 @@ def _sparse_head(x: NDArray, y: Ids, penalty: float, train: Standardised) -> Hea
     from sklearn.linear_model import LogisticRegression
 
     classes = range(1, 2) if train.classes == 2 else range(train.classes)
-    fitted = [LogisticRegression(l1_ratio=1, C=penalty, solver="liblinear").fit(x, y == kind) for kind in classes]
+    fitted = [
+        LogisticRegression(l1_ratio=1, C=penalty, solver="liblinear", random_state=0).fit(x, y == kind)
+        for kind in classes
+    ]
     weight = np.concatenate([model.coef_ for model in fitted])
     bias = np.concatenate([model.intercept_ for model in fitted])
     if train.classes == 2:

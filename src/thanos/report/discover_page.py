@@ -1,0 +1,109 @@
+"""The page of discovered subclasses: for each its size, its typical and its doubtful images, and how often it errs."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.data.imageset import SPLITS, ImageSet
+from thanos.discovery import Discovered
+from thanos.embeddings import Embeddings
+from thanos.evaluate.intervals import wilson
+from thanos.report.figures import thumbnail
+from thanos.report.page import render
+from thanos.robust.methods import fit_robust
+from thanos.robust.select import watch
+from thanos.storage import write_text
+
+TYPICAL, DOUBTFUL = 12, 6
+"""Images shown of each subclass."""
+SHOWN_MEMBERS = 4
+"""True subclasses named for each discovered one, the most frequent first."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """A plain classifier's errors on the images it was not fitted on."""
+
+    wrong: NDArray[np.bool_]
+    """(n,)"""
+    held_out: NDArray[np.bool_]
+    """(n,)"""
+
+
+def plain_errors(embeddings: Embeddings) -> Errors | None:
+    """Of a logistic regression on the embeddings; None without training, validation and two superclasses."""
+    train, held_out = embeddings.split == 0, embeddings.split != 0
+    if not (embeddings.split == 1).any() or len(np.unique(embeddings.superclass[train])) < 2:
+        return None
+    blind = replace(embeddings, group=None, subclass=None)
+    head = fit_robust("erm", blind, None, watch("worst-class", blind)).head
+    return Errors(head.predict(embeddings.vectors) != embeddings.superclass, held_out)
+
+
+def write_discover_page(
+    page: Path, embeddings: Embeddings, found: Discovered, images: ImageSet | None, table: Path
+) -> None:
+    """A self-contained page.
+
+    Args:
+        page: The file to write.
+        embeddings: What was clustered.
+        found: The discovered subclasses of all embeddings.
+        images: The pictures, row by row; None: the page names them only.
+        table: The CSV beside the page, which its text mentions.
+    """
+    errors = plain_errors(embeddings)
+    home = {number: embeddings.superclass[found.cluster == number][0] for number in range(len(found.names))}
+    superclasses = [
+        {
+            "name": name,
+            "fact": fact,
+            "subclasses": [
+                _subclass(number, embeddings, found, images, errors)
+                for number, value in home.items()
+                if embeddings.superclass_names[value] == name
+            ],
+        }
+        for name, fact in found.superclasses.items()
+    ]
+    facts = {"errors": errors is not None, "table": table.name, "n": len(embeddings)}
+    write_text(page, render("discover.html", superclasses=superclasses, **facts))
+
+
+def _subclass(
+    number: int, embeddings: Embeddings, found: Discovered, images: ImageSet | None, errors: Errors | None
+) -> dict[str, Any]:
+    rows = np.flatnonzero(found.cluster == number)
+    central = rows[np.argsort(found.distance[rows], kind="stable")][:TYPICAL]
+    rest = np.setdiff1d(rows, central)
+    doubtful = rest[np.argsort(found.confidence[rest], kind="stable")][:DOUBTFUL]
+    facts: dict[str, Any] = {
+        "name": found.names[number],
+        "sizes": {split: int((embeddings.split[rows] == k).sum()) for k, split in enumerate(SPLITS)},
+        "typical": [_picture(i, embeddings, images) for i in central],
+        "doubtful": [_picture(i, embeddings, images) for i in doubtful],
+        "members": _members(rows, embeddings),
+        "error": None,
+    }
+    if errors is not None and errors.held_out[rows].any():
+        mine = rows[errors.held_out[rows]]
+        share = float(errors.wrong[mine].mean())
+        facts["error"] = {"share": share, "n": len(mine), "interval": wilson(share, len(mine))}
+    return facts
+
+
+def _picture(row: int, embeddings: Embeddings, images: ImageSet | None) -> dict[str, str]:
+    name = embeddings.refs[row] if embeddings.refs else str(row)
+    return {"name": name, "picture": "" if images is None else thumbnail(images.images[np.array([row])][0], side=64)}
+
+
+def _members(rows: NDArray[np.int64], embeddings: Embeddings) -> list[dict[str, Any]]:
+    """The true subclasses in it, where they are known."""
+    if embeddings.subclass is None:
+        return []
+    count = np.bincount(embeddings.subclass[rows][embeddings.subclass[rows] >= 0], minlength=1)
+    order = np.argsort(-count, kind="stable")[:SHOWN_MEMBERS]
+    return [{"name": embeddings.subclass_names[k], "share": count[k] / len(rows)} for k in order if count[k]]

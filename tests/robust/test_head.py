@@ -1,0 +1,93 @@
+"""Convex heads against scikit-learn and against a constrained solver."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression
+
+from thanos.robust.head import Head, fit_groupdro, fit_near, fit_weighted, read_head, standardise, write_head
+
+
+def problem(classes, n=300, dim=5, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, classes, n)
+    group = 2 * y + (rng.random(n) < 0.15)
+    x = rng.normal(size=(n, dim))
+    x[:, 0] += 1.5 * np.where(group % 2 == 1, (y + 1) % classes, y)  # a shortcut that fails in the small groups
+    x[:, 1] += 0.7 * y
+    return standardise(x, y, classes), np.unique(group, return_inverse=True)[1]
+
+
+def cross_entropies(head, data):
+    logits = data.x @ head.weight.T + head.bias
+    logits -= logits.max(axis=1, keepdims=True)
+    return np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(data.y)), data.y]
+
+
+@pytest.mark.parametrize("classes", [3, 5])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weighted_head_equals_scikit_learn(classes, weighted):
+    data, group = problem(classes)
+    weight = 1 / np.bincount(group)[group] if weighted else None
+    head = fit_weighted(data, weight, 0.01)
+    model = LogisticRegression(C=1 / 0.01, tol=1e-8, max_iter=10_000)
+    share = np.full(len(data.y), 1 / len(data.y)) if weight is None else weight / weight.sum()
+    model.fit(data.x, data.y, sample_weight=share)
+    np.testing.assert_allclose(head.weight, model.coef_, atol=2e-4)
+
+
+@pytest.mark.parametrize("adjustment", [0.0, 1.0])
+def test_groupdro_head_solves_the_minimax(adjustment):
+    data, group = problem(2, n=120, dim=3)
+    size = np.bincount(group)
+    strength = 0.05
+
+    def group_losses(flat):
+        head = Head(flat[:6].reshape(2, 3), flat[6:8], data.mean, data.scale)
+        return np.bincount(group, weights=cross_entropies(head, data)) / size + adjustment / np.sqrt(size)
+
+    def penalty(flat):
+        return strength / 2 * float((flat[:6] ** 2).sum())
+
+    best = minimize(
+        lambda v: v[-1] + penalty(v),
+        np.append(np.zeros(8), 5.0),
+        constraints={"type": "ineq", "fun": lambda v: v[-1] - group_losses(v[:-1])},
+        method="SLSQP",
+        options={"maxiter": 2000, "ftol": 1e-12},
+    )
+    head = fit_groupdro(data, group, strength, adjustment)
+    flat = np.append(head.weight.ravel(), head.bias)
+    assert group_losses(flat).max() + penalty(flat) == pytest.approx(best.fun, abs=3e-3)
+
+
+def test_groupdro_head_serves_the_worst_group_better_than_the_plain_one():
+    data, group = problem(2, n=2000)
+    plain, robust = fit_weighted(data, None, 0.001), fit_groupdro(data, group, 0.001)
+    worst = [
+        min((head.predict(data.x * data.scale + data.mean)[group == g] == data.y[group == g]).mean() for g in range(4))
+        for head in (plain, robust)
+    ]
+    assert worst[1] > worst[0] + 0.1
+
+
+def test_a_strong_pull_keeps_the_head_where_it_was():
+    data, group = problem(3)
+    start = fit_weighted(data, None, 0.01)
+    weight = 1 / np.bincount(group)[group]
+    held = fit_near(data, weight, start, 1e6)
+    np.testing.assert_allclose(held.weight, start.weight, atol=1e-4)
+    free = fit_near(data, weight, start, 1e-4)
+    share = weight / weight.sum()
+    assert share @ cross_entropies(free, data) < share @ cross_entropies(start, data)
+
+
+def test_a_head_survives_its_file(tmp_path):
+    data, _ = problem(3)
+    head = fit_weighted(data, None, 0.01)
+    write_head(head, ("a", "b", "c"), tmp_path / "head.npz")
+    again, names = read_head(tmp_path / "head.npz")
+    x = np.random.default_rng(1).normal(size=(7, 5))
+    np.testing.assert_array_equal(again.logits(x), head.logits(x))
+    assert names == ("a", "b", "c")
+    np.testing.assert_allclose(head.probabilities(x).sum(axis=1), 1)

@@ -1,0 +1,125 @@
+"""The methods on embeddings with a shortcut: what each may see, what it is chosen by, and that it helps."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from thanos.config import DiscoverConfig, RobustConfig
+from thanos.embeddings import Embeddings
+from thanos.errors import DataError, MissingLabels
+from thanos.robust import methods as room
+from thanos.robust.methods import fit_robust
+from thanos.robust.select import watch
+from thanos.robust.stage import make_robust
+
+NAMES = ("a, plain", "a, odd", "b, odd", "b, plain")
+
+
+@pytest.fixture(scope="module")
+def shortcut():
+    """Two classes; dimension 0 tells them apart except in the odd 10%, dimension 1 does so weakly for all."""
+    rng = np.random.default_rng(0)
+    n = 3000
+    superclass = rng.integers(0, 2, n)
+    split = np.repeat([0, 1, 2], [1600, 600, 800]).astype(np.int8)
+    odd = rng.random(n) < np.where(split == 2, 0.5, 0.1)
+    x = rng.normal(size=(n, 8)) * 0.5
+    x[:, 0] += 1.5 * (2 * np.where(odd, 1 - superclass, superclass) - 1)
+    x[:, 1] += 0.5 * (2 * superclass - 1)
+    group = 2 * superclass + np.where(odd, 1 - superclass, superclass)
+    return Embeddings(
+        x.astype(np.float32), superclass, ("a", "b"), split, subclass=group, subclass_names=NAMES, group=group,
+        group_names=NAMES, refs=tuple(map(str, range(n))),
+    )  # fmt: skip
+
+
+CONFIGS = [
+    RobustConfig(method="erm", groups="none"),
+    RobustConfig(method="jtt", groups="none"),
+    RobustConfig(method="afr", groups="none"),
+    RobustConfig(method="reweight", groups="discovered"),
+    RobustConfig(method="groupdro", groups="discovered"),
+    RobustConfig(method="dfr", groups="discovered"),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.method}-{c.groups}")
+def test_label_free_methods_never_touch_true_groups(shortcut, config):
+    rng = np.random.default_rng(1)
+    lied = replace(shortcut, group=rng.permutation(shortcut.group), subclass=rng.permutation(shortcut.subclass))
+    clusters = DiscoverConfig(clusters=2, components=2)
+    honest = make_robust(shortcut, config, clusters=clusters).robust
+    other = make_robust(lied, config, clusters=clusters).robust
+    np.testing.assert_array_equal(honest.head.weight, other.head.weight)
+    assert honest.selection == other.selection
+
+
+@pytest.mark.parametrize("method", ["groupdro", "reweight", "dfr"])
+def test_given_groups_are_used(shortcut, method):
+    config = RobustConfig(method=method, groups="given")
+    plain = make_robust(shortcut, RobustConfig(method="erm", groups="none")).scores
+    fair = make_robust(shortcut, config).scores
+    assert fair["groups"]["worst_group"]["accuracy"] > plain["groups"]["worst_group"]["accuracy"] + 0.2
+
+
+def test_discovered_groups_find_the_shortcut_and_help(shortcut):
+    outcome = make_robust(shortcut, RobustConfig(), clusters=DiscoverConfig(clusters=2, components=2))
+    recovered = outcome.scores["recovery"]["train"]
+    assert recovered["rarest_f1"]["lowest"] > 0.9 > recovered["one_cluster"]["rarest_f1"]["mean"] + 0.5
+    plain = make_robust(shortcut, RobustConfig(method="erm", groups="none")).scores
+    gain = outcome.scores["groups"]["worst_group"]["accuracy"] - plain["groups"]["worst_group"]["accuracy"]
+    assert gain > 0.2
+    assert outcome.robust.selection["rule"] == "worst-discovered"
+
+
+def test_jtt_upweights_what_the_first_head_gets_wrong(shortcut):
+    robust = fit_robust("jtt", shortcut, None, watch("worst-group", shortcut))
+    assert 0 < robust.settings["errors"] < 0.2 * 1600
+    assert robust.selection["accuracy"] > 0.6
+
+
+def test_dfr_is_the_mean_of_scikit_learns_sparse_heads_on_balanced_draws(shortcut):
+    robust = fit_robust("dfr", shortcut, shortcut.group, watch("worst-group", shortcut), seed=3)
+    held_out = shortcut.of("validation")
+    data = room.standardise(shortcut.of("train").vectors, shortcut.of("train").superclass, 2)
+    x = (held_out.vectors - data.mean) / data.scale
+    size = np.bincount(held_out.group)
+    rng = np.random.default_rng(7)
+    fitted = []
+    for _ in range(40):  # other draws than ours: the mean over many agrees, whatever the draws
+        rows = np.concatenate([rng.permutation(np.flatnonzero(held_out.group == g))[: size.min()] for g in range(4)])
+        model = LogisticRegression(l1_ratio=1, C=robust.settings["penalty"], solver="liblinear")
+        fitted.append(model.fit(x[rows], held_out.superclass[rows]).coef_[0])
+    ours = robust.head.weight[1] - robust.head.weight[0]
+    np.testing.assert_allclose(ours, np.mean(fitted, axis=0), atol=0.25)
+    test = shortcut.of("test")
+    oracle = ((test.vectors - data.mean) / data.scale) @ np.mean(fitted, axis=0) > 0
+    assert (robust.head.predict(test.vectors) == oracle).mean() > 0.97
+
+
+def test_of_equal_settings_the_rule_decides(shortcut):
+    by_class = fit_robust("groupdro", shortcut, shortcut.group, watch("worst-class", shortcut))
+    by_group = fit_robust("groupdro", shortcut, shortcut.group, watch("worst-group", shortcut))
+    assert by_class.selection["n"].keys() == {"a", "b"}
+    assert by_group.selection["n"].keys() == set(NAMES)
+    assert sum(by_group.selection["n"].values()) == 600
+
+
+def test_what_is_missing_is_said(shortcut):
+    bare = replace(shortcut, group=None)
+    with pytest.raises(MissingLabels, match="--groups discovered"):
+        make_robust(bare, RobustConfig(groups="given"))
+    with pytest.raises(MissingLabels, match="worst-class"):
+        watch("worst-group", bare)
+    lone = replace(shortcut, group=np.where((shortcut.group == 1) & (shortcut.split == 1), 0, shortcut.group))
+    with pytest.raises(DataError, match="'a, odd' has none there"):
+        make_robust(lone, RobustConfig(groups="given"))
+    with pytest.raises(DataError, match=r"there are none\. Hold some out"):
+        watch("worst-class", shortcut.take(np.flatnonzero(shortcut.split != 1)))
+    partly = replace(shortcut, group=np.where(shortcut.split == 0, -1, shortcut.group))
+    with pytest.raises(DataError, match="1600 of 1600 have none"):
+        make_robust(partly, RobustConfig(groups="given"))
+    with pytest.raises(ValueError, match="--groups given or discovered"):
+        RobustConfig(method="dfr", groups="none")
