@@ -6,28 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stand_in import stand_in
 from thanos.cli import main
 from thanos.config import DataConfig
 from thanos.data import spurious
 from thanos.data.hierarchy import CIFAR10, DIGITS
-from thanos.data.imageset import ImageSet, ids_of
 from thanos.data.load import load
 from thanos.errors import ConfigError
 from thanos.names import DATASETS
-
-
-def stand_in(name, size, channels, classes, per_class, test_per_class):
-    rng = np.random.default_rng(3)
-    labels = np.concatenate([np.repeat(np.arange(10), n) for n in (per_class, test_per_class)])
-    names = sorted(classes)
-    images = rng.integers(0, 256, (len(labels), size, size, channels), dtype=np.uint8)
-    if channels == 1:
-        images[:, :10] = 0  # ground to paint on
-    superclass, superclass_names = ids_of([classes[names[k]] for k in labels])
-    return ImageSet(
-        name, images, superclass, superclass_names, np.repeat([0, 2], [10 * per_class, 10 * test_per_class]),
-        subclass=labels, subclass_names=tuple(names), refs=tuple(map(str, range(len(labels)))),
-    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
