@@ -60,6 +60,15 @@ TYPOS = [
     (["transfer", "no-such.npz"], "no-such.npz does not exist"),
     (["transfer", ".", "--probe", "linear"], "released"),
     (["demo", "--seeds", "0"], "--seeds should be greater than or equal to 1"),
+    (["train", "--robust", "groupdr", "--out", "x"], "did you mean 'groupdro'?"),
+    (["train", "--method", "infonce", "--robust", "reweight", "--out", "x"], "this run trains none"),
+    (["robust", "no-such.npz"], "no-such.npz does not exist"),
+    (["robust", ".", "--groups", "none"], "--groups given or discovered"),
+    (["robust", ".", "--groups", "given", "--table", "t.csv"], "drop --groups given"),
+    (["robust", ".", "--names", "n.yaml"], "give both"),
+    (["discover", ".", "--least", "9", "--most", "4"], "--least is at most --most"),
+    (["data", "build", "dominoes"], "did you mean 'dominoes-9"),
+    (["reproduce", "table4", "--method", "thanoss"], "did you mean 'thanos'?"),
 ]
 
 
@@ -116,7 +125,7 @@ def test_torch_is_not_imported_to_answer(tmp_path, arguments, code):
     assert "\x1b" not in process.stdout + process.stderr  # no escape codes in a pipe
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "embed", "transfer", "geometry"])
+@pytest.mark.parametrize("verb", ["demo", "train", "embed", "transfer", "geometry", "discover", "robust"])
 def test_help_has_examples(capsys, verb):
     _, out, _ = run(capsys, verb, "--help")
     assert f"thanos {verb} " in out.split("Examples:")[1]
@@ -132,7 +141,7 @@ def test_the_whole_way_from_the_command_line(capsys, tmp_path):
     assert "\x1b" not in out
     assert {p.name for p in run_a.iterdir()} == {
         "config.yaml", "data.json", "metrics.jsonl", "metrics.json", "run.log", "last.ckpt", "model.safetensors",
-        "model.json", "best.safetensors", "best.json",
+        "model.json", "best.safetensors", "best.json", "classifier.npz", "best-classifier.npz",
     }  # fmt: skip
     code, out, _ = run(capsys, "train", *small, "--out", run_a)
     assert (code, "nothing to do" in out) == (0, True)

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from thanos.artefact import Encoder, join_encoders, load_encoder, save_encoder
-    from thanos.config import DataConfig, DiscoverConfig, RunConfig, TrainConfig, TransferConfig, ViewSpec
+    from thanos.config import (
+        DataConfig,
+        DiscoverConfig,
+        RobustConfig,
+        RunConfig,
+        TrainConfig,
+        TransferConfig,
+        ViewSpec,
+    )
     from thanos.data.imageset import ImageSet
     from thanos.data.load import load
     from thanos.discovery import Discovered, discover
@@ -27,6 +35,9 @@ if TYPE_CHECKING:
         spread_loss,
         supcon_loss,
     )
+    from thanos.objective.robust import GroupDRO, GroupWeighted
+    from thanos.robust.head import Head, read_head, write_head
+    from thanos.robust.stage import Outcome, make_robust
     from thanos.theory.spread import solve_alpha
     from thanos.training.fit import Run, train
     from thanos.views import random_views
@@ -38,6 +49,7 @@ _HOME = {
     "save_encoder": "artefact",
     "DataConfig": "config",
     "DiscoverConfig": "config",
+    "RobustConfig": "config",
     "RunConfig": "config",
     "TrainConfig": "config",
     "TransferConfig": "config",
@@ -66,6 +78,13 @@ _HOME = {
     "released_spread_loss": "objective",
     "spread_loss": "objective",
     "supcon_loss": "objective",
+    "GroupDRO": "objective.robust",
+    "GroupWeighted": "objective.robust",
+    "Head": "robust.head",
+    "read_head": "robust.head",
+    "write_head": "robust.head",
+    "Outcome": "robust.stage",
+    "make_robust": "robust.stage",
     "solve_alpha": "theory.spread",
     "Run": "training.fit",
     "train": "training.fit",

@@ -52,8 +52,9 @@ class DataConfig(Settings):
     """Which images and labels, and how they are read."""
 
     data: str = "digits"
-    """A data set's name (digits, mnist, fashion-mnist, cifar10, cifar100, cifar100-u, tiny-imagenet), a folder
-    SUPERCLASS[/SUBCLASS]/image, or a CSV with columns path, superclass[, subclass][, group][, split]."""
+    """A data set's name (digits, mnist, fashion-mnist, cifar10, cifar100, cifar100-u, tiny-imagenet; with groups:
+    docs/robust.md), a folder SUPERCLASS[/SUBCLASS]/image, or a CSV with columns path, superclass[, subclass][, group]
+    [, split]."""
     root: Path | None = None
     """Where the published data sets lie; default: $THANOS_DATA, else ~/.cache/thanos/data."""
     download: bool = False

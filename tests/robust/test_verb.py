@@ -1,0 +1,132 @@
+"""``thanos discover`` and ``thanos robust`` as a user meets them: files, names, mergers, refusals."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import yaml
+
+from thanos.cli import main
+from thanos.config import TrainConfig
+from thanos.data.group_table import read_table
+from thanos.data.load import load
+from thanos.embeddings import Embeddings, write_embeddings
+from thanos.robust.head import read_head
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two classes of two clusters each; a class's second cluster is small and looks like the other class."""
+    rng = np.random.default_rng(0)
+    kind = np.tile([0, 0, 0, 0, 1, 2, 2, 2, 2, 3], 120)  # a/large, a/small, b/large, b/small
+    centre = np.array([[-3, 0], [3, 1.5], [3, 0], [-3, 1.5]])
+    x = np.concatenate([centre[kind], np.zeros((len(kind), 4))], axis=1) + rng.normal(size=(len(kind), 6)) * 0.6
+    names = ("<b>a</b>, large", "a, small", "b, large", "b, small")
+    embeddings = Embeddings(
+        x.astype(np.float32), kind // 2, ("a", "b"), rng.permutation(np.repeat([0, 1, 2], 400)).astype(np.int8),
+        subclass=kind, subclass_names=names, group=kind, group_names=names, refs=tuple(f"{i}.png" for i in range(1200)),
+    )  # fmt: skip
+    write_embeddings(embeddings, tmp_path / "e.npz")
+    return tmp_path / "e.npz", embeddings
+
+
+def run(capsys, *words):
+    with pytest.raises(SystemExit) as stop:
+        main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return stop.value.code or 0, out, err
+
+
+def test_discover_name_merge_and_be_fair(capsys, source):
+    file, embeddings = source
+    table, names = file.with_name("e-subclasses.csv"), file.with_name("e-subclasses.yaml")
+    code, out, err = run(capsys, "discover", file)
+    assert (code, err) == (0, "")
+    assert "a: 2 subclasses" in out
+    page = table.with_suffix(".html").read_text()
+    assert "no protected group" in page
+    assert "&lt;b&gt;a&lt;/b&gt;, large" in page
+    assert "<b>a</b>, large" not in page
+    assert yaml.safe_load(names.read_text()) == {n: n for n in ("a/0", "a/1", "b/0", "b/1")}
+    names.write_text("a/1: odd\nb/1: odd\n")
+    code, out, _ = run(capsys, "robust", file, "--table", table, "--names", names)
+    assert code == 0
+    assert "discovered odd" in out
+    found = json.loads(file.with_name("e-robust-groupdro.json").read_text())
+    assert set(found["selection"]["n"]) == {"a/0", "b/0", "odd"}
+    fair, plain = (
+        scores["groups"]["worst_group"]["accuracy"] for scores in (found["scores"], found["plain"]["scores"])
+    )
+    assert fair > plain + 0.3
+    head, classes = read_head(file.with_name("e-robust-groupdro.npz"))
+    test = embeddings.of("test")
+    right = head.predict(test.vectors) == test.superclass
+    assert min(right[test.group == g].mean() for g in range(4)) == pytest.approx(fair)
+    assert classes == ("a", "b")
+    run(capsys, "discover", file, "--seed", "1")
+    assert names.read_text() == "a/1: odd\nb/1: odd\n"  # a person's file
+
+
+def test_the_error_rate_on_the_page_is_that_of_held_out_images(capsys, source):
+    file, _ = source
+    run(capsys, "discover", file, "--clusters", 2)
+    page = file.with_name("e-subclasses.html").read_text()
+    assert page.count("· error") == 4
+    assert "n = " in page
+
+
+def test_other_files_are_not_written_over(capsys, source):
+    file, _ = source
+    mine = file.with_name("mine.npz")
+    np.savez(mine, x=np.zeros(3))
+    before = mine.read_bytes()
+    code, _, err = run(capsys, "robust", file, "--out", mine)
+    assert code == 2
+    assert "was not written by thanos robust" in err
+    assert mine.read_bytes() == before
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ("a/9: x\n", "names 'a/9', which was not discovered"),
+    ("a/0: [x]\n", "a name is wanted"),
+    ("a/0:\n", "a name is wanted"),
+])  # fmt: skip
+def test_names_that_fit_nothing(capsys, source, content, said):
+    file, _ = source
+    run(capsys, "discover", file)
+    names = file.with_name("names.yaml")
+    names.write_text(content)
+    code, _, err = run(capsys, "robust", file, "--table", file.with_name("e-subclasses.csv"), "--names", names)
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert not file.with_name("e-robust-groupdro.npz").exists()
+
+
+def test_a_table_of_other_images(capsys, source, tmp_path):
+    file, _ = source
+    table = tmp_path / "t.csv"
+    table.write_text("image,subclass\n0.png,a/0\n")
+    code, _, err = run(capsys, "robust", file, "--table", table)
+    assert code == 2
+    assert "1199 of 1200 are not in it, 1.png first" in err
+    table.write_text("picture,kind\n")
+    code, _, err = run(capsys, "robust", file, "--table", table)
+    assert "has the columns image and subclass" in err
+
+
+def test_discovered_subclasses_become_the_groups_of_a_training(tmp_path):
+    images = load(TrainConfig())
+    table = tmp_path / "found.csv"
+    with table.open("w", newline="") as out:
+        rows = ((ref, f"s/{k % 3}") for k, ref in enumerate(images.refs))
+        csv.writer(out).writerows([("image", "subclass"), *rows])
+    (tmp_path / "names.yaml").write_text("s/1: s/0\n")
+    assert set(read_table(table, tmp_path / "names.yaml").values()) == {"s/0", "s/2"}
+    grouped = load(TrainConfig(groups_from=table, groups_named=tmp_path / "names.yaml"))
+    assert grouped.group_names == ("s/0", "s/2")
+    np.testing.assert_array_equal(grouped.group, (np.arange(len(images)) % 3 == 2).astype(int))
+    assert grouped.fingerprint != images.fingerprint
+    assert replace(grouped, group=None, group_names=()).fingerprint == images.fingerprint
