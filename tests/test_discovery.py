@@ -167,7 +167,7 @@ def test_what_cannot_be_clustered_is_said_in_one_line(monkeypatch):
     with pytest.raises(ConfigError, match="there is one only"):
         discover(data.take(data.superclass == 0), DiscoverConfig(reduce="hardness"))
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(ConfigError, match="pip install umap-learn"):
+    with pytest.raises(ConfigError, match=r"pip install thanos-repr\[umap\]"):
         discover(data, DiscoverConfig(reduce="umap"))
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         spread_loss,
         supcon_loss,
     )
+    from thanos.objective.maskcon import maskcon_loss
     from thanos.objective.robust import GroupDRO, GroupWeighted
     from thanos.robust.head import Head, read_head, write_head
     from thanos.robust.stage import Outcome, make_robust
@@ -78,6 +79,7 @@ _HOME = {
     "released_spread_loss": "objective",
     "spread_loss": "objective",
     "supcon_loss": "objective",
+    "maskcon_loss": "objective.maskcon",
     "GroupDRO": "objective.robust",
     "GroupWeighted": "objective.robust",
     "Head": "robust.head",

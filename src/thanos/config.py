@@ -12,7 +12,7 @@ from thanos.names import DATASETS, OWN_ENCODERS, nearest, timm_names
 from thanos.storage import write_text
 
 MethodName = Literal[
-    "infonce", "supcon", "supcon+infonce", "cauto", "spread", "supcon+cauto", "thanos", "cross-entropy"
+    "infonce", "supcon", "supcon+infonce", "cauto", "spread", "supcon+cauto", "thanos", "cross-entropy", "maskcon"
 ]
 RobustMethod = Literal["erm", "reweight", "groupdro", "jtt", "dfr", "afr"]
 Rule = Literal["worst-group", "worst-discovered", "worst-class"]
@@ -85,7 +85,7 @@ class TrainConfig(DataConfig):
 
     method: MethodName = "thanos"
     """A row of the paper's Table 3: infonce, supcon, supcon+infonce, cauto, spread (SupCon + cNCE), supcon+cauto,
-    thanos; or cross-entropy on the superclass alone."""
+    thanos; cross-entropy on the superclass alone; or maskcon, a rival (its paper: --temperature 0.1, a --projector)."""
     encoder: str = "tiny"
     """tiny, paper-vit, resnet18-small, or any timm model by name."""
     pretrained: bool = False
@@ -111,7 +111,15 @@ class TrainConfig(DataConfig):
     released_loss: bool = False
     """Compute SupCon and spread as the paper's released code does (one direction, positives clipped)."""
     classify_weight: Annotated[float, Field(ge=0)] | None = None
-    """Weight of the superclass cross-entropy on the embedding; default 1 as released, 0 for infonce."""
+    """Weight of the superclass cross-entropy on the embedding; default 1 as released, 0 for infonce and maskcon."""
+    bank: Annotated[int, Field(ge=1)] = 4096
+    """maskcon: earlier keys that a query meets."""
+    key_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """maskcon: how slowly the encoder of the keys follows."""
+    label_temperature: Annotated[float, Field(ge=0.005)] = 0.05
+    """maskcon: divisor of the cosine between keys in its soft labels."""
+    soft: Fraction = 0.5
+    """maskcon: weight of the soft labels against the image's own other view."""
     reconstruction_weight: Annotated[float, Field(gt=0)] = 1.0
     """Weight of the autoencoder's mean squared error."""
     superclass_into: Literal["classifier", "decoder"] = "classifier"
@@ -166,7 +174,8 @@ class TrainConfig(DataConfig):
     @property
     def classify(self) -> float:
         """The weight of the cross-entropy after defaults."""
-        return (0.0 if self.method == "infonce" else 1.0) if self.classify_weight is None else self.classify_weight
+        usual = 0.0 if self.method in ("infonce", "maskcon") else 1.0
+        return usual if self.classify_weight is None else self.classify_weight
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
@@ -177,7 +186,9 @@ class TrainConfig(DataConfig):
             raise ValueError(f"{self.encoder} has no published weights; drop --pretrained or name a timm model.")
         if self.denominator == "all" and not self.method.startswith("supcon"):
             raise ValueError(f"--denominator all is SupCon's; {self.method} has none such. Drop it.")
-        if self.released_loss and self.method in ("infonce", "cauto", "cross-entropy"):
+        if self.method == "maskcon" and (self.devices, self.nodes, self.contrast) != (1, 1, "cross-view"):
+            raise ValueError("maskcon trains on one device, cross-view; drop --devices, --nodes and --contrast.")
+        if self.released_loss and self.method in ("infonce", "cauto", "cross-entropy", "maskcon"):
             raise ValueError(f"the released quirks are in SupCon and spread; drop --released-loss for {self.method}.")
         looks = self.robust != "none" or self.select != "neighbours"
         if looks and (self.method in ("infonce", "cauto") or self.classify == 0):
@@ -285,7 +296,7 @@ class DiscoverConfig(Settings):
 
     reduce: Literal["pca", "none", "hardness", "umap"] = "pca"
     """pca: principal components; hardness: the direction between the superclass and the others, then components;
-    umap: needs the package umap-learn."""
+    umap: an extra, `pip install thanos-repr[umap]`."""
     components: Annotated[int, Field(ge=1)] = 32
     """Dimensions after the reduction."""
     length: Literal["unit", "own"] = "unit"

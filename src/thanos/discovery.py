@@ -166,8 +166,8 @@ def _umap(x: Rows, fitted: Rows, config: DiscoverConfig) -> Rows:
     try:
         from umap import UMAP
     except ModuleNotFoundError:
-        raise ConfigError("--reduce umap needs its package; install it with `pip install umap-learn`.") from None
-    reducer = UMAP(n_components=config.components, n_neighbors=10, min_dist=0.0, random_state=config.seed)
+        raise ConfigError("--reduce umap needs its package; install it with `pip install thanos-repr[umap]`.") from None
+    reducer = UMAP(n_components=config.components, n_neighbors=10, min_dist=0.0, random_state=config.seed, n_jobs=1)
     return np.asarray(reducer.fit(fitted).transform(x), dtype=np.float64)
 
 

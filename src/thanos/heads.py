@@ -1,5 +1,7 @@
 """What stands on an encoder while it trains: projector, classifier, decoder."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
@@ -50,6 +52,39 @@ class Decoder(nn.Module):
             told = one_hot(superclass, self.classes).to(embedding.dtype)
             embedding = torch.cat([embedding, told], dim=1)
         return self.to_pixels(self.stages(self.expand(embedding).unflatten(1, self.start)))
+
+
+class KeyBank(nn.Module):
+    """A slow copy of an encoder with its projector, and the keys it made last (He et al., CVPR 2020)."""
+
+    keys: Tensor
+    superclass: Tensor
+    filled: Tensor
+
+    def __init__(self, encoder: nn.Module, projector: nn.Module, *, size: int, dim: int, momentum: float):
+        super().__init__()
+        self.slow = copy.deepcopy(nn.Sequential(encoder, projector)).requires_grad_(False)
+        self.momentum = momentum
+        self.register_buffer("keys", torch.zeros(size, dim))
+        self.register_buffer("superclass", torch.full((size,), -1))
+        """-1 where nothing was kept yet."""
+        self.register_buffer("filled", torch.tensor(0))
+
+    @torch.no_grad()
+    def encode(self, view: Tensor, encoder: nn.Module, projector: nn.Module) -> Tensor:
+        """Keys (batch, dim) of normalised images, after one step towards the quick weights."""
+        quick = [*encoder.parameters(), *projector.parameters()]
+        torch._foreach_lerp_(list(self.slow.parameters()), [p.detach() for p in quick], 1 - self.momentum)
+        keys: Tensor = self.slow(view)
+        return keys
+
+    @torch.no_grad()
+    def keep(self, keys: Tensor, superclass: Tensor) -> None:
+        """Put keys (batch, dim) in the place of the oldest."""
+        place = (self.filled + torch.arange(len(keys), device=keys.device)) % len(self.keys)
+        self.keys[place] = keys.to(self.keys.dtype)
+        self.superclass[place] = superclass
+        self.filled.add_(len(keys))
 
 
 class BasicBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""The seven methods of the paper's Table 3 and cross-entropy alone: a table from name to training step.
+"""The seven methods of the paper's Table 3, cross-entropy alone and MaskCon: a table from name to training step.
 
 A step takes a branch (one encoder with its heads), a batch of uint8 images, their superclass, the settings and a
 generator, and returns named terms. Methods with "+ cauto" train two branches side by side, or one branch on both.
@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from thanos.config import TrainConfig, ViewSpec
 from thanos.encoder import SideBySide, build_encoder, dimension
-from thanos.heads import Decoder, build_projector, decoder_scale
+from thanos.heads import Decoder, KeyBank, build_projector, decoder_scale
 from thanos.objective import (
     info_nce_loss,
     reconstruction_loss,
@@ -21,6 +21,7 @@ from thanos.objective import (
     spread_loss,
     supcon_loss,
 )
+from thanos.objective.maskcon import maskcon_loss
 from thanos.views import random_views
 
 Terms = dict[str, Tensor]
@@ -61,6 +62,9 @@ class Branch(nn.Module):
         told = decode and not contrast and config.superclass_into == "decoder"
         if config.classify > 0 and not told:
             self.classifier = nn.Linear(dim, superclasses)
+        if config.method == "maskcon":
+            width = config.projector or dim
+            self.bank = KeyBank(self.encoder, self.projector, size=config.bank, dim=width, momentum=config.key_momentum)
         if decode:
             width, blocks = decoder_scale(config.encoder)
             classes = superclasses if config.superclass_into == "decoder" else 0
@@ -126,6 +130,27 @@ def cross_entropy_step(
     return _classify(branch, branch.embed(views.flatten(0, 1)).unflatten(0, (count, -1)), superclass, settings)
 
 
+def maskcon_step(branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator) -> Terms:
+    """MaskCon: one view asks, the other answers through the slow encoder, among the bank's keys."""
+    config = settings.config
+    asking, answering = random_views(images, settings.views, rng, count=2, mean=settings.mean, std=settings.std)
+    embedding = branch.embed(asking)
+    queries = branch.projector(embedding)
+    keys = branch.bank.encode(answering.contiguous(memory_format=torch.channels_last), branch.encoder, branch.projector)
+    loss = maskcon_loss(
+        queries,
+        keys,
+        superclass,
+        branch.bank.keys,
+        branch.bank.superclass,
+        temperature=config.temperature,
+        label_temperature=config.label_temperature,
+        soft=config.soft,
+    )
+    branch.bank.keep(keys, superclass)
+    return {"maskcon": loss} | _classify(branch, embedding[None], superclass, settings) | {"projection": queries[None]}
+
+
 def supcon_cauto_step(
     branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator
 ) -> Terms:
@@ -147,6 +172,7 @@ METHODS: dict[str, dict[str, Step]] = {
     "supcon+cauto": {"contrastive": supcon_step, "autoencoder": cauto_step},
     "thanos": {"contrastive": spread_step, "autoencoder": cauto_step},
     "cross-entropy": {"classifier": cross_entropy_step},
+    "maskcon": {"contrastive": maskcon_step},
 }
 """For each encoder of the method, its step."""
 

@@ -57,6 +57,7 @@ class Row:
 _SUPCON, _SPREAD, _CAUTO = Part("supcon"), Part("spread"), Part("cauto")
 _HALF = Part("spread", {"alpha": 0.5})
 _JOINT = Part("thanos", {"encoders": "one"})
+_MASKCON = Part("maskcon", {"temperature": 0.1, "projector": 128})
 _FINE = Part("cross-entropy", {"labels": "subclass"})
 
 ROWS = {
@@ -78,6 +79,7 @@ ROWS = {
         Row("spread (alpha 0.5)", "SupCon + cNCE at the paper's alpha", "variant", (_HALF,)),
         Row("thanos (alpha 0.5)", "THANOS at the paper's alpha", "variant", (_HALF, _CAUTO)),
         Row("thanos (one encoder)", "L_spread and cAuto at once, as wide as spread", "variant", (_JOINT,)),
+        Row("maskcon", "MaskCon with its own temperature, projector and bank", "variant", (_MASKCON,)),
         Row("fine labels", "ceiling: cross-entropy on the fine labels", "ceiling", (_FINE,)),
     )
 }  # fmt: skip

@@ -111,7 +111,7 @@ class SpreadWatch(Callback):
     """Says, once, when a superclass has collapsed or the superclasses dissolve; must come before MetricsFile."""
 
     def __init__(self, method: str, say: Callable[[str], None]):
-        self._watched = method not in ("infonce", "cauto")
+        self._watched = method not in ("infonce", "cauto", "maskcon")
         self._remedy = method in ("spread", "thanos")
         self._say = say
         self._said: set[str] = set()
