@@ -1,7 +1,8 @@
 """The paper's Table 4: worst-group accuracy and subclass recovery; which rows, on which sets, and how it is shown."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,17 @@ _ERM = (Part("cross-entropy"),)
 _SUPCON, _SPREAD, _THANOS = (Part("supcon"),), (Part("spread"),), (Part("spread"), Part("cauto"))
 _PLAIN = RobustConfig(method="erm", groups="none")
 _DRO = RobustConfig(method="groupdro", groups="discovered")
-CLUSTERS = DiscoverConfig(least=2, overcluster=True)
-"""How groups are discovered in every embedding alike: as George does, with k-means on principal components."""
+SHORTCUTS = DiscoverConfig(reduce="hardness", components=1, length="own", method="mixture", least=2)
+"""George's own settings for Waterbirds and CelebA: a mixture along the direction that tells the superclass."""
+SUBCLASSES = DiscoverConfig(method="mixture", least=2, overcluster=True)
+"""George's for MNIST and ISIC, with principal components in UMAP's place."""
+WITH_SHORTCUTS = ("dominoes", "coloured", "waterbirds", "celeba")
+"""Sets where something besides the class goes with it start so: all embeddings are clustered by SHORTCUTS there."""
 
 
 def _row(name: str, what: str, kind: Kind, parts: tuple[Part, ...], config: RobustConfig, **more: Any) -> Row:
-    clusters = CLUSTERS if config.groups == "discovered" else None
     network = more.pop("network", False)
-    return Row(name, what, kind, parts, stage=Stage(config, clusters, network), **more)
+    return Row(name, what, kind, parts, stage=Stage(config, None, network), **more)
 
 
 _TRUE = RobustConfig(method="groupdro", groups="given")
@@ -113,14 +117,21 @@ def planned_blocks(config: Table4Config) -> list[Block]:
         for seed in range(seeds):
             for dataset in config.dataset:
                 base = scale.base(dataset, seed, config.root).model_copy(update={"download": config.download})
-                wanted = tuple(row for row in rows if row.name in chosen and _suits(row, dataset))
+                wanted = tuple(row for row in _rows_of(dataset, rows) if row.name in chosen)
                 blocks += [Block(base, wanted, scale.transfer)] if wanted else []
     return blocks
 
 
-def _suits(row: Row, dataset: str) -> bool:
-    """Sets without groups are there for recovery."""
-    return dataset.startswith(GROUPED) or row.name in RECOVERY
+def _rows_of(dataset: str, rows: Iterable[Row]) -> list[Row]:
+    """The rows that a set has, with the clustering that suits it; sets without groups are there for recovery."""
+    clusters = SHORTCUTS if dataset.startswith(WITH_SHORTCUTS) else SUBCLASSES
+    found = []
+    for row in rows:
+        assert row.stage is not None
+        stage = replace(row.stage, clusters=clusters) if row.stage.config.groups == "discovered" else row.stage
+        if dataset.startswith(GROUPED) or row.name in RECOVERY:
+            found.append(replace(row, stage=stage))
+    return found
 
 
 class Finished:
@@ -136,14 +147,14 @@ class Finished:
         for dataset in DATASETS:
             folder = places.records / dataset
             seeds = {int(f.name.split("-")[0]) for f in folder.glob("[0-9]*-*.json")} if folder.is_dir() else set()
-            for row in ROWS.values():
-                found = {}
+            self.records |= {(name, dataset): {} for name in ROWS}
+            for row in _rows_of(dataset, ROWS.values()):
+                found = self.records[row.name, dataset]
                 for seed in sorted(seeds):
                     block = Block(self.scale.base(dataset, seed), (row,), self.scale.transfer)
                     record = read_record(places.record_file(row, block))
                     if record is not None:
                         found[seed] = record
-                self.records[row.name, dataset] = found
 
     def values(self, row: str, dataset: str, *path: str) -> dict[int, float]:
         """A score in % by seed, found along ``path``; seeds without it are left out."""
