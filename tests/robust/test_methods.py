@@ -12,7 +12,7 @@ from thanos.errors import DataError, MissingLabels
 from thanos.robust import methods as room
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
-from thanos.robust.stage import make_robust
+from thanos.robust.stage import find_groups, make_robust
 
 NAMES = ("a, plain", "a, odd", "b, odd", "b, plain")
 
@@ -105,6 +105,16 @@ def test_of_equal_settings_the_rule_decides(shortcut):
     assert by_class.selection["n"].keys() == {"a", "b"}
     assert by_group.selection["n"].keys() == set(NAMES)
     assert sum(by_group.selection["n"].values()) == 600
+
+
+def test_a_cluster_without_validation_images_joins_the_largest(shortcut):
+    clusters = DiscoverConfig(clusters=2, components=2)
+    found = find_groups(shortcut, clusters)
+    small = found.cluster == np.bincount(found.cluster[shortcut.split == 0]).argmin()
+    moved = shortcut.take(np.flatnonzero(~(small & (shortcut.split == 1))))
+    joined = find_groups(moved, clusters)
+    assert len(np.unique(joined.cluster)) == 3
+    make_robust(moved, RobustConfig(), clusters=clusters)
 
 
 def test_what_is_missing_is_said(shortcut):

@@ -75,13 +75,29 @@ def make_robust(
 
 
 def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
-    """:func:`thanos.discover`; where George's overclustering asks for it, with the losses of a plain classifier."""
+    """:func:`thanos.discover`, with every cluster large enough to be watched on validation images.
+
+    Where George's overclustering asks for it, the losses are those of a plain classifier.
+    """
     if not config.overcluster:
-        return discover(embeddings, config)
+        return _watchable(discover(embeddings, config), embeddings)
     blind = replace(embeddings, group=None, subclass=None)
     plain = fit_robust("erm", blind, None, watch("worst-class", blind)).head
     true = plain.probabilities(embeddings.vectors)[np.arange(len(embeddings)), embeddings.superclass]
-    return discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12)))
+    return _watchable(discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12))), embeddings)
+
+
+def _watchable(found: Discovered, embeddings: Embeddings) -> Discovered:
+    """A cluster without validation images joins the largest of its superclass."""
+    held_out = embeddings.split == 1
+    size = np.bincount(found.cluster, minlength=len(found.names))
+    seen = np.bincount(found.cluster[held_out], minlength=len(found.names))
+    cluster = found.cluster.copy()
+    for lone in np.flatnonzero((size > 0) & (seen == 0)):
+        value = embeddings.superclass[found.cluster == lone][0]
+        mine = np.unique(found.cluster[embeddings.superclass == value])
+        cluster[found.cluster == lone] = mine[size[mine].argmax()]
+    return replace(found, cluster=cluster)
 
 
 def test_scores(embeddings: Embeddings, head: Head, discovered: Discovered | None) -> dict[str, Any]:
