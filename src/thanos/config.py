@@ -352,6 +352,10 @@ class RobustConfig(Settings):
     def _fits_together(self) -> "RobustConfig":
         if self.groups == "none" and self.method in ("groupdro", "reweight", "dfr"):
             raise ValueError(f"{self.method} works on groups; pass --groups given or discovered, or use jtt or afr.")
+        if self.method == "dfr" and self.select != "auto":
+            raise ValueError(
+                "dfr chooses its penalty by its own groups on halves of the validation images; drop --select."
+            )
         if self.rule == "worst-discovered" and self.groups != "discovered":
             raise ValueError("--select worst-discovered watches discovered groups; pass --groups discovered.")
         return self

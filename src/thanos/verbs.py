@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from torch import Generator
 
 from thanos.artefact import Encoder, load_encoder
@@ -20,7 +21,7 @@ from thanos.errors import ConfigError, DataError, OutputError
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
-from thanos.report.discover_page import write_discover_page
+from thanos.report.discover_page import TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
 from thanos.storage import write_json, write_text
@@ -76,8 +77,13 @@ def discover_source(
     source: Path, out: Path, weights: str, data: DataConfig | None, config: DiscoverConfig
 ) -> Discovered:
     """Write the table of discovered subclasses, and beside it as JSON how they were found and what they recover."""
-    if out.exists() and not out.read_text("utf-8", errors="replace").startswith(",".join(COLUMNS)):
-        raise OutputError(f"{out} is there and holds no table of discovered subclasses. Name another --out.")
+    for file, ours in (
+        (out, ",".join(COLUMNS)),
+        (out.with_suffix(".html"), TITLE),
+        (out.with_suffix(".json"), '"recovery"'),
+    ):
+        if file.exists() and ours not in file.read_text("utf-8", errors="replace"):
+            raise OutputError(f"{file} is there and was not written by thanos discover. Name another --out.")
     embeddings, _, images = _embeddings(source, weights, data)
     found = discover(embeddings, config)
     known = {} if embeddings.subclass is None else _recovered(embeddings, found)
@@ -113,16 +119,20 @@ def discover_source(
 
 
 def _offer_names(table: Path, found: Discovered) -> None:
-    """A file for a person's names; one that is there is the person's."""
+    """A file for a person's names; one that a person has changed is left."""
     file = table.with_suffix(".yaml")
     if file.exists():
-        return
-    lines = [
-        "# Name discovered subclasses; equal names merge. Then:",
-        f"# thanos robust RUN --table {table.name} --names {file.name}",
-        *(f"{json.dumps(name)}: {json.dumps(name)}" for name in found.names),
-    ]
-    write_text(file, "\n".join(lines) + "\n")
+        known = yaml.safe_load(file.read_text("utf-8"))
+        if not isinstance(known, dict) or any(old != new for old, new in known.items()):
+            print(f"{file} holds names for an earlier discovery and is kept; move it away for a fresh one")
+            return
+    head = "# Name discovered subclasses; equal names merge. Then:\n"
+    head += f"# thanos robust RUN --table {table.name} --names {file.name}\n"
+    names = {name: name for name in found.names}
+    shown = yaml.safe_dump(names, allow_unicode=True, sort_keys=False)
+    if yaml.safe_load(shown) != names:  # line breaks that YAML would fold, unless they are escaped
+        shown = yaml.safe_dump(names, sort_keys=False)
+    write_text(file, head + shown)
 
 
 def _recovered(embeddings: Embeddings, found: Discovered) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from thanos.cli import main
 from thanos.config import TrainConfig
@@ -65,7 +66,8 @@ def test_discover_name_merge_and_be_fair(capsys, source):
     right = head.predict(test.vectors) == test.superclass
     assert min(right[test.group == g].mean() for g in range(4)) == pytest.approx(fair)
     assert classes == ("a", "b")
-    run(capsys, "discover", file, "--seed", "1")
+    _, out, _ = run(capsys, "discover", file, "--seed", "1")
+    assert "is kept" in out
     assert names.read_text() == "a/1: odd\nb/1: odd\n"  # a person's file
 
 
@@ -115,6 +117,56 @@ def test_a_table_of_other_images(capsys, source, tmp_path):
     table.write_text("picture,kind\n")
     code, _, err = run(capsys, "robust", file, "--table", table)
     assert "has the columns image and subclass" in err
+
+
+def test_discover_destroys_no_other_file(capsys, source):
+    """A table beside a model would take its .json along."""
+    file, _ = source
+    card = file.with_name("model.json")
+    card.write_text('{"format": 1}')
+    code, _, err = run(capsys, "discover", file, "--out", file.with_name("model.csv"))
+    assert code == 2
+    assert "model.json is there and was not written by thanos discover" in err
+    assert card.read_text() == '{"format": 1}'
+    assert not file.with_name("model.csv").exists()
+
+
+def test_names_and_references_of_every_kind_survive(capsys, source):
+    file, embeddings = source
+    hostile = ("\N{CAT FACE} \u2028: #x", "b\x85\n'\"")
+    refs = tuple(f'{i}\u2028,\n"{i}".png' for i in range(1200))
+    write_embeddings(replace(embeddings, superclass_names=hostile, refs=refs), file)
+    assert run(capsys, "discover", file)[0] == 0
+    table, names = file.with_name("e-subclasses.csv"), file.with_name("e-subclasses.yaml")
+    assert list(yaml.safe_load(names.read_text("utf-8"))) == [f"{h}/{k}" for h in hostile for k in (0, 1)]
+    code, _, err = run(capsys, "robust", file, "--table", table, "--names", names)
+    assert (code, err) == (0, "")
+    write_embeddings(replace(embeddings, refs=("same.png",) * 1200), file)
+    run(capsys, "discover", file)
+    code, _, err = run(capsys, "robust", file, "--table", table)
+    assert code == 2
+    assert "names 'same.png' twice" in err
+
+
+def test_a_superclass_without_validation_images_has_a_page_all_the_same(capsys, source):
+    file, embeddings = source
+    kept = embeddings.take(np.flatnonzero((embeddings.superclass == 0) | (embeddings.split != 1)))
+    write_embeddings(kept, file)
+    code, _, err = run(capsys, "discover", file)
+    assert (code, err) == (0, "")
+    assert "· error" not in file.with_name("e-subclasses.html").read_text()
+
+
+def test_a_folder_is_the_same_from_wherever_it_is_named(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for label in ("cats", "dogs"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    there = load(TrainConfig(data=str(tmp_path / "photos")))
+    monkeypatch.chdir(tmp_path)
+    assert load(TrainConfig(data="photos")).refs == there.refs
 
 
 def test_discovered_subclasses_become_the_groups_of_a_training(tmp_path):

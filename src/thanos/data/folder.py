@@ -20,6 +20,7 @@ def list_folder(folder: Path) -> Listing:
     Raises:
         DataError: if there is no image, or one lies at a depth that names no superclass.
     """
+    folder = folder.resolve()  # images keep their names wherever the command is typed
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not files:
         raise DataError(

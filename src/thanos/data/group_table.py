@@ -1,6 +1,7 @@
 """Groups from a table of discovered subclasses, with the names and mergers that a person gave them."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +21,13 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, str]:
         table: A CSV with the columns image and subclass, as ``thanos discover`` writes it.
         names: A YAML file ``discovered name: your name``; equal names merge; what is not named keeps its own.
     Raises:
-        DataError: if the table cannot be read or lacks a column.
+        DataError: if the table cannot be read, lacks a column, or names an image twice.
         ConfigError: if the YAML names what the table does not have, or gives something else than names.
     """
     try:
-        rows = list(csv.DictReader(table.read_text("utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"a table of discovered subclasses is wanted; {table} cannot be read: {error}.") from None
     if not rows or not {"image", "subclass"} <= set(rows[0]):
         came = ", ".join(rows[0]) if rows else "no rows"
@@ -34,6 +36,11 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, str]:
             f"thanos discover."
         )
     found = {row["image"]: row["subclass"] or "" for row in rows}
+    if len(found) < len(rows):
+        twice = Counter(row["image"] for row in rows).most_common(1)[0][0]
+        raise DataError(
+            f"{table} names {twice!r} twice, so its images cannot be told apart. Give every image its own name."
+        )
     return found if names is None else _renamed(found, names)
 
 

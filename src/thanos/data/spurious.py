@@ -71,7 +71,7 @@ def dominoes(config: DataConfig, *, agreement: float) -> ImageSet:
         out[:, 2:30, 2:30] = digits.images[upper]
         out[:, 32:] = scenes.images[lower]
 
-    key = _key(config, digits.fingerprint, scenes.fingerprint)
+    key = _key(config, (upper, lower), digits.fingerprint, scenes.fingerprint)
     group = 2 * labels + np.concatenate(digit)
     names = tuple(f"{vehicle}, digit {numeral}" for vehicle, _ in DOMINO_CLASSES for _, numeral in DOMINO_CLASSES)
     return ImageSet(
@@ -128,10 +128,11 @@ def coloured_digits(config: DataConfig, *, patch: int) -> ImageSet:
         shade = (255 * palette[colour]).round().astype(np.uint8)[:, None, None]
         np.copyto(out, shade, where=paper & (out == 0))
 
+    key = _key(config, (rows, colour, palette), digits.fingerprint)
     names = tuple(f"{2 * k} or {2 * k + 1}" for k in range(kinds))
     images = ImageSet(
         name=config.data,
-        images=cached_images(_key(config, digits.fingerprint), (len(rows), 28, 28, 3), fill),
+        images=cached_images(key, (len(rows), 28, 28, 3), fill),
         superclass=labels,
         superclass_names=names,
         split=split,
@@ -168,12 +169,13 @@ def patched(config: DataConfig) -> ImageSet:
             top, left = corner[i]
             out[i, top : top + _PATCH, left : left + _PATCH] = (255 * shade[i]).round()
 
+    key = _key(config, (wears, corner, shade), scenes.fingerprint)
     group = np.where(scenes.superclass == wearer, wears.astype(np.int64), 2)
     names = ("animals, no patch", "animals, patch", "vehicles")
     images = replace(
         scenes,
         name=config.data,
-        images=cached_images(_key(config, scenes.fingerprint), scenes.images.shape, fill),
+        images=cached_images(key, scenes.images.shape, fill),
         subclass=group,
         subclass_names=names,
         group=group,
@@ -228,6 +230,9 @@ def _hold_out(
     return split
 
 
-def _key(config: DataConfig, *sources: str) -> str:
-    """Of what is built, and from what."""
-    return blake2b(repr((config.data, config.split_seed, sources)).encode(), digest_size=16).hexdigest()
+def _key(config: DataConfig, drawn: tuple[NDArray, ...], *sources: str) -> str:
+    """Of what is built, from what, and of everything that was drawn."""
+    digest = blake2b(repr((config.data, sources)).encode(), digest_size=16)
+    for values in drawn:
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()

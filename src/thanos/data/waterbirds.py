@@ -13,8 +13,9 @@ from PIL import Image
 
 from thanos.data.draw import draw_stratified
 from thanos.data.files import SUFFIXES
+from thanos.data.imageset import SPLITS
 from thanos.errors import DataError, OutputError
-from thanos.storage import write_text
+from thanos.storage import write_json, write_text
 
 WATERBIRDS = {
     "albatross", "auklet", "cormorant", "frigatebird", "fulmar", "gull", "jaeger", "kittiwake", "pelican", "puffin",
@@ -27,6 +28,8 @@ AGREEMENT = (0.95, 0.5, 0.5)
 """Share of birds in front of their own kind of place: training, validation, test."""
 VALIDATION = 0.2
 NAME = "waterbird_complete95_forest2water2"
+BUILT = "built.json"
+"""Says in a folder that it was built here, and how many images its groups have."""
 
 
 def build_waterbirds(cub: Path, masks: Path, places: Path, out: Path, *, seed: int, say: Callable[[str], None]) -> Path:
@@ -64,6 +67,9 @@ def build_waterbirds(cub: Path, masks: Path, places: Path, out: Path, *, seed: i
         lines.append(f"{i + 1},{path.as_posix()},{label[i]},{split[i]},{place[i]},{where}")
         if (i + 1) % 1000 == 0:
             say(f"{i + 1:,} of {len(birds):,} birds pasted")
+    group = 2 * label + place
+    counts = {name: np.bincount(group[split == k], minlength=4).tolist() for k, name in enumerate(SPLITS)}
+    write_json(folder / BUILT, {"seed": seed, "counts": counts})
     write_text(folder / "metadata.csv", "\n".join(lines) + "\n")  # last: it marks the set as whole
     return folder
 

@@ -17,6 +17,7 @@ from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
 from thanos.storage import write_text
 
+TITLE = "thanos: discovered subclasses"
 TYPICAL, DOUBTFUL = 12, 6
 """Images shown of each subclass."""
 SHOWN_MEMBERS = 4
@@ -34,9 +35,10 @@ class Errors:
 
 
 def plain_errors(embeddings: Embeddings) -> Errors | None:
-    """Of a logistic regression on the embeddings; None without training, validation and two superclasses."""
+    """Of a logistic regression on the embeddings; None without two superclasses, or validation images of each."""
     train, held_out = embeddings.split == 0, embeddings.split != 0
-    if not (embeddings.split == 1).any() or len(np.unique(embeddings.superclass[train])) < 2:
+    kinds = np.unique(embeddings.superclass[train])
+    if len(kinds) < 2 or len(np.setdiff1d(kinds, embeddings.superclass[embeddings.split == 1])):
         return None
     blind = replace(embeddings, group=None, subclass=None)
     head = fit_robust("erm", blind, None, watch("worst-class", blind)).head
@@ -69,7 +71,7 @@ def write_discover_page(
         }
         for name, fact in found.superclasses.items()
     ]
-    facts = {"errors": errors is not None, "table": table.name, "n": len(embeddings)}
+    facts = {"title": TITLE, "errors": errors is not None, "table": table.name, "n": len(embeddings)}
     write_text(page, render("discover.html", superclasses=superclasses, **facts))
 
 

@@ -43,7 +43,10 @@ def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results:
     run = RunConfig(threads=max(1, cores // jobs), quiet=jobs > 1)
     todo = [t for t in trainings(left, places).values() if not t.finished]
     if config.dry_run:
+        stages = [row for block in left for row in block.rows if row.stage is not None and row.stage.network]
         _show_plan(blocks, left, todo, run, jobs, say)
+        if stages:
+            say(f"not counted: {len(stages)} of the rows train a network of their own, each as long as cross-entropy's")
         return
     command = _command(config)
     rows, rows_left = (sum(len(block.rows) for block in some) for some in (blocks, left))

@@ -17,6 +17,8 @@ from thanos.storage import write_json
 
 Record = dict[str, Any]
 
+STAGE_VERSION = 1
+"""Raised when a last stage comes to do something else under the same settings: its grids, its clusters, its network."""
 _WHERE = {"root", "download", "accelerator"}
 """Settings that say where a run happens and not what it is."""
 
@@ -39,7 +41,7 @@ def row_fingerprint(row: Row, base: TrainConfig, probe: TransferConfig) -> str:
     judged: list[Any] = [probe.model_dump(mode="json", exclude_defaults=True)]
     if row.stage is not None:
         settings = [each and each.model_dump(mode="json") for each in (row.stage.config, row.stage.clusters)]
-        judged = ["stage", *settings, row.stage.network]
+        judged = ["stage", STAGE_VERSION, *settings, row.stage.network]
     return digest([parts, row.weights, *judged])
 
 

@@ -14,7 +14,6 @@ from thanos.embeddings import Embeddings, embed
 from thanos.reproduce.record import digest, fingerprint
 from thanos.reproduce.rows import Stage
 from thanos.robust.head import read_head
-from thanos.robust.methods import UPWEIGHTS
 from thanos.robust.select import watch
 from thanos.robust.stage import find_groups, make_robust, test_scores
 from thanos.training.fit import train
@@ -29,6 +28,10 @@ STAGE_DEFINITIONS = {
     "selection": "the rule by which validation chose among a method's settings, and the validation images behind it",
     "discovered_groups": "as groups, for the discovered ones",
 }
+
+
+UPWEIGHT = 20.0
+"""How much an error of the first network weighs in JTT's second one."""
 
 
 def stage_scores(
@@ -73,16 +76,14 @@ def _network_scores(
         "method": "cross-entropy",
         "select": "worst-class" if rule == "worst-class" else "worst-group",
     }
-    candidates = [changes]
     if method == "groupdro":
         changes |= {"robust": "groupdro", "sampling": "group-balanced", "group_adjustment": 0.0}
     elif method == "jtt":
         blind = _with_errors(blind, runs[0], embeddings)
-        candidates = [changes | {"robust": "weighted", "group_weight": {"wrong": float(u)}} for u in UPWEIGHTS[1:2]]
-    scored = [
-        _trained(base.model_copy(update=each), blind, images, stage, discovered, runs[0].parent) for each in candidates
-    ]
-    return max(scored, key=lambda scores: scores["selection"]["accuracy"])
+        assert blind.group is not None
+        if blind.group[blind.rows("train")].any():  # a network without an error is trained again as it was
+            changes |= {"robust": "weighted", "group_weight": {"wrong": UPWEIGHT}}
+    return _trained(base.model_copy(update=changes), blind, images, stage, discovered, runs[0].parent)
 
 
 def _with_errors(images: ImageSet, first: Path, embeddings: Embeddings) -> ImageSet:

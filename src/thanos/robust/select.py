@@ -56,7 +56,9 @@ def watch(
     }[rule]()
     held_out = embeddings.split == 1
     if not held_out.any():
-        raise DataError("models are chosen on validation images, and there are none. Hold some out (--validation).")
+        raise DataError(
+            "models are chosen on validation images, and there are none. Name some in a column (or array) split."
+        )
     if ids is None or (ids[held_out] < 0).any():
         raise MissingLabels(
             f"--select {rule} needs the group of every validation image, and it is not known for "
@@ -66,8 +68,8 @@ def watch(
     trained = ids[(embeddings.split == 0) & (ids >= 0)]
     absent = np.setdiff1d(trained, ids[held_out]).tolist()
     if absent:
+        way = "merge small groups, or pass --select worst-class" if rule != "worst-class" else "or leave it out"
         raise DataError(
-            f"--select {rule} watches every group on validation images, and {names[absent[0]]!r} has none there. Hold "
-            f"out more, merge small groups, or pass --select worst-class."
+            f"{rule} is watched on validation images, and {names[absent[0]]!r} has none there. Hold out more, {way}."
         )
     return Watch(rule, ids[held_out], names)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from thanos.config import DiscoverConfig, RobustConfig
 from thanos.discovery import Discovered, discover
 from thanos.embeddings import Embeddings
-from thanos.errors import MissingLabels
+from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.robustness import calibration_error, group_scores, pairwise_auroc, worst_class
 from thanos.robust.head import Head
@@ -48,6 +48,8 @@ def make_robust(
         MissingLabels: if groups are wanted and not known.
         DataError: if a split is empty, or a group has no validation image.
     """
+    if not (embeddings.split == 2).any():
+        raise DataError("a model is scored on test images, and there are none. Name some in a column (or array) split.")
     seen = embeddings if config.sees_groups else replace(embeddings, group=None, subclass=None)
     group: NDArray[np.int64] | None = None
     if config.groups == "given":
@@ -60,6 +62,8 @@ def make_robust(
     elif config.groups == "discovered":
         if discovered is None:
             discovered = find_groups(seen, clusters or DiscoverConfig())
+        else:
+            discovered = watchable(discovered, seen)
         group = discovered.cluster
     else:
         discovered = None
@@ -80,24 +84,31 @@ def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
     Where George's overclustering asks for it, the losses are those of a plain classifier.
     """
     if not config.overcluster:
-        return _watchable(discover(embeddings, config), embeddings)
+        return watchable(discover(embeddings, config), embeddings)
     blind = replace(embeddings, group=None, subclass=None)
     plain = fit_robust("erm", blind, None, watch("worst-class", blind)).head
     true = plain.probabilities(embeddings.vectors)[np.arange(len(embeddings)), embeddings.superclass]
-    return _watchable(discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12))), embeddings)
+    return watchable(discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12))), embeddings)
 
 
-def _watchable(found: Discovered, embeddings: Embeddings) -> Discovered:
-    """A cluster without validation images joins the largest of its superclass."""
-    held_out = embeddings.split == 1
+def watchable(found: Discovered, embeddings: Embeddings) -> Discovered:
+    """A cluster without validation images joins the largest of its superclass that has some."""
     size = np.bincount(found.cluster, minlength=len(found.names))
-    seen = np.bincount(found.cluster[held_out], minlength=len(found.names))
-    cluster = found.cluster.copy()
-    for lone in np.flatnonzero((size > 0) & (seen == 0)):
-        value = embeddings.superclass[found.cluster == lone][0]
-        mine = np.unique(found.cluster[embeddings.superclass == value])
-        cluster[found.cluster == lone] = mine[size[mine].argmax()]
-    return replace(found, cluster=cluster)
+    seen = np.bincount(found.cluster[embeddings.split == 1], minlength=len(found.names))
+    cluster, facts = found.cluster.copy(), dict(found.superclasses)
+    for value in np.unique(embeddings.superclass):
+        rows = embeddings.superclass == value
+        mine = np.unique(found.cluster[rows])
+        watched = mine[seen[mine] > 0]
+        if len(watched) in (0, len(mine)):
+            continue
+        lone = np.setdiff1d(mine, watched)
+        cluster[np.isin(found.cluster, lone)] = watched[size[watched].argmax()]
+        name = embeddings.superclass_names[value]
+        left = np.bincount(cluster[rows], minlength=len(found.names))[watched]
+        if name in facts:
+            facts[name] = facts[name] | {"clusters": len(watched), "sizes": left.tolist(), "joined": len(lone)}
+    return replace(found, cluster=cluster, superclasses=facts)
 
 
 def test_scores(embeddings: Embeddings, head: Head, discovered: Discovered | None) -> dict[str, Any]:
@@ -119,12 +130,17 @@ def test_scores(embeddings: Embeddings, head: Head, discovered: Discovered | Non
         "calibration_error": calibration_error(probability, superclass),
     }
     group = embeddings.group
-    if group is not None and (group[test] >= 0).all():
-        scores["groups"] = group_scores(
-            right, group[test], embeddings.group_names, train_share=_train_share(embeddings, group)
-        )
-    if len(embeddings.superclass_names) == 2 and embeddings.subclass is not None:
-        known = embeddings.subclass[test] >= 0
+    if group is not None and (group[test] >= 0).any():
+        grouped = group[test] >= 0
+        share = _train_share(embeddings, group)
+        scores["groups"] = group_scores(right[grouped], group[test][grouped], embeddings.group_names, train_share=share)
+        scores["groups"]["images_without_group"] = int((~grouped).sum())
+    known = np.zeros(0, dtype=bool) if embeddings.subclass is None else embeddings.subclass[test] >= 0
+    if (
+        len(embeddings.superclass_names) == 2
+        and embeddings.subclass is not None
+        and len(np.unique(superclass[known])) == 2
+    ):
         scores["auroc"] = pairwise_auroc(
             probability[known, 1], superclass[known] == 1, embeddings.subclass[test][known], embeddings.subclass_names
         )
@@ -143,6 +159,8 @@ def _subclasses(embeddings: Embeddings) -> tuple[NDArray[np.int64] | None, tuple
     return embeddings.subclass, embeddings.subclass_names
 
 
-def _train_share(embeddings: Embeddings, group: NDArray[np.int64]) -> NDArray[np.float64]:
-    mine = group[(embeddings.split == 0) & (group >= 0)]
-    return np.bincount(mine, minlength=len(embeddings.group_names)) / max(len(mine), 1)
+def _train_share(embeddings: Embeddings, group: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """None unless the training images of the groups that test images have are known."""
+    size = np.bincount(group[(embeddings.split == 0) & (group >= 0)], minlength=len(embeddings.group_names))
+    tested = np.unique(group[(embeddings.split == 2) & (group >= 0)])
+    return size / size.sum() if size[tested].any() else None

@@ -300,7 +300,7 @@ def _fit(
         total_batches=total,
         log_every=max(1, total // 200),
         window=window,
-        group_loss=None if groups is None else groups.loss,
+        group_losses=None if groups is None else groups.losses(branches),
     )
     trainer.val_check_interval = order.batches_per_epoch
     if rank == 0:
@@ -329,7 +329,7 @@ def _fit(
         "images_per_second": None if resumed else round(total * config.batch * world / seconds, 1),
         "seconds": None if resumed else round(seconds, 2),
         "final": _last_values(metrics_file),
-        **({} if groups is None else {"groups": groups.facts()}),
+        **({} if groups is None else {"groups": groups.facts(module.group_losses)}),
         "provenance": {"commit": commit(), "hardware": hardware(), "versions": versions()},
         "definitions": DEFINITIONS,
     }

@@ -85,8 +85,13 @@ def start_folder(out: Path, config: TrainConfig, images: ImageSet) -> None:
     write_text(out / "data.json", manifest(images) + "\n")
     if images.skipped:
         write_skipped(out / "skipped.csv", images)
-    if config.data not in DATASETS:  # so that the run can be used from any folder
-        config = config.model_copy(update={"data": str(Path(config.data).resolve())})
+    changes: dict[str, Any] = {}  # so that the run can be used from any folder
+    if config.data not in DATASETS:
+        changes["data"] = str(Path(config.data).resolve())
+    for name in ("groups_from", "groups_named"):
+        if (path := getattr(config, name)) is not None:
+            changes[name] = path.resolve()
+    config = config.model_copy(update=changes)
     save(config, out / "config.yaml")
 
 

@@ -1,5 +1,6 @@
 """What training knows of groups: their ids among the training images, and the loss that looks at them."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +27,19 @@ class TrainingGroups:
     """Training images."""
     loss: nn.Module | None
 
-    def facts(self) -> dict[str, Any]:
-        """For the run's record."""
+    def losses(self, branches: nn.ModuleDict) -> nn.ModuleDict | None:
+        """One for each branch: two encoders side by side train as each would alone."""
+        return None if self.loss is None else nn.ModuleDict({name: copy.deepcopy(self.loss) for name in branches})
+
+    def facts(self, losses: nn.ModuleDict | None) -> dict[str, Any]:
+        """For the run's record; GroupDRO's last weights by branch."""
         facts: dict[str, Any] = {"training_images": dict(zip(self.names, self.sizes, strict=True))}
-        if isinstance(self.loss, GroupDRO):
-            facts["weights"] = dict(zip(self.names, self.loss.weights.tolist(), strict=True))
-        return facts
+        weights = {
+            branch: dict(zip(self.names, loss.weights.tolist(), strict=True))
+            for branch, loss in (losses or {}).items()
+            if isinstance(loss, GroupDRO)
+        }
+        return facts | ({"weights": weights} if weights else {})
 
 
 def training_groups(config: TrainConfig, images: ImageSet) -> TrainingGroups | None:

@@ -49,7 +49,7 @@ class TrainingModule(LightningModule):
         total_batches: int,
         log_every: int,
         window: AlphaWindow | None = None,
-        group_loss: nn.Module | None = None,
+        group_losses: nn.ModuleDict | None = None,
     ):
         super().__init__()
         self.settings, self.branches = settings, branches
@@ -57,8 +57,8 @@ class TrainingModule(LightningModule):
         self._total_batches, self.log_every = total_batches, log_every
         self._clean: list[tuple[Tensor, Tensor]] = []
         self._right: list[tuple[Tensor, Tensor]] = []
-        self.group_loss = group_loss
-        """From losses (batch,) and groups (batch,) to one number; None: training does not look at groups."""
+        self.group_losses = group_losses
+        """By branch, from losses (batch,) and groups (batch,) to one number; None: the mean, whatever the groups."""
         self.batches_done = 0
         self.latest: dict[str, Tensor] = {}
         """What was measured since the metrics file was last written."""
@@ -74,7 +74,7 @@ class TrainingModule(LightningModule):
             seed = draw_seed(self.settings.config.seed, batch.number, self.global_rank)
             self._seed_dropout(seed)
             branch, rng = self.branches[name], Generator().manual_seed(seed)
-            terms = step(branch, batch.images, batch.superclass, self._settings_now(batch), rng)  # type: ignore[arg-type]
+            terms = step(branch, batch.images, batch.superclass, self._settings_now(name, batch), rng)  # type: ignore[arg-type]
             projection = terms.pop("projection", None)
             losses.append(total(terms))
             if log:
@@ -100,13 +100,13 @@ class TrainingModule(LightningModule):
                 )
         return loss
 
-    def _settings_now(self, batch: Batch) -> StepSettings:
+    def _settings_now(self, name: str, batch: Batch) -> StepSettings:
         settings = self.settings if self.alpha is None else replace(self.settings, alpha=self.alpha.clone())
-        return (
-            settings
-            if self.group_loss is None
-            else replace(settings, weigh=partial(self.group_loss, group=batch.group))
-        )
+        if self.group_losses is None:
+            return settings
+        loss = self.group_losses[name]
+        assert isinstance(loss, nn.Module)
+        return replace(settings, weigh=partial(loss, group=batch.group))
 
     def _correct_alpha(self, within: Tensor) -> None:
         """Integral control: while superclasses are too tight alpha grows, while they are too loose it falls."""

@@ -62,9 +62,20 @@ def test_groupdro_weighs_the_group_with_the_largest_loss_most(images, tmp_path):
     mislabelled = replace(images, superclass=drawn)
     config = BASE.model_copy(update={"robust": "groupdro", "group_step": 0.5, "epochs": 15})
     run = train(config, tmp_path / "run", images=mislabelled, run=QUIET, say=silent)
-    weights = run.metrics["groups"]["weights"]
+    weights = run.metrics["groups"]["weights"]["classifier"]
     assert sum(weights.values()) == pytest.approx(1, abs=1e-5)
     assert weights["nine"] > 0.6
+
+
+def test_two_encoders_weigh_groups_each_by_its_own_losses(images, tmp_path):
+    config = BASE.model_copy(update={"robust": "groupdro", "method": "spread"})
+    alone = train(config, tmp_path / "alone", images=images, run=QUIET, say=silent)
+    both = train(
+        config.model_copy(update={"method": "thanos"}), tmp_path / "both", images=images, run=QUIET, say=silent
+    )
+    a, b = load_file(alone.folder / "model.safetensors"), load_file(both.folder / "model.safetensors")
+    assert all(torch.equal(a[key], b[f"parts.0.{key}"]) for key in a)
+    assert both.metrics["groups"]["weights"]["contrastive"] == alone.metrics["groups"]["weights"]["contrastive"]
 
 
 def test_plain_training_never_sees_groups(images, tmp_path):

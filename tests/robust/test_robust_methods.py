@@ -114,7 +114,51 @@ def test_a_cluster_without_validation_images_joins_the_largest(shortcut):
     moved = shortcut.take(np.flatnonzero(~(small & (shortcut.split == 1))))
     joined = find_groups(moved, clusters)
     assert len(np.unique(joined.cluster)) == 3
+    assert sorted(fact["clusters"] for fact in joined.superclasses.values()) == [1, 2]
+    for name, fact in joined.superclasses.items():
+        mine = moved.superclass == moved.superclass_names.index(name)
+        assert sum(fact["sizes"]) == mine.sum()
     make_robust(moved, RobustConfig(), clusters=clusters)
+
+
+def test_dfrs_heads_are_sparse(shortcut):
+    data = room.standardise(shortcut.vectors, shortcut.superclass, 2)
+    dense, sparse = (room._sparse_head(data.x, data.y, penalty, data).weight for penalty in (100.0, 0.005))
+    assert (dense != 0).all()
+    assert (sparse == 0).sum() >= dense.size / 2
+
+
+def test_dfr_reports_the_half_it_did_not_use(shortcut):
+    robust = fit_robust("dfr", shortcut, shortcut.group, watch("worst-group", shortcut))
+    held_out = shortcut.of("validation")
+    right = robust.head.predict(held_out.vectors) == held_out.superclass
+    seen = min(right[held_out.group == g].mean() for g in range(4))
+    assert robust.selection["accuracy"] != seen
+    with pytest.raises(ValueError, match="drop --select"):
+        RobustConfig(method="dfr", groups="given", select="worst-class")
+
+
+def test_dfr_without_a_superclass_in_validation(shortcut):
+    third = replace(shortcut, superclass_names=("a", "b", "c"))  # which no image has
+    head = make_robust(third, RobustConfig(method="dfr", groups="given")).robust.head
+    assert set(head.predict(shortcut.vectors)) == {0, 1}
+
+
+def test_partly_known_labels_are_scored_as_far_as_they_go(shortcut):
+    some = np.arange(len(shortcut)) % 3 > 0
+    partly = replace(
+        shortcut,
+        subclass=np.where(shortcut.superclass == 0, shortcut.subclass, -1),
+        group=np.where(some, shortcut.group, -1),
+    )
+    scores = make_robust(partly, RobustConfig(method="erm", groups="none")).scores
+    assert "auroc" not in scores
+    test = shortcut.split == 2
+    assert scores["groups"]["images_without_group"] == (test & ~some).sum()
+    assert sum(g["n"] for g in scores["groups"]["groups"].values()) == (test & some).sum()
+    held_out_only = replace(shortcut, group=np.where(shortcut.split == 0, -1, shortcut.group))
+    scores = make_robust(held_out_only, RobustConfig(method="dfr", groups="given")).scores
+    assert "train_weighted_mean" not in scores["groups"]
 
 
 def test_what_is_missing_is_said(shortcut):
@@ -126,8 +170,10 @@ def test_what_is_missing_is_said(shortcut):
     lone = replace(shortcut, group=np.where((shortcut.group == 1) & (shortcut.split == 1), 0, shortcut.group))
     with pytest.raises(DataError, match="'a, odd' has none there"):
         make_robust(lone, RobustConfig(groups="given"))
-    with pytest.raises(DataError, match=r"there are none\. Hold some out"):
+    with pytest.raises(DataError, match=r"there are none\. Name some"):
         watch("worst-class", shortcut.take(np.flatnonzero(shortcut.split != 1)))
+    with pytest.raises(DataError, match="scored on test images"):
+        make_robust(shortcut.take(np.flatnonzero(shortcut.split != 2)), RobustConfig())
     partly = replace(shortcut, group=np.where(shortcut.split == 0, -1, shortcut.group))
     with pytest.raises(DataError, match="1600 of 1600 have none"):
         make_robust(partly, RobustConfig(groups="given"))

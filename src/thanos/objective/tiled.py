@@ -1,0 +1,335 @@
+"""The contrastive losses in memory linear in the batch: tile by tile, with the similarities computed again in backward.
+
+One algorithm serves all losses. They are sums over anchors of three parts (see thanos.objective.contrastive): positives
+against negatives, positives against all points, and the own image against its superclass. Each needs, for an anchor, no
+more than the log-sum-exp over its negatives and over its positives and two sums over positives; gradients follow from
+these and one more look at each tile.
+
+Rows are sorted by superclass, so that most tiles hold negatives only and need no mask. A tile serves its rows and its
+columns as anchors at once: in cross-view contrast these are the two directions of a pair of views, in all-view contrast
+the two triangles of the symmetric matrix, of which only one is computed.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+SIDE = 384
+"""The largest side of a tile: it stays in a core's cache."""
+WIDEST = 64.0
+"""Similarities that span no more than this have exponentials that float32 holds, all under one shift."""
+
+
+class Parts(NamedTuple):
+    """Means over anchors, in nats."""
+
+    attract: Tensor
+    """Each positive against all negatives."""
+    among_all: Tensor
+    """Each positive against all points."""
+    class_conditional: Tensor
+    """The own image against its superclass."""
+
+
+def tiled_parts(rows: Tensor, superclass: Tensor, *, temperature: float, all_view: bool) -> Parts:
+    """The three parts for unit rows.
+
+    Args:
+        rows: Shape (views, batch, dim), unit length, float32 or float64.
+        superclass: Class ids, shape (batch,).
+        temperature: Divisor of the cosine, > 0.
+        all_view: Contrast each view with all views of the batch, instead of pairs of views.
+    """
+    count = len(rows)
+    order = superclass.argsort(stable=True)
+    label, rows = superclass[order].unique_consecutive(return_inverse=True)[1], rows[:, order]
+    if all_view:
+        flat = rows.transpose(0, 1).flatten(0, 1)  # an image's views stand together
+        return Parts(*_Tiles.apply(flat, None, label.repeat_interleave(count), temperature, count))
+    pairs = [_Tiles.apply(rows[i], rows[j], label, temperature, 1) for i in range(count) for j in range(i)]
+    return Parts(*(torch.stack(part).mean() for part in zip(*pairs, strict=True)))
+
+
+class _Side:
+    """What is known of the anchors on one side of the tiles; all of shape (anchors,)."""
+
+    def __init__(self, like: Tensor, positives: Tensor, own: int):
+        count = len(like)
+        self.positives, self.own = positives.to(like.dtype), own
+        """Positives of each anchor, and how many of them show its own image."""
+        self.highest = like.new_full((2, count), -torch.inf)
+        """Of negatives, of positives."""
+        self.total = like.new_zeros(2, count)
+        """Of ``e^(s - highest)``."""
+        self.sum_positive, self.sum_own = like.new_zeros(count), like.new_zeros(count)
+        self.against, self.pull = like.new_zeros(count), like.new_zeros(count)
+        """Over positives: of ``log(1 + e^(negatives - s))``, and of its slope."""
+
+    def log_sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Over negatives, positives, all; -inf where there are none."""
+        negatives, positives = self.highest + self.total.log()
+        return negatives, positives, torch.logaddexp(negatives, positives)
+
+
+class _Tile(NamedTuple):
+    rows: slice
+    columns: slice
+    positive: Tensor | bool
+    """Which pairs are positives; True or False where all or none are."""
+    own: Tensor | None
+    """Which pairs show one image; None: none do."""
+    both_ways: bool
+    """Whether the columns are anchors too."""
+    itself: Tensor | None
+    """The anchor itself, which is no point."""
+
+
+class _Tiles(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor | None, label: Tensor, temperature: float, views: int
+    ) -> tuple[Tensor, ...]:
+        """Means of the three parts over the anchors of x, and of y if there is one.
+
+        Args:
+            x: Sorted unit rows, (n, dim).
+            y: The same images in another view; None: x against itself.
+            label: 0, 1, ... in order, shape (n,).
+            temperature: Divisor of the cosine.
+            views: Neighbouring rows that show one image.
+        """
+        size = label.bincount()[label]
+        side = _Side(x[:, 0], size - 1 if y is None else size, views - 1 if y is None else 1)
+        other = side if y is None else _Side(x[:, 0], size, 1)
+        tiles = [*_tiles(label, views, symmetric=y is None)]
+        narrow = 2 / temperature <= WIDEST
+        anchors, points = _factors(x, x if y is None else y, temperature, narrow)
+        for tile in tiles:
+            _meet(anchors[tile.rows] @ points[tile.columns].T, tile, side, other, narrow)
+        sums = [each.log_sums() for each in (side, other)]
+        for tile in tiles:
+            if tile.positive is not False:
+                similarity = anchors[tile.rows] @ points[tile.columns].T
+                _attract(similarity, tile, side, other, sums[0][0], sums[1][0], narrow)
+        ctx.save_for_backward(x, y, side.positives, side.pull, other.pull, *sums[0], *sums[1])
+        ctx.facts = (temperature, tiles, side.own, narrow)
+        sides = (side,) if y is None else (side, other)
+        parts = []
+        for each, (_, positives, everyone) in zip(sides, sums, strict=False):
+            mean = each.sum_positive / each.positives
+            conditional = positives - each.sum_own / each.own
+            parts.append(
+                torch.stack([(each.against / each.positives).mean(), (everyone - mean).mean(), conditional.mean()])
+            )
+        return tuple(torch.stack(parts).mean(dim=0))
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, positives, pull, other_pull, *sums = ctx.saved_tensors
+        temperature, tiles, own, narrow = ctx.facts
+        attract, among_all, conditional = (g / len(x) / (1 if y is None else 2) for g in outer)
+        points = x if y is None else y
+        anchors, others = _factors(x, points, temperature, narrow)
+        dx = torch.zeros_like(x)
+        dy = dx if y is None else torch.zeros_like(y)
+        ways = []
+        for pulled, (negative, positive, everyone) in ((pull, sums[:3]), (other_pull, sums[3:])):
+            weight = attract * pulled / positives
+            ways.append(_Slopes(weight, negative, positive, everyone, attract / positives, among_all / positives))
+        for tile in tiles:
+            similarity = anchors[tile.rows] @ others[tile.columns].T
+            slope = _slope(similarity, tile, ways, among_all, conditional, own, narrow)
+            dx[tile.rows].addmm_(slope, points[tile.columns])
+            dy[tile.columns].addmm_(slope.T, x[tile.rows])
+        return dx.div_(temperature), None if y is None else dy.div_(temperature), None, None, None
+
+
+def _factors(x: Tensor, y: Tensor, temperature: float, narrow: bool) -> tuple[Tensor, Tensor]:
+    """Two matrices whose product is ``x @ y.T / temperature``, less ``1 / temperature`` where that is safe.
+
+    All that is computed from similarities depends on their differences alone; none is then above zero.
+    """
+    if not narrow:
+        return x / temperature, y
+    ones = x.new_ones(len(x), 1)
+    return torch.cat([x, -ones], dim=1) / temperature, torch.cat([y, ones], dim=1)
+
+
+def _tiles(label: Tensor, views: int, *, symmetric: bool) -> Iterator[_Tile]:
+    """All tiles, or in a symmetric matrix those of its upper triangle."""
+    blocks = _blocks(torch.bincount(label).tolist(), views)
+    place = torch.arange(len(label), device=label.device) // views
+    for i, (rows, first, last) in enumerate(blocks):
+        for j, (columns, start, stop) in enumerate(blocks):
+            if symmetric and j < i:
+                continue
+            positive: Tensor | bool = not (last < start or stop < first)
+            if positive and not first == last == start == stop:
+                positive = label[rows, None] == label[None, columns]
+            itself = own = None
+            if i == j:
+                own = place[rows, None] == place[None, columns]
+                if symmetric:
+                    itself = torch.eye(len(own), dtype=torch.bool, device=label.device)
+                    own, positive = own & ~itself, (label[rows, None] == label[None, columns]) & ~itself
+            yield _Tile(rows, columns, positive, own, not (symmetric and i == j), itself)
+
+
+def _blocks(sizes: list[int], views: int) -> list[tuple[slice, int, int]]:
+    """Neighbouring rows with the first and the last superclass among them: parts of a large one, or several small ones.
+
+    Args:
+        sizes: Rows of each superclass.
+        views: No block ends between rows that show one image.
+    """
+    found: list[tuple[slice, int, int]] = []
+    start = first = end = 0
+    for kind, size in enumerate(sizes):
+        if end > start and (size > SIDE // 4 or end + size - start > SIDE):
+            found.append((slice(start, end), first, kind - 1))
+            start, first = end, kind
+        end += size
+        if size > SIDE // 4:
+            chunk = -(-size // -(-size // SIDE))
+            chunk = max(1, -(-chunk // views)) * views
+            found += [(slice(at, min(at + chunk, end)), kind, kind) for at in range(start, end, chunk)]
+            start, first = end, kind + 1
+    return [*found, (slice(start, end), first, len(sizes) - 1)] if end > start else found
+
+
+def _ways(tile: _Tile, side: _Side, other: _Side) -> list[tuple[int, _Side, slice]]:
+    """The anchors that a tile serves: the dimension that is summed, the side and their places."""
+    found = [(1, side, tile.rows)]
+    return [*found, (0, other, tile.columns)] if tile.both_ways else found
+
+
+def _meet(similarity: Tensor, tile: _Tile, side: _Side, other: _Side, narrow: bool) -> None:
+    """Add a tile to the log-sum-exps and sums of its anchors; the tile is used up."""
+    ways = _ways(tile, side, other)
+    for dim, anchors, here in ways:
+        if tile.positive is not False:
+            masked = similarity if tile.positive is True else similarity.where(tile.positive, 0)
+            anchors.sum_positive[here] += masked.sum(dim)
+        if tile.own is not None:
+            anchors.sum_own[here] += similarity.where(tile.own, 0).sum(dim)
+    wanted = [(kind, mask) for kind, mask in ((0, _negative(tile)), (1, tile.positive)) if mask is not False]
+    grown = similarity.exp_() if narrow else None
+    for kind, mask in wanted:
+        if grown is not None:
+            mine = grown if mask is True else grown * mask
+            for dim, anchors, here in ways:
+                anchors.highest[kind, here] = 0
+                anchors.total[kind, here] += mine.sum(dim)
+            continue
+        seen = similarity if mask is True else similarity.masked_fill(~mask, -torch.inf)
+        for dim, anchors, here in ways:
+            before = anchors.highest[kind, here]
+            highest = torch.maximum(before, seen.amax(dim))
+            shift = highest.where(highest.isfinite(), 0)
+            new = (seen - shift.unsqueeze(dim)).exp_().sum(dim)
+            anchors.total[kind, here] = anchors.total[kind, here] * (before - shift).exp() + new
+            anchors.highest[kind, here] = highest
+
+
+def _negative(tile: _Tile) -> Tensor | bool:
+    """Which pairs are negatives."""
+    if isinstance(tile.positive, bool):
+        return not tile.positive
+    negative = ~tile.positive
+    return negative if tile.itself is None else negative & ~tile.itself
+
+
+def _attract(
+    similarity: Tensor, tile: _Tile, side: _Side, other: _Side, negatives: Tensor, others: Tensor, narrow: bool
+) -> None:
+    """Add a tile's positives, each against all negatives of its anchor; the tile is used up."""
+    inverse = similarity.neg_().exp_() if narrow else None
+    for (dim, anchors, here), known in zip(_ways(tile, side, other), (negatives, others), strict=False):
+        log_sum = known[here].unsqueeze(dim)
+        if inverse is not None:
+            odds = inverse * log_sum.exp()
+            loss, slope = odds.log1p(), odds / (odds + 1)
+        else:
+            loss, slope = softplus(log_sum - similarity), (log_sum - similarity).sigmoid_()
+        if isinstance(tile.positive, Tensor):
+            loss, slope = loss.mul_(tile.positive), slope.mul_(tile.positive)
+        anchors.against[here] += loss.sum(dim)
+        anchors.pull[here] += slope.sum(dim)
+
+
+class _Slopes(NamedTuple):
+    """What backward knows of the anchors on one side; all of shape (anchors,)."""
+
+    pulled: Tensor
+    """Weight of the softmax over negatives."""
+    negatives: Tensor
+    positives: Tensor
+    everyone: Tensor
+    attract: Tensor
+    """Weight of each positive against the negatives."""
+    among_all: Tensor
+    """Weight of each positive among all."""
+
+
+def _slope(
+    similarity: Tensor,
+    tile: _Tile,
+    ways: list[_Slopes],
+    among_all: Tensor,
+    conditional: Tensor,
+    own: int,
+    narrow: bool,
+) -> Tensor:
+    """The derivative of the loss by the similarities of a tile, for its rows and its columns as anchors."""
+    known = [(ways[0], tile.rows, 1), (ways[1], tile.columns, 0)][: 2 if tile.both_ways else 1]
+    negative = _negative(tile)
+    grown = similarity.exp_() if narrow else None
+
+    def softmaxes(each: list[tuple[Tensor, Tensor, int]]) -> Tensor:
+        return _softmaxes(similarity, each) if grown is None else grown * _factor(each)
+
+    if negative is True and among_all == 0:
+        each = [(w.pulled[at], w.negatives[at], dim) for w, at, dim in known]
+        return _softmaxes(similarity, each) if grown is None else grown.mul_(_factor(each))
+    result = torch.zeros_like(similarity)
+    if tile.positive is not False:
+        result += softmaxes([(conditional.expand(1), w.positives[at], dim) for w, at, dim in known])
+        for way, at, dim in known:
+            log_sum, weight = way.negatives[at].unsqueeze(dim), way.attract[at].unsqueeze(dim)
+            if grown is None:
+                result -= (log_sum - similarity).sigmoid_().mul_(weight)
+            else:
+                odds = log_sum.exp()
+                result -= torch.div(odds * weight, grown + odds)
+            result -= way.among_all[at].unsqueeze(dim)
+        if tile.positive is not True:
+            result *= tile.positive
+    if tile.own is not None:
+        result -= tile.own * (conditional / own * len(known))
+    if negative is not False:
+        softmax = softmaxes([(w.pulled[at], w.negatives[at], dim) for w, at, dim in known])
+        result += softmax if negative is True else softmax.mul_(negative)
+    if among_all != 0:
+        everyone = softmaxes([(among_all.expand(1), w.everyone[at], dim) for w, at, dim in known])
+        result += everyone if tile.itself is None else everyone.masked_fill_(tile.itself, 0)
+    return result
+
+
+def _factor(ways: list[tuple[Tensor, Tensor, int]]) -> Tensor:
+    """``sum over ways of weight * e^-log_sum``; nothing for anchors whose log_sum is -inf."""
+    each = [(weight * (-log_sum).exp()).where(log_sum.isfinite(), 0).unsqueeze(dim) for weight, log_sum, dim in ways]
+    return each[0] if len(each) == 1 else each[0] + each[1]
+
+
+def _softmaxes(similarity: Tensor, ways: list[tuple[Tensor, Tensor, int]]) -> Tensor:
+    """``sum over ways of weight * e^(s - log_sum)``; nothing for anchors whose log_sum is -inf."""
+    terms = [
+        (weight.unsqueeze(dim) * (similarity - log_sum.unsqueeze(dim)).clamp_(max=0).exp_()).where(
+            log_sum.isfinite().unsqueeze(dim), 0
+        )
+        for weight, log_sum, dim in ways
+    ]
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
