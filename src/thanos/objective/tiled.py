@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
 SIDE = 384
@@ -127,6 +128,7 @@ class _Tiles(torch.autograd.Function):
         return tuple(torch.stack(parts).mean(dim=0))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         x, y, positives, pull, other_pull, *sums = ctx.saved_tensors
         temperature, tiles, own, narrow = ctx.facts
@@ -253,7 +255,7 @@ def _attract(
             odds = inverse * log_sum.exp()
             loss, slope = odds.log1p(), odds / (odds + 1)
         else:
-            loss, slope = softplus(log_sum - similarity), (log_sum - similarity).sigmoid_()
+            loss, slope = softplus(log_sum - similarity, threshold=50), (log_sum - similarity).sigmoid_()
         if isinstance(tile.positive, Tensor):
             loss, slope = loss.mul_(tile.positive), slope.mul_(tile.positive)
         anchors.against[here] += loss.sum(dim)

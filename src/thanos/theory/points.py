@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from thanos.errors import ConfigError
 from thanos.objective import info_nce_loss, spread_loss, supcon_loss
+from thanos.objective.contrastive import LARGE
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ def loss_at(points: Tensor, superclasses: int, *, alpha: float, temperature: flo
     def one(rows: Tensor) -> Tensor:
         return spread_loss(torch.stack([rows, rows]), label, alpha=alpha, temperature=temperature)
 
-    return vmap(one)(points) if points.ndim == 3 else one(points)
+    if points.ndim == 2:
+        return one(points)
+    large = points.shape[1] >= LARGE["cpu"]  # computed in tiles, which vmap cannot look into
+    return torch.stack([one(rows) for rows in points]) if large else vmap(one)(points)
 
 
 def mixture_loss_at(points: Tensor, superclasses: int, *, alpha: float, temperature: float) -> Tensor:

@@ -1,0 +1,105 @@
+"""The tiled losses against the plain ones: values and gradients, any labels and temperature; memory by the batch."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_contrastive import CONTRASTS, batches, every_loss
+from torch.testing import assert_close
+
+from thanos.objective import contrastive, tiled
+
+NAMES = list(every_loss("cross-view"))
+
+
+def both(name, contrast, temperature, views, label, side):
+    """(plain, tiled), each a value and a gradient."""
+    found = []
+    for large in (2**62, 0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(contrastive, "LARGE", {"cpu": large})
+            patch.setattr(tiled, "SIDE", side)
+            rows = views.clone().requires_grad_()
+            value = every_loss(contrast, temperature)[name](rows, label)
+            found.append((value.detach(), torch.autograd.grad(value, rows)[0]))
+    return found
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=25, deadline=None)
+@given(batch=batches(), temperature=st.sampled_from([0.005, 0.05, 0.5, 2.0]), side=st.sampled_from([1, 3, 4, 100]))
+def test_equal_the_plain_ones(name, contrast, batch, temperature, side):
+    (value, gradient), (ours, slope) = both(name, contrast, temperature, *batch, side)
+    assert_close(ours, value, rtol=1e-12, atol=1e-12)
+    assert_close(slope, gradient, rtol=0, atol=1e-12 * max(1.0, float(gradient.abs().max())) / temperature)
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("classes", [1, 2, 7, 500])
+@pytest.mark.parametrize("temperature", [0.005, 0.03, 0.5])
+def test_float32_agrees_with_float64(name, contrast, classes, temperature):
+    generator = torch.Generator().manual_seed(classes)
+    views = torch.randn(2, 300, 16, generator=generator)
+    label = torch.randint(0, classes, (300,), generator=generator)
+    (value, gradient), _ = both(name, contrast, temperature, views.double(), label, 64)
+    _, (ours, slope) = both(name, contrast, temperature, views, label, 64)
+    assert ours.dtype == torch.float32
+    assert_close(ours.double(), value, rtol=1e-5, atol=1e-5)
+    assert_close(
+        slope.double(), gradient, rtol=0, atol=1e-5 * float(gradient.abs().max().clamp_min(1e-6)) / temperature
+    )
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_near_points_lose_no_digits(contrast):
+    """Positives that are much nearer than all negatives: a small loss that differences of large numbers would drown."""
+    label = torch.arange(60) % 3
+    centre = torch.eye(3, dtype=torch.float64)[label]
+    noise = torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    views = centre + 0.01 * noise
+    (value, gradient), _ = both("supcon", contrast, 0.06, views, label, 16)
+    _, (ours, slope) = both("supcon", contrast, 0.06, views.float(), label, 16)
+    assert value < 1e-5
+    assert float(ours) == pytest.approx(float(value), rel=1e-3)
+    assert_close(slope.double(), gradient, rtol=0, atol=1e-3 * float(gradient.abs().max()))
+
+
+def test_large_batches_come_here_by_themselves(monkeypatch):
+    views = torch.randn(2, 1024, 8, generator=torch.Generator().manual_seed(0))
+    called = []
+    whole = contrastive.tiled_parts
+    monkeypatch.setattr(contrastive, "tiled_parts", lambda *a, **k: called.append(1) or whole(*a, **k))
+    label = torch.arange(1024) % 4
+    for name in NAMES:
+        every_loss("cross-view")[name](views, label)
+        every_loss("cross-view")[name](views[:, :1023], label[:1023])
+    assert len(called) == len(NAMES)
+
+
+MEMORY = """
+import resource, sys, torch
+from thanos import spread_loss
+torch.set_num_threads(1)
+contrast, batch = sys.argv[1], int(sys.argv[2])
+def step(size):
+    views = torch.randn(2, size, 128, requires_grad=True)
+    spread_loss(views, torch.arange(size) % 10, alpha=0.5, temperature=0.5, contrast=contrast).backward()
+step(1024)  # code and pools that any size needs
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+step(batch)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_memory_is_linear_in_the_batch(contrast):
+    """8,192 images in two views: the matrix alone would take 256 MB, or 1 GB all-view; rows and gradients take 16."""
+    process = subprocess.run(
+        [sys.executable, "-c", MEMORY, contrast, "8192"], capture_output=True, text=True, check=True
+    )
+    assert float(process.stdout) < 100
