@@ -21,6 +21,7 @@ from thanos.objective import (
     spread_loss,
     supcon_loss,
 )
+from thanos.objective.gathered import gather_labels, gather_views
 from thanos.objective.maskcon import maskcon_loss
 from thanos.views import random_views
 
@@ -83,7 +84,7 @@ Step = Callable[[Branch, Tensor, Tensor, StepSettings, Generator], Terms]
 def infonce_step(branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator) -> Terms:
     """InfoNCE: sees no label, unless a cross-entropy is asked for."""
     embedding, projection = _embed_views(branch, images, settings, rng)
-    loss = info_nce_loss(projection, temperature=settings.config.temperature, contrast=settings.config.contrast)
+    loss = _infonce(projection, settings)
     return {"infonce": loss} | _classify(branch, embedding, superclass, settings) | {"projection": projection}
 
 
@@ -100,8 +101,7 @@ def supcon_infonce_step(
     """The plain sum of SupCon and InfoNCE (Islam et al. 2021), and the superclass cross-entropy."""
     embedding, projection = _embed_views(branch, images, settings, rng)
     loss = _supcon(projection, superclass, settings)
-    infonce = info_nce_loss(projection, temperature=settings.config.temperature, contrast=settings.config.contrast)
-    terms = {"supcon": loss, "infonce": infonce}
+    terms = {"supcon": loss, "infonce": _infonce(projection, settings)}
     return terms | _classify(branch, embedding, superclass, settings) | {"projection": projection}
 
 
@@ -223,8 +223,15 @@ def _embed_views(branch: Branch, images: Tensor, settings: StepSettings, rng: Ge
     return embedding.unflatten(0, (count, -1)), branch.projector(embedding).unflatten(0, (count, -1))
 
 
+def _infonce(projection: Tensor, settings: StepSettings) -> Tensor:
+    """Over the batches of all processes, as all contrastive losses."""
+    config = settings.config
+    return info_nce_loss(gather_views(projection), temperature=config.temperature, contrast=config.contrast)
+
+
 def _supcon(projection: Tensor, superclass: Tensor, settings: StepSettings) -> Tensor:
     config = settings.config
+    projection, superclass = gather_views(projection), gather_labels(superclass)
     if config.released_loss:
         return released_spread_loss(projection, superclass, alpha=0, temperature=config.temperature)
     return supcon_loss(
@@ -238,6 +245,7 @@ def _supcon(projection: Tensor, superclass: Tensor, settings: StepSettings) -> T
 
 def _spread(projection: Tensor, superclass: Tensor, settings: StepSettings) -> Tensor:
     config = settings.config
+    projection, superclass = gather_views(projection), gather_labels(superclass)
     if config.released_loss:
         return released_spread_loss(projection, superclass, alpha=settings.alpha, temperature=config.temperature)
     return spread_loss(

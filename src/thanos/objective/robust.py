@@ -1,7 +1,9 @@
 """Losses that look at groups: the weights of GroupDRO, and weights that make groups count alike."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+
+from thanos.objective.gathered import is_alone
 
 
 def group_means(losses: Tensor, group: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -76,17 +78,13 @@ class GroupDRO(nn.Module):
             group: Ids, shape (batch,).
         """
         mean, count = group_means(losses.float(), group, len(self.logits))
+        seen = mean.detach()
+        if not is_alone():  # means over all processes' batches; averaging gradients over processes leaves them so
+            both = torch.stack([seen * count, count])
+            distributed.all_reduce(both)
+            seen = both[0] / both[1].clamp_min(1)
+            mean = mean * count * distributed.get_world_size() / both[1].clamp_min(1)
         if self.training:
-            seen = _over_processes(mean.detach(), count)
             self.logits.add_(self.step * (seen + self.margin))
             self.logits.sub_(self.logits.max())  # the same weights, and no growth without end
         return self.weights.clone() @ mean
-
-
-def _over_processes(mean: Tensor, count: Tensor) -> Tensor:
-    """The groups' mean losses over all processes' batches."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return mean
-    both = torch.stack([mean * count, count])
-    torch.distributed.all_reduce(both)
-    return both[0] / both[1].clamp_min(1)

@@ -77,8 +77,8 @@ def train(
     images = load(config) if images is None else images
     check_superclasses(images)
     _set_up_torch(run)
-    settings, window = resolve_settings(config, images)
-    trainer = _build_trainer(settings, out, run, say)
+    trainer = _build_trainer(config, out, run, say)
+    settings, window = resolve_settings(config, images, trainer.world_size)
     first = trainer.global_rank == 0  # of several processes the first one writes and speaks for all
     say = say if first else lambda line: None
     say(describe(images))
@@ -87,7 +87,7 @@ def train(
     if state == "finished":
         say(f"{out} holds this run, finished; nothing to do.")
         return Run(out, load_encoder(out), json.loads((out / "metrics.json").read_text("utf-8")))
-    for line in describe_alpha(settings, window, images):
+    for line in describe_alpha(settings, window, images, trainer.world_size):
         say(line)
     branches = build_branches(
         config, channels=images.channels, size=images.size, superclasses=len(images.superclass_names)
@@ -127,8 +127,12 @@ def train(
     return Run(out, load_encoder(out), metrics)
 
 
-def resolve_settings(config: TrainConfig, images: ImageSet) -> tuple[StepSettings, AlphaWindow | None]:
+def resolve_settings(
+    config: TrainConfig, images: ImageSet, processes: int = 1
+) -> tuple[StepSettings, AlphaWindow | None]:
     """Fill in what depends on the data: augmentation, normalisation, alpha with its window.
+
+    The loss is over the batches of all processes, and so is the window.
 
     Raises:
         ConfigError: if alpha = auto (or follow) has no solution here.
@@ -140,7 +144,8 @@ def resolve_settings(config: TrainConfig, images: ImageSet) -> tuple[StepSetting
     if config.method in ("spread", "thanos"):
         superclasses = len(np.unique(images.superclass[images.rows("train")]))
         try:
-            window = solve_alpha(superclasses, config.batch, config.temperature, config.within_class_cosine)
+            batch = config.batch * processes
+            window = solve_alpha(superclasses, batch, config.temperature, config.within_class_cosine)
         except ValueError as error:
             if isinstance(config.alpha, str):
                 raise ConfigError(str(error)) from None
@@ -149,14 +154,17 @@ def resolve_settings(config: TrainConfig, images: ImageSet) -> tuple[StepSetting
     return StepSettings(config=config, alpha=alpha, views=views, mean=mean, std=std), window
 
 
-def describe_alpha(settings: StepSettings, window: AlphaWindow | None, images: ImageSet) -> list[str]:
+def describe_alpha(
+    settings: StepSettings, window: AlphaWindow | None, images: ImageSet, processes: int = 1
+) -> list[str]:
     """What alpha is and why; a warning where a given alpha lies outside its window."""
     if window is None:
         return []
     config, alpha = settings.config, settings.alpha
     where = (
         f"window {window.collapse:.3f} to {window.dissolve:.3f} for {len(images.superclass_names)} superclasses, "
-        f"batch {config.batch}, temperature {config.temperature:g}"
+        f"batch {config.batch}{f' x {processes} processes' if processes > 1 else ''}, temperature "
+        f"{config.temperature:g}"
     )
     how = {"auto": " (auto)", "follow": f" at first, then towards a measured cosine of {config.within_class_cosine:g}"}
     lines = [f"alpha {alpha:.3f}{how.get(str(config.alpha), '')} · {where}"]
@@ -206,13 +214,12 @@ def _set_up_torch(run: RunConfig) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def _build_trainer(settings: StepSettings, out: Path, run: RunConfig, say: Say) -> pl.Trainer:
+def _build_trainer(config: TrainConfig, out: Path, run: RunConfig, say: Say) -> pl.Trainer:
     """Lightning's Trainer with our callbacks; writes nothing yet.
 
     Raises:
         ConfigError: for a device, precision or logger that is not to be had here.
     """
-    config = settings.config
     best = ModelCheckpoint(
         out,
         filename="best",
