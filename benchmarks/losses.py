@@ -1,0 +1,168 @@
+"""Cost of the contrastive losses, forward and backward, beside peers' and the three matrix products they rest on.
+
+Every figure is taken in a process of its own, one thread, float32, 128 dimensions, 2 views, 10 balanced superclasses:
+the median processor time of a step, and the peak of resident memory above what inputs and libraries take. Page faults
+are taken out by an allocator that keeps freed memory (MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=60000000000); memory is
+measured without that.
+
+python benchmarks/losses.py
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DIM, VIEWS, CLASSES = 128, 2, 10
+SIZES = (128, 512, 2048, 8192, 65_536)
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "60000000000"}
+FLOOR_SIDE = 8192
+"""Larger floors are scaled up from this one."""
+Step = Callable[[], object]
+
+
+def inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.nn.functional.normalize(torch.randn(VIEWS, batch, DIM, generator=generator), dim=-1)
+    return rows, torch.arange(batch)[torch.randperm(batch, generator=generator)] % CLASSES
+
+
+def floor(count: int) -> Step:
+    """Similarities, and the two products of their gradient."""
+    side = min(count, FLOOR_SIDE)
+    x, y = torch.randn(side, DIM), torch.randn(side, DIM)
+    similarity, dx, dy = torch.empty(side, side), torch.empty(side, DIM), torch.empty(side, DIM)
+
+    def step() -> None:
+        torch.mm(x, y.T, out=similarity)
+        torch.mm(similarity, y, out=dx)
+        torch.mm(similarity.T, x, out=dy)
+
+    return step
+
+
+def ours(name: str, contrast: str, large: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    from thanos import info_nce_loss, spread_loss, supcon_loss
+    from thanos.objective import contrastive
+
+    contrastive.LARGE["cpu"] = large
+    options: dict[str, Any] = {"temperature": 0.5, "contrast": contrast}
+    if name == "spread":
+        return lambda views, label: spread_loss(views, label, alpha=0.5, **options)
+    if name == "supcon":
+        return lambda views, label: supcon_loss(views, label, denominator="all", **options)
+    return lambda views, label: info_nce_loss(views, **options)
+
+
+def peer(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    if name == "lightly NTXent":
+        from lightly.loss import NTXentLoss
+
+        lightly = NTXentLoss(temperature=0.5)
+        return lambda views, label: lightly(views[0], views[1])
+    from pytorch_metric_learning.losses import SupConLoss
+
+    pml = SupConLoss(temperature=0.5)
+    return lambda views, label: pml(views.flatten(0, 1), label.repeat(VIEWS))
+
+
+CASES: dict[str, tuple[str, Callable[[], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]], int]] = {
+    "L_spread, plain": ("cross-view", lambda: ours("spread", "cross-view", 2**62), 8192),
+    "L_spread, tiled": ("cross-view", lambda: ours("spread", "cross-view", 0), 65_536),
+    "L_spread all-view, plain": ("all-view", lambda: ours("spread", "all-view", 2**62), 2048),
+    "L_spread all-view, tiled": ("all-view", lambda: ours("spread", "all-view", 0), 65_536),
+    "SupCon (Khosla), plain": ("all-view", lambda: ours("supcon", "all-view", 2**62), 2048),
+    "SupCon (Khosla), tiled": ("all-view", lambda: ours("supcon", "all-view", 0), 8192),
+    "NT-Xent, tiled": ("all-view", lambda: ours("infonce", "all-view", 0), 8192),
+    "pytorch-metric-learning SupCon": ("all-view", lambda: peer("PML SupCon"), 2048),
+    "lightly NTXent (no labels)": ("all-view", lambda: peer("lightly NTXent"), 2048),
+}
+"""Contrast, the loss, and the largest batch it is tried on."""
+
+
+def measure(case: str, batch: int) -> dict[str, float]:
+    """In this process: median seconds of a step, their spread, and megabytes at the peak."""
+    torch.set_num_threads(1)
+    if case.startswith("floor"):
+        count = batch * (VIEWS if case == "floor all-view" else 1)
+        step, scale = floor(count), (count / min(count, FLOOR_SIDE)) ** 2
+    else:
+        rows, label = inputs(batch)
+        loss = CASES[case][1]()
+        scale = 1.0
+
+        def once(views: torch.Tensor, kinds: torch.Tensor) -> None:
+            leaf = views.clone().requires_grad_()
+            loss(leaf, kinds).backward()  # type: ignore[no-untyped-call]
+
+        def step() -> None:
+            once(rows, label)
+
+        once(*inputs(256))  # code that any size needs
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    step()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    taken: list[float] = []
+    while len(taken) < 3 or (sum(taken) < 2 and len(taken) < 200):
+        started = time.process_time()
+        step()
+        taken.append(time.process_time() - started)
+        if sum(taken) > 60:
+            break
+    spread = (max(taken) - min(taken)) / 2
+    return {"seconds": statistics.median(taken) * scale, "half_range": spread * scale, "peak_mb": peak / 1024}
+
+
+def in_own_process(case: str, batch: int) -> dict[str, float]:
+    """Seconds without page faults, memory with an ordinary allocator."""
+    found: dict[str, float] = {}
+    for extra, keys in ((KEEP, ("seconds", "half_range")), ({}, ("peak_mb",))):
+        command = [sys.executable, __file__, "--one", case, str(batch)]
+        run = subprocess.run(command, capture_output=True, text=True, env=os.environ | extra | {"OMP_NUM_THREADS": "1"})
+        if run.returncode:
+            return {"failed": run.returncode}
+        result = json.loads(run.stdout.splitlines()[-1])
+        found |= {key: result[key] for key in keys}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--one", nargs=2, metavar=("CASE", "BATCH"), help="measure here and print JSON")
+    parser.add_argument("--out", type=Path, default=Path("results/losses.json"))
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(given.one[0], int(given.one[1]))))
+        return
+    from thanos.provenance import commit, hardware, versions
+    from thanos.storage import write_json
+
+    measured: dict[str, dict[str, Any]] = {}
+    for batch in SIZES:
+        floors = {contrast: in_own_process(f"floor {contrast}", batch) for contrast in ("cross-view", "all-view")}
+        rows: dict[str, Any] = {f"floor {contrast}": figures for contrast, figures in floors.items()}
+        for case, (contrast, _, largest) in CASES.items():
+            if batch > largest:
+                continue
+            figures = in_own_process(case, batch)
+            if "seconds" in figures:
+                figures["times_floor"] = figures["seconds"] / floors[contrast]["seconds"]
+            rows[case] = figures
+            print(batch, case, {k: round(v, 4) for k, v in figures.items()}, flush=True)
+        measured[str(batch)] = rows
+        facts = {"command": "python benchmarks/losses.py", "threads": 1, "dim": DIM, "views": VIEWS, "classes": CLASSES}
+        facts |= {"commit": commit(), "hardware": hardware(), "versions": versions()}
+        write_json(given.out, facts | {"by_batch": measured})
+
+
+if __name__ == "__main__":
+    main()
