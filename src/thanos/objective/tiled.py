@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
-SIDE = 384
+SIDE = 640
 """The largest side of a tile: it stays in a core's cache."""
 WIDEST = 64.0
 """Similarities that span no more than this have exponentials that float32 holds, all under one shift."""
