@@ -15,7 +15,7 @@ from thanos.reproduce.record import digest, fingerprint
 from thanos.reproduce.rows import Stage
 from thanos.robust.head import read_head
 from thanos.robust.select import watch
-from thanos.robust.stage import find_groups, make_robust, test_scores
+from thanos.robust.stage import find_groups, make_robust, score_test_images
 from thanos.training.fit import train
 
 STAGE_DEFINITIONS = {
@@ -28,8 +28,6 @@ STAGE_DEFINITIONS = {
     "selection": "the rule by which validation chose among a method's settings, and the validation images behind it",
     "discovered_groups": "as groups, for the discovered ones",
 }
-
-
 UPWEIGHT = 20.0
 """How much an error of the first network weighs in JTT's second one."""
 
@@ -115,7 +113,7 @@ def _trained(
     )
     held_out = np.flatnonzero(embeddings.split == 1)
     accuracy, _ = looked_at.score(head.predict(embeddings.vectors[held_out]) == embeddings.superclass[held_out])
-    return test_scores(embeddings, head, discovered) | {
+    return score_test_images(embeddings, head, discovered) | {
         "selection": looked_at.facts() | {"accuracy": accuracy, "chosen": "best epoch"},
         "settings": {"robust": config.robust, "sampling": config.sampling, "group_weight": config.group_weight},
         "network": {"seconds": run.metrics["seconds"], "groups": run.metrics.get("groups")},

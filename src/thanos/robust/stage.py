@@ -24,7 +24,7 @@ class Outcome:
     robust: Robust
     discovered: Discovered | None
     scores: dict[str, Any]
-    """See :func:`test_scores`; with ``recovery`` where groups were discovered and true ones are known."""
+    """See :func:`score_test_images`; with ``recovery`` where groups were discovered and true ones are known."""
 
 
 def make_robust(
@@ -74,7 +74,7 @@ def make_robust(
         names=() if discovered is None else discovered.names,
     )
     robust = fit_robust(config.method, seen, group, looked_at, config.seed)
-    scores = test_scores(embeddings, robust.head, None if discovered is None else discovered)
+    scores = score_test_images(embeddings, robust.head, None if discovered is None else discovered)
     return Outcome(robust, discovered, scores)
 
 
@@ -111,7 +111,7 @@ def watchable(found: Discovered, embeddings: Embeddings) -> Discovered:
     return replace(found, cluster=cluster, superclasses=facts)
 
 
-def test_scores(embeddings: Embeddings, head: Head, discovered: Discovered | None) -> dict[str, Any]:
+def score_test_images(embeddings: Embeddings, head: Head, discovered: Discovered | None) -> dict[str, Any]:
     """What a head does on test images.
 
     Returns:
@@ -146,17 +146,15 @@ def test_scores(embeddings: Embeddings, head: Head, discovered: Discovered | Non
         )
     if discovered is not None:
         scores["discovered_groups"] = group_scores(right, discovered.cluster[test], discovered.names)
-        true, names = (group, embeddings.group_names) if group is not None else _subclasses(embeddings)
+        true, names = embeddings.subclass, embeddings.subclass_names
+        if group is not None:
+            true, names = group, embeddings.group_names
         if true is not None:
             scores["recovery"] = {
                 split: recovery(discovered.cluster[rows], true[rows], embeddings.superclass[rows], names)
                 for split, rows in (("train", embeddings.split == 0), ("test", test))
             }
     return scores
-
-
-def _subclasses(embeddings: Embeddings) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    return embeddings.subclass, embeddings.subclass_names
 
 
 def _train_share(embeddings: Embeddings, group: NDArray[np.int64]) -> NDArray[np.float64] | None:
