@@ -1,9 +1,12 @@
 """What a table's rows are made of: which encoders stand in a row, and how each of them was trained."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from thanos.config import DiscoverConfig, MethodName, RobustConfig, TrainConfig, TransferConfig
+from thanos.errors import ConfigError
+from thanos.names import nearest
 
 CONTROL_SEED = 1000
 """Added to a seed to draw the second encoder of a control: another initialisation, order and views, the same images."""
@@ -84,6 +87,13 @@ ROWS = {
     )
 }  # fmt: skip
 """Every row that a table may show."""
+
+
+def check_rows(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise ConfigError for a row that a table does not have."""
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"--method takes {', '.join(known)}; got {name!r}{nearest(name, known)}.")
 
 
 @dataclass(frozen=True)

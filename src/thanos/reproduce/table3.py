@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thanos.config import SEEDS, Table3Config
-from thanos.errors import ConfigError, DataError
+from thanos.errors import DataError
 from thanos.evaluate.intervals import mean_interval
-from thanos.names import nearest
 from thanos.reproduce.record import Places, Record, read_record
-from thanos.reproduce.rows import ROWS, Block, Row
+from thanos.reproduce.rows import ROWS, Block, Row, check_rows
 from thanos.reproduce.scale import SCALES, Scale, load_scale
 from thanos.storage import write_atomically, write_text
 
@@ -51,9 +50,7 @@ def planned_blocks(config: Table3Config) -> list[Block]:
         ConfigError: for a scale or a row that does not exist.
     """
     scale = load_scale(config.scale)
-    for name in config.method:
-        if name not in ROWS:
-            raise ConfigError(f"--method takes {', '.join(ROWS)}; got {name!r}{nearest(name, ROWS)}.")
+    check_rows(config.method, ROWS)
     chosen = set(config.method or ROWS)
     chosen |= {row.control for row in ROWS.values() if row.name in chosen and row.control}
     blocks = []

@@ -9,11 +9,9 @@ from typing import Any
 import numpy as np
 
 from thanos.config import DiscoverConfig, RobustConfig, Table4Config
-from thanos.errors import ConfigError
 from thanos.evaluate.intervals import mean_interval
-from thanos.names import nearest
 from thanos.reproduce.record import Places, Record, read_record
-from thanos.reproduce.rows import Block, Kind, Part, Row, Stage
+from thanos.reproduce.rows import Block, Kind, Part, Row, Stage, check_rows
 from thanos.reproduce.scale import load_scale
 from thanos.reproduce.table3 import mean_and_deviation, places_of
 from thanos.storage import write_text
@@ -108,9 +106,7 @@ def planned_blocks(config: Table4Config) -> list[Block]:
         ConfigError: for a scale or a row that does not exist.
     """
     scale = load_scale(config.scale)
-    for name in config.method:
-        if name not in ROWS:
-            raise ConfigError(f"--method takes {', '.join(ROWS)}; got {name!r}{nearest(name, ROWS)}.")
+    check_rows(config.method, ROWS)
     chosen = set(config.method or ROWS)
     blocks = []
     for rows, seeds in ((HEADS, config.seeds), (NETWORKS, 1)):
