@@ -1,9 +1,13 @@
 """What a run says and keeps: alpha and its window, the watch on the spread, logs, several processes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -209,3 +213,35 @@ def test_two_processes_train_one_run(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "train/loss" in line] == list(range(1, 11))
     assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the second process in /proc")
+def test_a_lost_process_ends_the_others_with_an_error(tmp_path):
+    """One of two is killed; the other says so within a minute, and what was saved is still there."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "thanos", "train", "--epochs", "500", "--accelerator", "cpu", "--devices", "2"]
+    options = ["--method", "spread", "--batch", "32", "--threads", "1", "--quiet", "--out", str(out)]
+    options += ["--checkpoint-minutes", "0.01"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
+        try:
+            wait_for(lambda: (out / "last.ckpt").exists())
+            (second,) = children(first.pid)
+            os.kill(second, signal.SIGKILL)
+            _, said = first.communicate(timeout=60)
+        finally:
+            first.kill()
+    assert first.returncode not in (0, None)
+    assert "another process of this run has ended" in said
+    assert (out / "last.ckpt").exists()
+
+
+def wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def children(pid):
+    """Of a process, on Linux."""
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

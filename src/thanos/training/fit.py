@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import signal
 import threading
@@ -26,7 +27,7 @@ from thanos.data.batches import BatchLoader, BatchOrder, Sampling
 from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
 from thanos.encoder import dimension
-from thanos.errors import ConfigError, Interrupted
+from thanos.errors import ConfigError, Interrupted, ThanosError
 from thanos.methods import StepSettings, build_branches, encoder_of
 from thanos.provenance import commit, hardware, versions
 from thanos.robust.head import Head, write_head
@@ -38,6 +39,8 @@ from thanos.training.module import TrainingModule
 from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SpreadWatch
 
 Say = Callable[[str], None]
+_LOST = re.compile("gloo|nccl|connection (closed|reset)|timed out", re.IGNORECASE)
+"""What torch's collectives say when a process at the other end is gone."""
 VALIDATE_ON = 5000
 """Validation during training takes at most this many images, evenly spaced."""
 
@@ -113,6 +116,11 @@ def train(
     except Exception as error:
         if state == "new" and first and not isinstance(error, Interrupted) and not (out / "last.ckpt").exists():
             shutil.rmtree(out)  # a failed start leaves nothing behind
+        if trainer.world_size > 1 and isinstance(error, RuntimeError) and _LOST.search(str(error)):
+            raise ThanosError(
+                "another process of this run has ended, and this one cannot go on alone; its own log says why. The "
+                "same command on all machines goes on from the last checkpoint."
+            ) from error
         raise
     if not first:
         return Run(out, _finished_encoder(settings, branches, images), metrics)
