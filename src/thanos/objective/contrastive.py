@@ -147,7 +147,7 @@ def spread_loss(
     return ((1 - alpha) * _attract(pairs) + alpha * _class_conditional(pairs)).mean()
 
 
-LARGE = {"cpu": 1024}
+LARGE = {"cpu": 256}
 """From how many images on a batch is computed in tiles, by kind of device; elsewhere from LARGE_ELSEWHERE on."""
 LARGE_ELSEWHERE = 8192
 """Not measured yet: where the similarities of a batch begin to crowd a GPU's memory."""
