@@ -188,6 +188,6 @@ def test_the_table_and_its_facts(tmp_path, capsys):
     assert "class 0: 3 subclasses of" in said
     assert "one cluster" in said
     out.write_text("my notes")
-    with pytest.raises(OutputError, match="holds no table of discovered subclasses"):
+    with pytest.raises(OutputError, match="was not written by thanos discover"):
         discover_source(tmp_path / "e.npz", out, "last", None, DiscoverConfig())
     assert out.read_text() == "my notes"

@@ -202,7 +202,7 @@ def test_weights_stay_ordinary_when_an_encoder_moves(tmp_path):
     """Moving a module inside inference mode would freeze its weights for good (on another device; here: dtype)."""
     module = build_branches(CONFIG, channels=1, size=(8, 8), superclasses=2)["contrastive"].encoder
     encoder = Encoder(module, card=None, device=torch.float64)
-    encoder.card = SimpleNamespace(channels=1, size=8, mean=(0.3,), std=(0.4,), dim=128)
+    encoder.card = SimpleNamespace(channels=1, size=(8, 8), mean=(0.3,), std=(0.4,), dim=128)
     images = load(CONFIG)
     with pytest.raises(RuntimeError, match="should be the same"):  # float64 weights meet float32 images
         encoder._run(images, 8, lambda pixels: clean_view(pixels, mean=(0.3,), std=(0.4,)))

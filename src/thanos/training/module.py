@@ -109,10 +109,7 @@ class TrainingModule(LightningModule):
         return replace(settings, weigh=partial(loss, group=batch.group))
 
     def _correct_alpha(self, within: Tensor) -> None:
-        """Integral control: while superclasses are too tight alpha grows, while they are too loose it falls.
-
-        Not below the window, where the optimum is collapse: a network that is too loose there cannot fit its images.
-        """
+        """Integral control: while superclasses are too tight alpha grows, while they are too loose it falls."""
         if self.alpha is None or self._window is None:
             return
         if self.trainer.world_size > 1:
@@ -121,7 +118,7 @@ class TrainingModule(LightningModule):
         if self.batches_done > self._total_batches / 10:  # before, superclasses have not formed yet
             width, updates = self._window.dissolve - self._window.collapse, self._total_batches / self.log_every
             error = (within - self.settings.config.within_class_cosine).nan_to_num(0.0)
-            self.alpha.add_(FOLLOWING * width / updates * error).clamp_(self._window.collapse, HIGHEST)
+            self.alpha.add_(FOLLOWING * width / updates * error).clamp_(0, HIGHEST)
 
     def _seed_dropout(self, seed: int) -> None:
         if self.device.type == "cpu":
