@@ -138,6 +138,7 @@ def in_own_process(case: str, batch: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", nargs=2, metavar=("CASE", "BATCH"), help="measure here and print JSON")
+    parser.add_argument("--batch", type=int, action="append", help=f"only these sizes; default: {SIZES}")
     parser.add_argument("--out", type=Path, default=Path("results/losses.json"))
     given = parser.parse_args()
     if given.one:
@@ -147,7 +148,9 @@ def main() -> None:
     from thanos.storage import write_json
 
     measured: dict[str, dict[str, Any]] = {}
-    for batch in SIZES:
+    sizes = given.batch or SIZES
+    command = "python benchmarks/losses.py" + "".join(f" --batch {size}" for size in given.batch or ())
+    for batch in sizes:
         floors = {contrast: in_own_process(f"floor {contrast}", batch) for contrast in ("cross-view", "all-view")}
         rows: dict[str, Any] = {f"floor {contrast}": figures for contrast, figures in floors.items()}
         for case, (contrast, _, largest) in CASES.items():
@@ -159,7 +162,7 @@ def main() -> None:
             rows[case] = figures
             print(batch, case, {k: round(v, 4) for k, v in figures.items()}, flush=True)
         measured[str(batch)] = rows
-        facts = {"command": "python benchmarks/losses.py", "threads": 1, "dim": DIM, "views": VIEWS, "classes": CLASSES}
+        facts = {"command": command, "threads": 1, "dim": DIM, "views": VIEWS, "classes": CLASSES}
         facts |= {"commit": commit(), "hardware": hardware(), "versions": versions()}
         write_json(given.out, facts | {"by_batch": measured})
 

@@ -186,8 +186,11 @@ class TrainConfig(DataConfig):
             raise ValueError(f"{self.encoder} has no published weights; drop --pretrained or name a timm model.")
         if self.denominator == "all" and not self.method.startswith("supcon"):
             raise ValueError(f"--denominator all is SupCon's; {self.method} has none such. Drop it.")
-        if self.method == "maskcon" and (self.devices, self.nodes, self.contrast) != (1, 1, "cross-view"):
-            raise ValueError("maskcon trains on one device, cross-view; drop --devices, --nodes and --contrast.")
+        fixed = (self.devices, self.nodes, self.contrast, self.views_per_image)
+        if self.method == "maskcon" and fixed != (1, 1, "cross-view", 2):
+            raise ValueError(
+                "maskcon trains on one device, on two views; drop --devices, --nodes, --contrast, --views-per-image."
+            )
         if self.released_loss and self.method in ("infonce", "cauto", "cross-entropy", "maskcon"):
             raise ValueError(f"the released quirks are in SupCon and spread; drop --released-loss for {self.method}.")
         looks = self.robust != "none" or self.select != "neighbours"
@@ -273,7 +276,7 @@ class Table3Config(TableConfig):
 
 
 class Table4Config(TableConfig):
-    """The paper's robustness experiment, on sets anyone can build and on its own."""
+    """The paper's robustness experiment, on sets anyone can build."""
 
     dataset: tuple[
         Literal[

@@ -2,6 +2,7 @@
 
 A step takes a branch (one encoder with its heads), a batch of uint8 images, their superclass, the settings and a
 generator, and returns named terms. Methods with "+ cauto" train two branches side by side, or one branch on both.
+Contrastive losses are over the batches of all processes, which are of one size.
 """
 
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from thanos.objective import (
     spread_loss,
     supcon_loss,
 )
-from thanos.objective.gathered import gather_labels, gather_views
+from thanos.objective.gathered import gather
 from thanos.objective.maskcon import maskcon_loss
 from thanos.views import random_views
 
@@ -84,14 +85,18 @@ Step = Callable[[Branch, Tensor, Tensor, StepSettings, Generator], Terms]
 def infonce_step(branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator) -> Terms:
     """InfoNCE: sees no label, unless a cross-entropy is asked for."""
     embedding, projection = _embed_views(branch, images, settings, rng)
-    loss = _infonce(projection, settings)
-    return {"infonce": loss} | _classify(branch, embedding, superclass, settings) | {"projection": projection}
+    everyone, _ = gather(projection, superclass, even=True)
+    return (
+        {"infonce": _infonce(everyone, settings)}
+        | _classify(branch, embedding, superclass, settings)
+        | {"projection": projection}
+    )
 
 
 def supcon_step(branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator) -> Terms:
     """SupCon, which collapses superclasses, and the superclass cross-entropy."""
     embedding, projection = _embed_views(branch, images, settings, rng)
-    loss = _supcon(projection, superclass, settings)
+    loss = _supcon(*gather(projection, superclass, even=True), settings)
     return {"supcon": loss} | _classify(branch, embedding, superclass, settings) | {"projection": projection}
 
 
@@ -100,15 +105,15 @@ def supcon_infonce_step(
 ) -> Terms:
     """The plain sum of SupCon and InfoNCE (Islam et al. 2021), and the superclass cross-entropy."""
     embedding, projection = _embed_views(branch, images, settings, rng)
-    loss = _supcon(projection, superclass, settings)
-    terms = {"supcon": loss, "infonce": _infonce(projection, settings)}
+    everyone, kinds = gather(projection, superclass, even=True)
+    terms = {"supcon": _supcon(everyone, kinds, settings), "infonce": _infonce(everyone, settings)}
     return terms | _classify(branch, embedding, superclass, settings) | {"projection": projection}
 
 
 def spread_step(branch: Branch, images: Tensor, superclass: Tensor, settings: StepSettings, rng: Generator) -> Terms:
     """SupCon + class-conditional InfoNCE, the contrastive half of THANOS, and the superclass cross-entropy."""
     embedding, projection = _embed_views(branch, images, settings, rng)
-    loss = _spread(projection, superclass, settings)
+    loss = _spread(*gather(projection, superclass, even=True), settings)
     return {"spread": loss} | _classify(branch, embedding, superclass, settings) | {"projection": projection}
 
 
@@ -224,14 +229,12 @@ def _embed_views(branch: Branch, images: Tensor, settings: StepSettings, rng: Ge
 
 
 def _infonce(projection: Tensor, settings: StepSettings) -> Tensor:
-    """Over the batches of all processes, as all contrastive losses."""
     config = settings.config
-    return info_nce_loss(gather_views(projection), temperature=config.temperature, contrast=config.contrast)
+    return info_nce_loss(projection, temperature=config.temperature, contrast=config.contrast)
 
 
 def _supcon(projection: Tensor, superclass: Tensor, settings: StepSettings) -> Tensor:
     config = settings.config
-    projection, superclass = gather_views(projection), gather_labels(superclass)
     if config.released_loss:
         return released_spread_loss(projection, superclass, alpha=0, temperature=config.temperature)
     return supcon_loss(
@@ -245,7 +248,6 @@ def _supcon(projection: Tensor, superclass: Tensor, settings: StepSettings) -> T
 
 def _spread(projection: Tensor, superclass: Tensor, settings: StepSettings) -> Tensor:
     config = settings.config
-    projection, superclass = gather_views(projection), gather_labels(superclass)
     if config.released_loss:
         return released_spread_loss(projection, superclass, alpha=settings.alpha, temperature=config.temperature)
     return spread_loss(
@@ -285,7 +287,8 @@ def _with_reconstruction(
     projection = branch.projector(embedding).unflatten(0, (count, -1))
     reconstruct = _reconstruct(branch, embedding, views.flatten(0, 1), superclass.repeat(count), settings)
     classify = _classify(branch, embedding.unflatten(0, (count, -1)), superclass, settings)
-    return {name: contrastive(projection, superclass, settings)} | reconstruct | classify | {"projection": projection}
+    loss = contrastive(*gather(projection, superclass, even=True), settings)
+    return {name: loss} | reconstruct | classify | {"projection": projection}
 
 
 def total(terms: Terms) -> Tensor:

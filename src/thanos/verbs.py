@@ -77,12 +77,13 @@ def discover_source(
     source: Path, out: Path, weights: str, data: DataConfig | None, config: DiscoverConfig
 ) -> Discovered:
     """Write the table of discovered subclasses, and beside it as JSON how they were found and what they recover."""
+    facts_file, page = out.with_suffix(".json"), out.with_suffix(".html")
     for file, ours in (
-        (out, ",".join(COLUMNS)),
-        (out.with_suffix(".html"), TITLE),
-        (out.with_suffix(".json"), '"recovery"'),
+        (out, lambda: _says(out, ",".join(COLUMNS))),
+        (page, lambda: _says(page, TITLE)),
+        (facts_file, lambda: _holds(facts_file, {"settings", "superclasses", "recovery"})),
     ):
-        if file.exists() and ours not in file.read_text("utf-8", errors="replace"):
+        if file.exists() and not ours():
             raise OutputError(f"{file} is there and was not written by thanos discover. Name another --out.")
     embeddings, _, images = _embeddings(source, weights, data)
     found = discover(embeddings, config)
@@ -111,11 +112,23 @@ def discover_source(
         writer.writerow((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
     write_text(out, table.getvalue())
     facts = {"settings": config.model_dump(mode="json"), "superclasses": found.superclasses, "recovery": known}
-    write_json(out.with_suffix(".json"), facts)
+    write_json(facts_file, facts)
     _offer_names(out, found)
-    write_discover_page(out.with_suffix(".html"), embeddings, found, images, out)
-    print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {out.with_suffix('.html')}")
+    write_discover_page(page, embeddings, found, images, out)
+    print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found
+
+
+def _says(file: Path, text: str) -> bool:
+    return text in file.read_text("utf-8", errors="replace")
+
+
+def _holds(file: Path, keys: set[str]) -> bool:
+    """Whether a file is a JSON object with these keys."""
+    try:
+        return keys <= set(json.loads(file.read_text("utf-8")))
+    except (ValueError, TypeError):
+        return False
 
 
 def _offer_names(table: Path, found: Discovered) -> None:
@@ -204,8 +217,11 @@ def robust_source(
 ) -> dict[str, Any]:
     """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
     facts = out.with_suffix(".json")
-    for file in (out, facts):
-        if file.exists() and not _is_ours(file):
+    for file, ours in (
+        (out, lambda: _is_head(out)),
+        (facts, lambda: _holds(facts, {"settings", "selection", "scores", "plain"})),
+    ):
+        if file.exists() and not ours():
             raise OutputError(f"{file} is there and was not written by thanos robust. Name another --out.")
     embeddings, _, _ = _embeddings(source, weights, data)
     discovered = _from_table(embeddings, table, names) if table is not None else None
@@ -232,14 +248,12 @@ def robust_source(
     return scores
 
 
-def _is_ours(file: Path) -> bool:
+def _is_head(file: Path) -> bool:
     try:
-        if file.suffix == ".json":
-            return {"settings", "selection", "scores", "plain"} <= set(json.loads(file.read_text("utf-8")))
         read_head(file)
-        return True
-    except (DataError, ValueError, TypeError):
+    except DataError:
         return False
+    return True
 
 
 def _from_table(embeddings: Embeddings, table: Path, names: Path | None) -> Discovered:

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
 from thanos import GroupDRO, info_nce_loss, spread_loss, supcon_loss
-from thanos.objective.gathered import gather_labels, gather_views
+from thanos.objective.gathered import gather
 
 LOSSES = {
     "spread": lambda views, label: spread_loss(views, label, alpha=0.4, temperature=0.3),
@@ -38,7 +38,7 @@ def one_of_several(rank, world, sizes, file, results):
     for name, loss in LOSSES.items():
         parallel.zero_grad()
         projection = parallel(images[:, mine].flatten(0, 1)).unflatten(0, (2, -1))
-        value = loss(gather_views(projection), gather_labels(label[mine]))
+        value = loss(*gather(projection, label[mine], even=len(set(sizes)) == 1))
         value.backward()
         found[name] = (float(value.detach()), [p.grad.tolist() for p in model.parameters()])
     dro = GroupDRO(torch.tensor([5, 5, 5]), step=0.5)
@@ -84,5 +84,4 @@ def test_several_processes_equal_one(tmp_path, world, even):
 
 def test_one_process_gathers_nothing():
     views, label = torch.randn(2, 3, 4), torch.arange(3)
-    assert gather_views(views) is views
-    assert gather_labels(label) is label
+    assert gather(views, label) == (views, label)

@@ -2,12 +2,14 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 
 from thanos.cli import main
 from thanos.config import TrainConfig
@@ -72,11 +74,24 @@ def test_discover_name_merge_and_be_fair(capsys, source):
 
 
 def test_the_error_rate_on_the_page_is_that_of_held_out_images(capsys, source):
-    file, _ = source
+    """Against scikit-learn's own logistic regression."""
+    file, embeddings = source
     run(capsys, "discover", file, "--clusters", 2)
     page = file.with_name("e-subclasses.html").read_text()
     assert page.count("· error") == 4
     assert "n = " in page
+    train, held_out = embeddings.of("train"), embeddings.take(np.flatnonzero(embeddings.split != 0))
+    mean, scale = train.vectors.mean(0), train.vectors.std(0)
+    model = LogisticRegression(C=1e3 / len(train)).fit((train.vectors - mean) / scale, train.superclass)
+    wrong = model.predict((held_out.vectors - mean) / scale) != held_out.superclass
+    with file.with_name("e-subclasses.csv").open(newline="") as table:
+        home = {row["image"]: row["subclass"] for row in csv.DictReader(table)}
+    mine = np.array([home[ref] for ref in held_out.refs])
+    shown = re.findall(r"<h3>(.*?)</h3>.*?error ([\d.]+)%.*?n = (\d+)", page, re.DOTALL)
+    assert {name for name, _, _ in shown} == set(mine)
+    for name, share, n in shown:
+        assert int(n) == (mine == name).sum()
+        assert float(share) == pytest.approx(100 * wrong[mine == name].mean(), abs=4)
 
 
 def test_other_files_are_not_written_over(capsys, source):

@@ -24,6 +24,10 @@ WIDEST = 64.0
 """Similarities that span no more than this have exponentials that float32 holds, all under one shift."""
 
 
+_Block = tuple[slice, int, int]
+"""Neighbouring rows, with the first and the last superclass among them."""
+
+
 class Parts(NamedTuple):
     """Means over anchors, in nats."""
 
@@ -105,18 +109,18 @@ class _Tiles(torch.autograd.Function):
         size = label.bincount()[label]
         side = _Side(x[:, 0], size - 1 if y is None else size, views - 1 if y is None else 1)
         other = side if y is None else _Side(x[:, 0], size, 1)
-        tiles = [*_tiles(label, views, symmetric=y is None)]
+        blocks = _blocks(label.bincount().tolist(), views)
         narrow = 2 / temperature <= WIDEST
         anchors, points = _factors(x, x if y is None else y, temperature, narrow)
-        for tile in tiles:
+        for tile in _tiles(label, blocks, views, symmetric=y is None):
             _meet(anchors[tile.rows] @ points[tile.columns].T, tile, side, other, narrow)
         sums = [each.log_sums() for each in (side, other)]
-        for tile in tiles:
+        for tile in _tiles(label, blocks, views, symmetric=y is None):
             if tile.positive is not False:
                 similarity = anchors[tile.rows] @ points[tile.columns].T
                 _attract(similarity, tile, side, other, sums[0][0], sums[1][0], narrow)
-        ctx.save_for_backward(x, y, side.positives, side.pull, other.pull, *sums[0], *sums[1])
-        ctx.facts = (temperature, tiles, side.own, narrow)
+        ctx.save_for_backward(x, y, label, side.positives, side.pull, other.pull, *sums[0], *sums[1])
+        ctx.facts = (temperature, blocks, views, side.own, narrow)
         sides = (side,) if y is None else (side, other)
         parts = []
         for each, (_, positives, everyone) in zip(sides, sums, strict=False):
@@ -130,8 +134,8 @@ class _Tiles(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, positives, pull, other_pull, *sums = ctx.saved_tensors
-        temperature, tiles, own, narrow = ctx.facts
+        x, y, label, positives, pull, other_pull, *sums = ctx.saved_tensors
+        temperature, blocks, views, own, narrow = ctx.facts
         attract, among_all, conditional = (g / len(x) / (1 if y is None else 2) for g in outer)
         points = x if y is None else y
         anchors, others = _factors(x, points, temperature, narrow)
@@ -141,7 +145,7 @@ class _Tiles(torch.autograd.Function):
         for pulled, (negative, positive, everyone) in ((pull, sums[:3]), (other_pull, sums[3:])):
             weight = attract * pulled / positives
             ways.append(_Slopes(weight, negative, positive, everyone, attract / positives, among_all / positives))
-        for tile in tiles:
+        for tile in _tiles(label, blocks, views, symmetric=y is None):
             similarity = anchors[tile.rows] @ others[tile.columns].T
             slope = _slope(similarity, tile, ways, among_all, conditional, own, narrow)
             dx[tile.rows].addmm_(slope, points[tile.columns])
@@ -160,9 +164,8 @@ def _factors(x: Tensor, y: Tensor, temperature: float, narrow: bool) -> tuple[Te
     return torch.cat([x, -ones], dim=1) / temperature, torch.cat([y, ones], dim=1)
 
 
-def _tiles(label: Tensor, views: int, *, symmetric: bool) -> Iterator[_Tile]:
-    """All tiles, or in a symmetric matrix those of its upper triangle."""
-    blocks = _blocks(torch.bincount(label).tolist(), views)
+def _tiles(label: Tensor, blocks: list[_Block], views: int, *, symmetric: bool) -> Iterator[_Tile]:
+    """All tiles, or in a symmetric matrix those of its upper triangle; masks live as long as their tile."""
     place = torch.arange(len(label), device=label.device) // views
     for i, (rows, first, last) in enumerate(blocks):
         for j, (columns, start, stop) in enumerate(blocks):
@@ -180,14 +183,14 @@ def _tiles(label: Tensor, views: int, *, symmetric: bool) -> Iterator[_Tile]:
             yield _Tile(rows, columns, positive, own, not (symmetric and i == j), itself)
 
 
-def _blocks(sizes: list[int], views: int) -> list[tuple[slice, int, int]]:
-    """Neighbouring rows with the first and the last superclass among them: parts of a large one, or several small ones.
+def _blocks(sizes: list[int], views: int) -> list[_Block]:
+    """Parts of a large superclass, or several small ones.
 
     Args:
         sizes: Rows of each superclass.
         views: No block ends between rows that show one image.
     """
-    found: list[tuple[slice, int, int]] = []
+    found: list[_Block] = []
     start = first = end = 0
     for kind, size in enumerate(sizes):
         if end > start and (size > SIDE // 4 or end + size - start > SIDE):

@@ -33,7 +33,7 @@ PENALTIES = (1.0, 0.7, 0.3, 0.1, 0.07, 0.03, 0.01)
 """DFR's inverse L1 penalties (scikit-learn's C)."""
 REFITS = 10
 """Balanced draws that DFR's head is the mean of."""
-SHARPNESS = (1.0, 4.0, 14.0)
+GAMMAS = (1.0, 4.0, 14.0)
 """AFR's gamma."""
 PULLS = (0.01, 0.1, 1.0)
 """AFR's lambda."""
@@ -187,7 +187,7 @@ def afr(task: Task) -> Candidates:
     grown = np.exp(logits - logits.max(axis=1, keepdims=True))
     sure = (grown / grown.sum(axis=1, keepdims=True))[np.arange(cut), again.y]
     of_class = np.bincount(again.y, minlength=again.classes)[again.y]
-    for gamma in SHARPNESS:
+    for gamma in GAMMAS:
         weight = np.exp(-gamma * sure) / of_class
         for pull in PULLS:
             yield {"gamma": gamma, "pull": pull}, fit_near(again, weight, first, pull), None
