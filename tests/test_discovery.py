@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import sys
 from dataclasses import replace
 
@@ -116,9 +117,19 @@ def test_distance_and_confidence_by_hand():
     x = np.array([[0, 0], [0, 2], [10, 0], [10, 2], [4, 1]], dtype=np.float32)
     data = Embeddings(x, np.zeros(5, dtype=np.int64), ("a",), np.array([0, 0, 0, 0, 2], dtype=np.int8))
     found = discover(data, DiscoverConfig(clusters=2, reduce="none", length="own"))
-    assert found.distance == pytest.approx([1, 1, 1, 1, 4])
+    assert found.distance == pytest.approx(np.array([1, 1, 1, 1, 4]) / math.sqrt(26))  # every corner is that far out
     assert found.confidence[4] == pytest.approx(1 - 4 / 6)
     assert found.cluster[4] == found.cluster[0]
+
+
+def test_units_do_not_matter():
+    """Not even for a mixture along the direction between superclasses, whose penalty and least variance are absolute."""
+    config = DiscoverConfig(reduce="hardness", components=1, length="own", method="mixture", least=2)
+    data = clouds(seed=3)
+    there = discover(data, config)
+    tiny = discover(replace(data, vectors=(data.vectors * 1e-7).astype(np.float32)), config)
+    assert np.array_equal(there.cluster, tiny.cluster)
+    assert len(np.unique(there.cluster)) > 2
 
 
 def test_large_superclasses_are_judged_on_a_sample(monkeypatch):

@@ -45,7 +45,8 @@ class Discovered:
     names: tuple[str, ...]
     """Of the ids: the superclass and a number, by size."""
     distance: NDArray[np.float64]
-    """Of each image from its cluster's centre, in the reduced space."""
+    """Of each image from its cluster's centre, in the reduced space; 1 is the root mean square distance of training
+    embeddings from their mean."""
     confidence: NDArray[np.float64]
     """0 to 1: how much nearer the own centre is than the next one (1 - own / next); 1 with one cluster."""
     superclasses: dict[str, dict[str, Any]]
@@ -76,6 +77,7 @@ def discover(
     train = embeddings.split == 0
     if not train.any():
         train[:] = True
+    x = _standard_size(x, train)
     cluster = np.zeros(len(x), dtype=np.int64)
     distance, confidence = np.zeros(len(x)), np.ones(len(x))
     names: list[str] = []
@@ -99,6 +101,16 @@ def discover(
         sizes = np.bincount(found, minlength=len(centres)).tolist()
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
     return Discovered(cluster, tuple(names), distance, confidence, facts)
+
+
+def _standard_size(x: Rows, train: NDArray[np.bool_]) -> Rows:
+    """Training rows at mean 0 and root mean square length 1: what is found does not hang on the embedding's units.
+
+    Penalties and least variances further down are absolute.
+    """
+    centred = x - x[train].mean(axis=0)
+    size = math.sqrt((centred[train] ** 2).sum(axis=1).mean())
+    return centred / size if size > 0 else centred
 
 
 def _check(name: str, train: Rows, config: DiscoverConfig) -> None:
