@@ -123,7 +123,7 @@ def test_distance_and_confidence_by_hand():
 
 
 def test_units_do_not_matter():
-    """Not even for a mixture along the direction between superclasses, whose penalty and least variance are absolute."""
+    """Not even to a mixture along the direction between superclasses: penalty and smallest variance are absolute."""
     config = DiscoverConfig(reduce="hardness", components=1, length="own", method="mixture", least=2)
     data = clouds(seed=3)
     there = discover(data, config)
