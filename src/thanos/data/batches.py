@@ -67,7 +67,8 @@ def balanced(label: NDArray[np.int64], count: int, rng: np.random.Generator) -> 
 class BatchLoader:
     """All batches of a run, in order, from wherever it stands; Lightning keeps its position in checkpoints.
 
-    Images in memory are gathered here; files are decoded by ``workers`` processes.
+    Images in memory are gathered here, those of a resident set on its device; files are decoded by ``workers``
+    processes.
 
     Args:
         images: The whole set; only ``rows`` of it are met.
@@ -77,6 +78,8 @@ class BatchLoader:
         rank, world: This process's share of every batch.
         workers: Decoding processes for images that are files.
         group: Of every image of the set, where training looks at groups.
+        resident: Keep all of ``rows`` on this device, once and for all.
+        pinned: Hand decoded batches over in page-locked memory, from which a GPU copies by itself.
     """
 
     def __init__(
@@ -90,9 +93,12 @@ class BatchLoader:
         world: int = 1,
         workers: int = 0,
         group: NDArray[np.int64] | None = None,
+        resident: torch.device | None = None,
+        pinned: bool = False,
     ):
         self._images, self._rows, self._order, self._total = images, rows, order, total
-        self._rank, self._world, self._workers, self._group = rank, world, workers, group
+        self._rank, self._world, self._workers, self._group, self._pinned = rank, world, workers, group, pinned
+        self._resident: Batch | None = None if resident is None else _to_device(self._read(rows, 0), resident)
         self._start = self._position = 0
 
     def __len__(self) -> int:
@@ -108,11 +114,29 @@ class BatchLoader:
         source, remaining = _Batches(self), range(start, self._total)
         if self._workers == 0:
             return (source[k] for k in remaining)
-        return DataLoader(source, sampler=remaining, batch_size=None, num_workers=self._workers, prefetch_factor=4)
+        return DataLoader(
+            source,
+            sampler=remaining,
+            batch_size=None,
+            num_workers=self._workers,
+            prefetch_factor=4,
+            pin_memory=self._pinned,
+        )
 
     def batch(self, k: int) -> Batch:
         """This process's part of batch k."""
-        rows = self._rows[self._order.rows(k)[self._rank :: self._world]]
+        rows = self._order.rows(k)[self._rank :: self._world]
+        kept = self._resident
+        if kept is None:
+            return self._read(self._rows[rows], k)
+        device = kept.images.device
+        chosen = torch.from_numpy(rows)
+        chosen = chosen.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else chosen.to(device)
+        return Batch(
+            kept.images[chosen], kept.superclass[chosen], k, None if kept.group is None else kept.group[chosen]
+        )
+
+    def _read(self, rows: NDArray[np.int64], k: int) -> Batch:
         return Batch(
             torch.from_numpy(np.ascontiguousarray(self._images.images[rows])),
             torch.from_numpy(self._images.superclass[rows]),
@@ -121,10 +145,15 @@ class BatchLoader:
         )
 
     def state_dict(self) -> dict[str, int]:
-        return {"position": self._position}
+        return {"position": self._position, "world": self._world}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._start = self._position = state["position"]
+
+
+def _to_device(batch: Batch, device: torch.device) -> Batch:
+    group = None if batch.group is None else batch.group.to(device)
+    return Batch(batch.images.to(device), batch.superclass.to(device), batch.number, group)
 
 
 class _Batches(Dataset[Batch]):

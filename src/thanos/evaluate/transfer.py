@@ -23,6 +23,8 @@ from thanos.evaluate.intervals import wilson
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 penalties (scikit-learn's C) among which validation chooses."""
+SIMILARITIES = 2**25
+"""Between queries and keys, held at a time: 128 MB."""
 
 
 def transfer(
@@ -140,7 +142,7 @@ def neighbour_vote(queries: Tensor, keys: Tensor, label: Tensor, k: int) -> Tens
     queries, keys = normalize(queries, dim=1), normalize(keys, dim=1)
     classes = int(label.max()) + 1
     votes = []
-    for block in queries.split(2048):
+    for block in queries.split(max(1, SIMILARITIES // len(keys))):
         similarity, nearest = (block @ keys.T).topk(k, dim=1)
         weight = one_hot(label[nearest], classes).to(similarity.dtype) * (similarity + 1)[..., None]
         votes.append(weight.sum(dim=1).argmax(dim=1))

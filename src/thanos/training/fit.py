@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
 from thanos.artefact import Encoder, ModelCard, balance_parts, load_encoder, save_encoder
-from thanos.config import RunConfig, TrainConfig, ViewSpec
+from thanos.config import RunConfig, TrainConfig
 from thanos.data.batches import BatchLoader, BatchOrder, Sampling
 from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
@@ -32,11 +33,13 @@ from thanos.methods import StepSettings, build_branches, encoder_of
 from thanos.provenance import commit, hardware, versions
 from thanos.robust.head import Head, write_head
 from thanos.storage import write_json
-from thanos.theory.spread import AlphaWindow, solve_alpha
-from thanos.training.folder import check_folder, check_space, clear_leftovers, start_folder, write_log
+from thanos.theory.spread import AlphaWindow
+from thanos.training.folder import State, check_folder, check_space, clear_leftovers, start_folder, write_log
 from thanos.training.groups import TrainingGroups, training_groups
+from thanos.training.memory import batch_that_fits, is_out_of_memory
 from thanos.training.module import TrainingModule
-from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SpreadWatch
+from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SameRun, SpreadWatch
+from thanos.training.settings import describe_alpha, resolve_settings
 
 Say = Callable[[str], None]
 _LOST = re.compile("gloo|nccl|connection (closed|reset)|timed out", re.IGNORECASE)
@@ -80,13 +83,15 @@ def train(
     images = load(config) if images is None else images
     check_superclasses(images)
     _set_up_torch(run)
-    trainer = _build_trainer(config, out, run, say)
+    trainer = _build_trainer(config, images, out, run, say)
     settings, window = resolve_settings(config, images, trainer.world_size)
     first = trainer.global_rank == 0  # of several processes the first one writes and speaks for all
     say = say if first else lambda line: None
     say(describe(images))
     config = config.model_copy(update={"views": settings.views})
-    state = check_folder(out, config, images)
+    state: State = "finished" if (out / "metrics.json").is_file() else "new"
+    if first:  # meanwhile the others may see a folder half written; SameRun holds them against the first
+        state = check_folder(out, config, images)
     if state == "finished":
         say(f"{out} holds this run, finished; nothing to do.")
         return Run(out, load_encoder(out), json.loads((out / "metrics.json").read_text("utf-8")))
@@ -111,12 +116,17 @@ def train(
         clear_leftovers(out)
         if state == "new":
             start_folder(out, config, images)
+    world = trainer.world_size
     try:
         metrics = _fit(settings, window, branches, images, groups, order, trainer, out, run, say)
     except Exception as error:
         if state == "new" and first and not isinstance(error, Interrupted) and not (out / "last.ckpt").exists():
             shutil.rmtree(out)  # a failed start leaves nothing behind
-        if trainer.world_size > 1 and isinstance(error, RuntimeError) and _LOST.search(str(error)):
+        if is_out_of_memory(error):
+            traceback.clear_frames(error.__traceback__)
+            del trainer, branches, groups  # else there is no room for trying
+            raise ConfigError(_too_large(config, images, world)) from None
+        if world > 1 and isinstance(error, RuntimeError) and _LOST.search(str(error)):
             raise ThanosError(
                 "another process of this run has ended, and this one cannot go on alone; its own log says why. The "
                 "same command on all machines goes on from the last checkpoint."
@@ -133,56 +143,6 @@ def train(
     final = metrics["final"]
     say(" · ".join(f"{label} {final[name]:.3f}" for name, label in shown.items() if final.get(name) is not None))
     return Run(out, load_encoder(out), metrics)
-
-
-def resolve_settings(
-    config: TrainConfig, images: ImageSet, processes: int = 1
-) -> tuple[StepSettings, AlphaWindow | None]:
-    """Fill in what depends on the data: augmentation, normalisation, alpha with its window.
-
-    The loss is over the batches of all processes, and so is the window.
-
-    Raises:
-        ConfigError: if alpha = auto (or follow) has no solution here.
-    """
-    views = images.views
-    if config.views is not None:
-        views = ViewSpec(**(views.model_dump() | config.views.model_dump(exclude_unset=True)))
-    window, alpha = None, 0.0
-    if config.method in ("spread", "thanos"):
-        superclasses = len(np.unique(images.superclass[images.rows("train")]))
-        try:
-            batch = config.batch * processes
-            window = solve_alpha(superclasses, batch, config.temperature, config.within_class_cosine)
-        except ValueError as error:
-            if isinstance(config.alpha, str):
-                raise ConfigError(str(error)) from None
-        alpha = window.alpha if isinstance(config.alpha, str) and window else float(config.alpha)
-    mean, std = images.mean_std
-    return StepSettings(config=config, alpha=alpha, views=views, mean=mean, std=std), window
-
-
-def describe_alpha(
-    settings: StepSettings, window: AlphaWindow | None, images: ImageSet, processes: int = 1
-) -> list[str]:
-    """What alpha is and why; a warning where a given alpha lies outside its window."""
-    if window is None:
-        return []
-    config, alpha = settings.config, settings.alpha
-    where = (
-        f"window {window.collapse:.3f} to {window.dissolve:.3f} for {len(images.superclass_names)} superclasses, "
-        f"batch {config.batch}{f' x {processes} processes' if processes > 1 else ''}, temperature "
-        f"{config.temperature:g}"
-    )
-    how = {"auto": " (auto)", "follow": f" at first, then towards a measured cosine of {config.within_class_cosine:g}"}
-    lines = [f"alpha {alpha:.3f}{how.get(str(config.alpha), '')} · {where}"]
-    if config.released_loss:
-        return [*lines, "the window is that of the unclipped loss; the released one does not collapse"]
-    if alpha < window.collapse:
-        lines.append(f"warning: at alpha {alpha:.3f}, below its window, superclasses collapse; raise it or use auto.")
-    if alpha > window.dissolve:
-        lines.append(f"warning: at alpha {alpha:.3f}, above its window, superclasses dissolve; lower it or use auto.")
-    return lines
 
 
 def describe(images: ImageSet) -> str:
@@ -222,7 +182,7 @@ def _set_up_torch(run: RunConfig) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def _build_trainer(config: TrainConfig, out: Path, run: RunConfig, say: Say) -> pl.Trainer:
+def _build_trainer(config: TrainConfig, images: ImageSet, out: Path, run: RunConfig, say: Say) -> pl.Trainer:
     """Lightning's Trainer with our callbacks; writes nothing yet.
 
     Raises:
@@ -237,6 +197,7 @@ def _build_trainer(config: TrainConfig, out: Path, run: RunConfig, say: Say) -> 
         enable_version_counter=False,
     )
     callbacks = [
+        SameRun(images.fingerprint, config),
         SpreadWatch(config.method, say),
         MetricsFile(out / "metrics.jsonl"),
         *([] if run.quiet else [Progress(config.batch)]),
@@ -305,7 +266,19 @@ def _fit(
     total = order.batches_per_epoch * config.epochs
     workers = run.workers if images.on_demand else 0
     ids = None if groups is None else groups.ids
-    loader = BatchLoader(images, images.rows("train"), order, total, rank=rank, world=world, workers=workers, group=ids)
+    home = _home(images, trainer.strategy.root_device)
+    loader = BatchLoader(
+        images,
+        images.rows("train"),
+        order,
+        total,
+        rank=rank,
+        world=world,
+        workers=workers,
+        group=ids,
+        resident=home,
+        pinned=trainer.strategy.root_device.type == "cuda",
+    )
     held_out = images.rows("validation")
     held_out = held_out[:: max(1, -(-len(held_out) // VALIDATE_ON))]
     validation = BatchLoader(images, held_out, _InOrder(len(held_out), 512), -(-len(held_out) // 512), group=ids)
@@ -325,7 +298,13 @@ def _fit(
     resumed = checkpoint.exists()
     if resumed:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        done = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["position"]
+        stood = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
+        done = stood["position"]
+        if stood.get("world", world) != world:
+            raise ConfigError(
+                f"{out} was started on {stood['world']} processes, and their number decides its batches; here are "
+                f"{world}. Go on with as many --devices and --nodes, or name another --out."
+            )
         say(f"going on with {out} at step {done:,} of {total:,}")
         module.load_state_dict(state["state_dict"])
     metrics_file = out / "metrics.jsonl"
@@ -348,6 +327,21 @@ def _fit(
         "provenance": {"commit": commit(), "hardware": hardware(), "versions": versions()},
         "definitions": DEFINITIONS,
     }
+
+
+def _too_large(config: TrainConfig, images: ImageSet, world: int) -> str:
+    """Which batch fits is tried out, unless other processes would have to try along."""
+    fits = batch_that_fits(config, images) if world == 1 else None
+    remedy = f"--batch {fits} fits" if fits else "use a smaller --batch"
+    return f"--batch {config.batch} needs more memory than there is; {remedy}, and so may --precision bf16-mixed."
+
+
+def _home(images: ImageSet, device: torch.device) -> torch.device | None:
+    """A GPU whose free memory the training images fit in twice keeps them; None: they stay where they are."""
+    if device.type != "cuda" or images.on_demand:
+        return None
+    wanted = len(images.rows("train")) * int(np.prod(images.images.shape[1:]))
+    return device if 2 * wanted <= torch.cuda.mem_get_info(device)[0] else None
 
 
 def _final_alpha(module: TrainingModule) -> float | None:

@@ -17,9 +17,30 @@ from pytorch_lightning.callbacks import Callback, Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
-from thanos.errors import Interrupted
+from thanos.config import DataConfig, TrainConfig
+from thanos.errors import ConfigError, Interrupted
 from thanos.storage import write_atomically, write_text
 from thanos.training.module import COLLAPSED, DISSOLVED, TrainingModule
+
+
+class SameRun(Callback):
+    """Before the first step, all processes hold their images, labels and settings against the first one's."""
+
+    def __init__(self, fingerprint: str, config: TrainConfig):
+        settings = config.model_dump(mode="json", exclude={*DataConfig.model_fields, "groups_from", "groups_named"})
+        self._mine = {"images or labels": fingerprint} | {f"--{k.replace('_', '-')}": v for k, v in settings.items()}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.world_size == 1:
+            return
+        first = trainer.strategy.broadcast(self._mine)
+        differs = [name for name, value in self._mine.items() if first[name] != value]
+        if not trainer.strategy.reduce_boolean_decision(not differs, all=True):
+            where = f"process {trainer.global_rank} has other {' and '.join(differs)} than the first" if differs else ""
+            raise ConfigError(
+                f"the processes of this run differ in their images, labels or settings{': ' if where else ''}{where}. "
+                f"Give every machine the same command and the same data."
+            )
 
 
 class MetricsFile(Callback):

@@ -1,0 +1,176 @@
+"""What a training step costs on this machine, part by part, on real images."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+from thanos.config import RunConfig, TrainConfig
+from thanos.data.batches import BatchLoader, BatchOrder
+from thanos.data.imageset import ImageSet
+from thanos.methods import Branch, build_branches, steps_of, total
+from thanos.provenance import hardware, versions
+from thanos.training.settings import resolve_settings
+
+PARTS = ("load", "views", "encoder", "heads and loss", "update")
+"""Of a step: images read and brought to the device, augmented, embedded (with the way back), compared (with the way
+back: projector, classifier, decoder and losses), and the optimiser's step."""
+WARM = 2
+"""Steps before the clock starts."""
+REMEDY = {
+    "load": "reading images limits it: more --workers, a smaller --size, or a set small enough to be kept decoded",
+    "views": "augmentation limits it: fewer colour operations (--views.jitter, --views.hue) or --views-per-image 2",
+    "encoder": "the encoder limits it, as it should; faster are a smaller --encoder or --size, --precision, --compile",
+    "heads and loss": "heads and losses limit it: a decoder, a wide --projector, or at a large --batch the loss",
+    "update": "the optimiser limits it: a larger --batch, or --accumulate, steps less often",
+}
+
+
+class TrainingStep:
+    """One training step outside the Trainer: views, forward, backward and update, as training takes them.
+
+    Args:
+        config: As for training; its batch is cut to the images there are.
+        images: Training images are met in order.
+    """
+
+    def __init__(self, config: TrainConfig, images: ImageSet):
+        self.device = "cuda" if torch.cuda.is_available() and config.accelerator not in ("cpu", "mps") else "cpu"
+        settings, _ = resolve_settings(config, images)
+        branches = build_branches(
+            config, channels=images.channels, size=images.size, superclasses=len(images.superclass_names)
+        ).to(self.device)
+        self._settings, self._branches, self._steps = settings, branches, steps_of(config)
+        if config.compile:
+            for branch in branches.values():
+                branch.encoder.compile()  # type: ignore[union-attr]
+        self._optimizer = torch.optim.AdamW(branches.parameters(), lr=1e-6)
+        self._dtype = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[config.precision]
+        rows = images.rows("train")
+        self.batch = min(config.batch, len(rows))
+        order = BatchOrder(images.superclass[rows], self.batch, config.seed)
+        home = torch.device(self.device) if self.device == "cuda" and not images.on_demand else None
+        self._loader = BatchLoader(images, rows, order, 2**62, resident=home)
+        self._number = 0
+
+    def __call__(self, mark: Callable[[str], None] = lambda part: None) -> None:
+        """Take one step; ``mark`` hears the name of each part when it ends, possibly several times."""
+        batch = self._loader.batch(self._number)
+        pixels, superclass = batch.images.to(self.device), batch.superclass.to(self.device)
+        mark("load")
+        self._optimizer.zero_grad()
+        for name, work in self._steps.items():
+            branch = self._branches[name]
+            assert isinstance(branch, Branch)
+            with _embedding_marked(branch, mark):
+                rng = Generator().manual_seed(self._number)
+                with torch.autocast(self.device, dtype=self._dtype, enabled=self._dtype is not None):
+                    loss = total(work(branch, pixels, superclass, self._settings, rng))
+                mark("heads and loss")
+                loss.backward()
+            mark("encoder")
+        self._optimizer.step()
+        mark("update")
+        self._number += 1
+
+    def wait(self) -> None:
+        """Until the device has done what it was given."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+@contextmanager
+def _embedding_marked(branch: Branch, mark: Callable[[str], None]) -> Iterator[None]:
+    """Views end where embedding begins; losses end, on the way back, where the embedding's gradient is complete."""
+    embed = branch.embed
+
+    def marked(view: Tensor) -> Tensor:
+        mark("views")
+        embedding = embed(view)
+        embedding.register_hook(lambda gradient: mark("heads and loss"))
+        mark("encoder")
+        return embedding
+
+    branch.embed = marked  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del branch.embed
+
+
+def seconds_a_step(config: TrainConfig, images: ImageSet, steps: int = 5) -> float:
+    """Of views, forward, backward and update on this machine's device, for batches of real images."""
+    step = TrainingStep(config, images)
+    for _ in range(WARM):
+        step()
+    step.wait()
+    started = time.perf_counter()
+    for _ in range(steps):
+        step()
+    step.wait()
+    return (time.perf_counter() - started) / steps
+
+
+def parts_of_a_step(config: TrainConfig, images: ImageSet, steps: int = 10) -> dict[str, float]:
+    """Median seconds of each of PARTS; the device is waited for at every border."""
+    step = TrainingStep(config, images)
+    for _ in range(WARM):
+        step()
+    taken: dict[str, list[float]] = {part: [] for part in PARTS}
+    for _ in range(steps):
+        spent: dict[str, float] = defaultdict(float)
+        step.wait()
+        last = time.perf_counter()
+
+        def mark(part: str) -> None:
+            nonlocal last
+            step.wait()
+            now = time.perf_counter()
+            spent[part] += now - last  # noqa: B023
+            last = now
+
+        step(mark)
+        for part in PARTS:
+            taken[part].append(spent[part])
+    return {part: median(values) for part, values in taken.items()}
+
+
+def bench_training(
+    config: TrainConfig, images: ImageSet, run: RunConfig, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Say how fast this training would run here and what limits it; the same as a dictionary.
+
+    Args:
+        config: The training that is meant; nothing is written.
+        images: Its images.
+        run: Its threads.
+        say: Receives each line meant for the user.
+    """
+    if run.threads is not None:
+        torch.set_num_threads(run.threads)
+    batch = min(config.batch, len(images.rows("train")))
+    device = "cuda" if torch.cuda.is_available() and config.accelerator not in ("cpu", "mps") else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else hardware()
+    say(
+        f"{config.method} · {config.encoder} · {images.size[0]}x{images.size[1]} · batch {batch} · precision "
+        f"{config.precision}{' · compiled' if config.compile else ''} · {name}"
+    )
+    parts = parts_of_a_step(config, images)
+    whole = seconds_a_step(config, images)
+    longest = max(len(part) for part in PARTS)
+    for part, seconds in parts.items():
+        say(f"  {part:<{longest}} {1000 * seconds:9.2f} ms  {seconds / sum(parts.values()):4.0%}")
+    say(f"  {'a step':<{longest}} {1000 * whole:9.2f} ms  {batch / whole:,.0f} images per second")
+    largest = max(parts, key=lambda part: parts[part])
+    say(REMEDY[largest])
+    found = {"parts": parts, "seconds_a_step": whole, "images_per_second": batch / whole, "limited_by": largest}
+    if config.precision == "32":
+        mixed = seconds_a_step(config.model_copy(update={"precision": "bf16-mixed"}), images)
+        say(f"--precision bf16-mixed: {batch / mixed:,.0f} images per second, {whole / mixed:.2f} times as many")
+        found["bf16_mixed_images_per_second"] = batch / mixed
+    return found | {"batch": batch, "hardware": name, "versions": versions()}

@@ -1,0 +1,57 @@
+"""What to do when memory does not suffice: name the batch that fits."""
+
+import gc
+from collections.abc import Callable
+
+import torch
+
+from thanos.config import TrainConfig
+from thanos.data.imageset import ImageSet
+from thanos.training.bench import TrainingStep
+
+
+def largest_batch(fits: Callable[[int], bool], batch: int) -> int | None:
+    """The first of batch / 2, batch / 4, ... for which ``fits`` says so; None if not even 2 does."""
+    while batch >= 4:
+        batch //= 2
+        if fits(batch):
+            return batch
+    return None
+
+
+def batch_that_fits(config: TrainConfig, images: ImageSet) -> int | None:
+    """The largest half, quarter, ... of the batch whose step this device has memory for."""
+
+    def fits(batch: int) -> bool:
+        try:
+            _two_steps(config.model_copy(update={"batch": batch}), images)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        finally:
+            _release()
+        return True
+
+    _release()
+    return largest_batch(fits, config.batch)
+
+
+def _two_steps(config: TrainConfig, images: ImageSet) -> None:
+    """The second one has the optimiser's state beside it."""
+    step = TrainingStep(config, images)
+    for _ in range(2):
+        step()
+    step.wait()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Of a GPU, or of a CPU whose system refuses."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _release() -> None:
+    """What nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,59 @@
+"""What a configuration leaves to the data: augmentation, normalisation, and alpha with its window."""
+
+import numpy as np
+
+from thanos.config import TrainConfig, ViewSpec
+from thanos.data.imageset import ImageSet
+from thanos.errors import ConfigError
+from thanos.methods import StepSettings
+from thanos.theory.spread import AlphaWindow, solve_alpha
+
+
+def resolve_settings(
+    config: TrainConfig, images: ImageSet, processes: int = 1
+) -> tuple[StepSettings, AlphaWindow | None]:
+    """Fill in what depends on the data: augmentation, normalisation, alpha with its window.
+
+    The loss is over the batches of all processes, and so is the window.
+
+    Raises:
+        ConfigError: if alpha = auto (or follow) has no solution here.
+    """
+    views = images.views
+    if config.views is not None:
+        views = ViewSpec(**(views.model_dump() | config.views.model_dump(exclude_unset=True)))
+    window, alpha = None, 0.0
+    if config.method in ("spread", "thanos"):
+        superclasses = len(np.unique(images.superclass[images.rows("train")]))
+        try:
+            batch = config.batch * processes
+            window = solve_alpha(superclasses, batch, config.temperature, config.within_class_cosine)
+        except ValueError as error:
+            if isinstance(config.alpha, str):
+                raise ConfigError(str(error)) from None
+        alpha = window.alpha if isinstance(config.alpha, str) and window else float(config.alpha)
+    mean, std = images.mean_std
+    return StepSettings(config=config, alpha=alpha, views=views, mean=mean, std=std), window
+
+
+def describe_alpha(
+    settings: StepSettings, window: AlphaWindow | None, images: ImageSet, processes: int = 1
+) -> list[str]:
+    """What alpha is and why; a warning where a given alpha lies outside its window."""
+    if window is None:
+        return []
+    config, alpha = settings.config, settings.alpha
+    where = (
+        f"window {window.collapse:.3f} to {window.dissolve:.3f} for {len(images.superclass_names)} superclasses, "
+        f"batch {config.batch}{f' x {processes} processes' if processes > 1 else ''}, temperature "
+        f"{config.temperature:g}"
+    )
+    how = {"auto": " (auto)", "follow": f" at first, then towards a measured cosine of {config.within_class_cosine:g}"}
+    lines = [f"alpha {alpha:.3f}{how.get(str(config.alpha), '')} · {where}"]
+    if config.released_loss:
+        return [*lines, "the window is that of the unclipped loss; the released one does not collapse"]
+    if alpha < window.collapse:
+        lines.append(f"warning: at alpha {alpha:.3f}, below its window, superclasses collapse; raise it or use auto.")
+    if alpha > window.dissolve:
+        lines.append(f"warning: at alpha {alpha:.3f}, above its window, superclasses dissolve; lower it or use auto.")
+    return lines

@@ -1,0 +1,166 @@
+"""A step outside the Trainer is the Trainer's; its parts are all there; what does not fit is answered by what does."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from thanos import methods
+from thanos.cli import run_command
+from thanos.config import RunConfig, TrainConfig
+from thanos.data.batches import BatchLoader, BatchOrder
+from thanos.data.load import load
+from thanos.errors import ConfigError
+from thanos.training.bench import PARTS, TrainingStep, parts_of_a_step, seconds_a_step
+from thanos.training.fit import train
+from thanos.training.memory import largest_batch
+
+QUIET = RunConfig(quiet=True, threads=1)
+
+
+def silent(line: str) -> None: ...
+
+
+@pytest.mark.parametrize("method", sorted(methods.METHODS))
+def test_every_part_of_every_methods_step_takes_time(method):
+    config = TrainConfig(method=method, batch=64)
+    images = load(config)
+    parts = parts_of_a_step(config, images, steps=2)
+    assert tuple(parts) == PARTS
+    assert all(seconds > 0 for seconds in parts.values())
+    assert seconds_a_step(config, images, steps=1) > 0
+
+
+@pytest.mark.parametrize("method", ["spread", "thanos"])
+def test_the_gradient_is_that_of_the_sum_of_all_losses(method):
+    config = TrainConfig(method=method, batch=64)
+    images = load(config)
+    ours = TrainingStep(config, images)
+    ours._optimizer.zero_grad = ours._optimizer.step = lambda: None
+    ours()
+    whole = TrainingStep(config, images)
+    batch = whole._loader.batch(0)
+    losses = []
+    for name, work in methods.steps_of(config).items():
+        rng = torch.Generator().manual_seed(0)
+        terms = work(whole._branches[name], batch.images, batch.superclass, whole._settings, rng)
+        losses.append(methods.total(terms))
+    torch.stack(losses).sum().backward()
+    pairs = list(zip(ours._branches.parameters(), whole._branches.parameters(), strict=True))
+    assert all(torch.allclose(a.grad, b.grad, atol=1e-7) for a, b in pairs if b.grad is not None)
+    assert sum(b.grad is not None for _, b in pairs) > 10
+
+
+def test_the_verb_prints_the_parts_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["bench", "train", "--method", "spread", "--batch", "64", "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert all(part in said for part in (*PARTS, "images per second", "limit", "--precision bf16-mixed"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("least", "found"), [(100, 64), (64, 64), (63, 32), (2, 2), (1, None)])
+def test_the_largest_batch_that_fits(least, found):
+    assert largest_batch(lambda batch: batch <= least, 128) == found
+
+
+def test_too_large_a_batch_is_answered_by_one_that_fits(tmp_path, monkeypatch):
+    def greedy(views, *args, **options):
+        if views.shape[1] > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return loss(views, *args, **options)
+
+    loss = methods.spread_loss
+    monkeypatch.setattr(methods, "spread_loss", greedy)
+    with pytest.raises(ConfigError, match="--batch 128 needs more memory than there is; --batch 16 fits"):
+        train(TrainConfig(method="spread", batch=128), tmp_path / "run", run=QUIET, say=silent)
+    assert not (tmp_path / "run").exists()
+    train(TrainConfig(method="spread", batch=16, epochs=1), tmp_path / "run", run=QUIET, say=silent)
+
+
+def test_images_that_stay_on_the_device_make_the_same_batches():
+    images = load(TrainConfig())
+    rows = images.rows("train")
+    order = BatchOrder(images.superclass[rows], 32, 0)
+    group = images.superclass + 5
+    plain, resident = (
+        BatchLoader(images, rows, order, 50, rank=1, world=2, group=group, resident=home)
+        for home in (None, torch.device("cpu"))
+    )
+    for a, b in zip(plain, resident, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.superclass, b.superclass)
+        assert torch.equal(a.group, b.group)
+        assert a.number == b.number
+
+
+def test_another_number_of_processes_cannot_go_on_with_a_run(tmp_path):
+    config = TrainConfig(method="spread", batch=64, epochs=1)
+    out = tmp_path / "run"
+    train(config, out, run=QUIET, say=silent)
+    (out / "metrics.json").unlink()
+    state = torch.load(out / "last.ckpt", weights_only=True)
+    state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["world"] = 4
+    torch.save(state, out / "last.ckpt")
+    with pytest.raises(ConfigError, match=r"started on 4 processes.*here are 1\. Go on with as many --devices"):
+        train(config, out, run=QUIET, say=silent)
+    assert (out / "last.ckpt").exists()
+
+
+def test_processes_with_other_labels_all_refuse(tmp_path):
+    """On one machine of two somebody changed a label."""
+    script = tmp_path / "run.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import json, os, sys
+            from dataclasses import replace
+            from pathlib import Path
+            import thanos
+            from thanos.errors import ConfigError
+            rank = int(os.environ.get("LOCAL_RANK", "0"))
+            config = thanos.TrainConfig(method="spread", batch=32, epochs=1, accelerator="cpu", devices=2)
+            images = thanos.load(config)
+            if rank == 1:
+                superclass = images.superclass.copy()
+                superclass[0] = 1 - superclass[0]
+                images = replace(images, superclass=superclass)
+            try:
+                thanos.train(config, Path({str(tmp_path / "out")!r}), images=images)
+            except ConfigError as error:
+                Path({str(tmp_path)!r}, f"said-{{rank}}.json").write_text(json.dumps(str(error)))
+                sys.exit(2)
+            """
+        )
+    )
+    process = subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in (0, 1)]
+    assert process.returncode == 2, process.stderr
+    assert all("differ in their images, labels or settings" in each for each in said)
+    assert "process 1 has other images or labels than the first" in said[1]
+    assert not (tmp_path / "out" / "last.ckpt").exists()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="counts a GPU's synchronisations")
+@pytest.mark.parametrize("method", ["supcon", "spread", "thanos"])
+def test_a_step_never_waits_for_the_gpu(method):
+    config = TrainConfig(method=method, batch=128)
+    step = TrainingStep(config, load(config))
+    for _ in range(2):
+        step()
+    step.wait()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
