@@ -5,10 +5,15 @@ the median processor time of a step, and the peak of resident memory above what 
 are taken out by an allocator that keeps freed memory (MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=60000000000); memory is
 measured without that.
 
-python benchmarks/losses.py
+Peers come from the index (pip install pytorch-metric-learning lightly einops); SupContrast's and the paper's own loss
+by a path, if given. Figures go to a .json, and a picture of cost against batch size beside it.
+
+python benchmarks/losses.py --supcontrast SupContrast/losses.py --thanos-code thanos-code
 """
 
 import argparse
+import importlib
+import importlib.util
 import json
 import os
 import resource
@@ -16,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +31,8 @@ import torch
 DIM, VIEWS, CLASSES = 128, 2, 10
 SIZES = (128, 512, 2048, 8192, 65_536)
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "60000000000"}
+SUPCONTRAST, PAPER = "THANOS_BENCH_SUPCONTRAST", "THANOS_BENCH_PAPER"
+"""Environment of the measuring processes: paths."""
 FLOOR_SIDE = 8192
 """Larger floors are scaled up from this one."""
 Step = Callable[[], object]
@@ -63,6 +71,26 @@ def ours(name: str, contrast: str, large: int) -> Callable[[torch.Tensor, torch.
     return lambda views, label: info_nce_loss(views, **options)
 
 
+def supcontrast() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    spec = importlib.util.spec_from_file_location("supcontrast", os.environ[SUPCONTRAST])
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    loss = module.SupConLoss(temperature=0.5, base_temperature=0.5)
+    return lambda views, label: loss(views.transpose(0, 1), label)
+
+
+def papers() -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    root = Path(os.environ[PAPER]) / "unagi"
+    for name, folder in (("unagi", root), ("unagi.tasks", root / "tasks")):
+        sys.modules[name] = types.ModuleType(name)  # its own __init__ imports all that it ever needs
+        sys.modules[name].__path__ = [str(folder)]
+    released = importlib.import_module("unagi.tasks.loss_fns.contrastive_loss")
+    loss = released.ContrastiveLoss(views=VIEWS, temp=0.5, lc_norm=True)
+    return lambda views, label: loss(*views, label.repeat_interleave(VIEWS))
+
+
 def peer(name: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     if name == "lightly NTXent":
         from lightly.loss import NTXentLoss
@@ -85,6 +113,8 @@ CASES: dict[str, tuple[str, Callable[[], Callable[[torch.Tensor, torch.Tensor], 
     "NT-Xent, tiled": ("all-view", lambda: ours("infonce", "all-view", 0), 8192),
     "pytorch-metric-learning SupCon": ("all-view", lambda: peer("PML SupCon"), 2048),
     "lightly NTXent (no labels)": ("all-view", lambda: peer("lightly NTXent"), 2048),
+    "SupContrast SupCon": ("all-view", supcontrast, 2048),
+    "the paper's L_spread": ("cross-view", papers, 512),
 }
 """Contrast, the loss, and the largest batch it is tried on."""
 
@@ -140,6 +170,8 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("CASE", "BATCH"), help="measure here and print JSON")
     parser.add_argument("--batch", type=int, action="append", help=f"only these sizes; default: {SIZES}")
     parser.add_argument("--out", type=Path, default=Path("results/losses.json"))
+    parser.add_argument("--supcontrast", type=Path, help="SupContrast's losses.py")
+    parser.add_argument("--thanos-code", type=Path, help="the paper's repository")
     given = parser.parse_args()
     if given.one:
         print(json.dumps(measure(given.one[0], int(given.one[1]))))
@@ -150,6 +182,14 @@ def main() -> None:
     measured: dict[str, dict[str, Any]] = {}
     sizes = given.batch or SIZES
     command = "python benchmarks/losses.py" + "".join(f" --batch {size}" for size in given.batch or ())
+    for case, name, path in (
+        ("SupContrast SupCon", SUPCONTRAST, given.supcontrast),
+        ("the paper's L_spread", PAPER, given.thanos_code),
+    ):
+        if path is None:
+            del CASES[case]
+        else:
+            os.environ[name] = str(path)
     for batch in sizes:
         floors = {contrast: in_own_process(f"floor {contrast}", batch) for contrast in ("cross-view", "all-view")}
         rows: dict[str, Any] = {f"floor {contrast}": figures for contrast, figures in floors.items()}
@@ -165,6 +205,43 @@ def main() -> None:
         facts = {"command": command, "threads": 1, "dim": DIM, "views": VIEWS, "classes": CLASSES}
         facts |= {"commit": commit(), "hardware": hardware(), "versions": versions()}
         write_json(given.out, facts | {"by_batch": measured})
+    draw(measured, given.out.with_suffix(".png"))
+
+
+SHOWN = {
+    "floor all-view": ("three matrix products (all-view)", "0.6", ":"),
+    "L_spread, tiled": ("L_spread, cross-view", "#0072b2", "-"),
+    "L_spread all-view, tiled": ("L_spread, all-view", "#009e73", "-"),
+    "L_spread all-view, plain": ("L_spread, all-view, plain formula", "#009e73", "--"),
+    "SupCon (Khosla), tiled": ("SupCon, all-view", "#e69f00", "-"),
+    "SupContrast SupCon": ("SupContrast", "#d55e00", "--"),
+    "pytorch-metric-learning SupCon": ("pytorch-metric-learning", "#cc79a7", "--"),
+    "the paper's L_spread": ("the paper's L_spread", "black", "--"),
+}
+"""Lines of the picture: label, colour, style."""
+
+
+def draw(measured: dict[str, dict[str, Any]], path: Path) -> None:
+    """Milliseconds, and megabytes, against images in a batch."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, key, unit, what in (
+        (panels[0], "seconds", 1000.0, "milliseconds a step"),
+        (panels[1], "peak_mb", 1.0, "peak memory, MB"),
+    ):
+        for case, (label, colour, style) in SHOWN.items():
+            points = [(int(b), rows[case][key] * unit) for b, rows in measured.items() if key in rows.get(case, {})]
+            if not points or (key == "peak_mb" and case.startswith("floor")):
+                continue
+            axes.loglog(*zip(*points, strict=True), color=colour, linestyle=style, marker=".", label=label)
+        axes.set_xlabel("images in a batch (two views, 128 dimensions)")
+        axes.set_ylabel(what)
+        axes.grid(alpha=0.3)
+    panels[1].set_ylim(bottom=1)
+    panels[0].legend(fontsize=8, frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ Large batches are computed in tiles (thanos.objective.tiled), in memory linear i
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -168,13 +168,30 @@ def _unit(views: Tensor) -> Tensor:
     return normalize(views if views.dtype == torch.float64 else views.float(), dim=-1, eps=1e-6)
 
 
-class _Pairs(NamedTuple):
-    """Every anchor (rows) against every point it meets (columns); leading dimension: ordered pairs of views."""
+class _Pairs:
+    """Every anchor against every point it meets.
 
-    similarity: Tensor  # (pairs, anchors, points), cosine / temperature
-    positive: Tensor  # (anchors, points), P(i): same superclass, never the anchor itself
-    negative: Tensor  # (anchors, points), N(i)
-    other_view: Tensor  # (anchors, points), a(i): same image, another view
+    Args:
+        similarity: Cosine / temperature, shape (anchors, points), before it the ordered pairs of views where these are
+            compared one by one; the lowest number where an anchor meets itself.
+        superclass: Of the images, shape (batch,).
+        views: Of each image among the anchors, one after the other; they are the points as well, and the diagonal is
+            an anchor meeting itself. None: points are another view, and nothing meets itself.
+    """
+
+    def __init__(self, similarity: Tensor, superclass: Tensor, views: int | None = None):
+        self.similarity, self._views = similarity, views
+        self.same = superclass[:, None] == superclass
+        """Images of one superclass: P(i); (batch, batch). Anything but it: N(i)."""
+
+    @property
+    def own(self) -> Tensor:
+        """Views of one image: a(i); (batch, batch)."""
+        return torch.eye(len(self.same), dtype=torch.bool, device=self.same.device)
+
+    def everywhere(self, mask: Tensor) -> Tensor:
+        """From (batch, batch) to (anchors, points); 0 or False where an anchor meets itself."""
+        return mask if self._views is None else mask.repeat(self._views, self._views).fill_diagonal_(0)
 
 
 def _check(views: Tensor, superclass: Tensor, temperature: float, contrast: Contrast) -> None:
@@ -192,49 +209,47 @@ def _check(views: Tensor, superclass: Tensor, temperature: float, contrast: Cont
 
 
 def _compare(views: Tensor, superclass: Tensor, temperature: float, contrast: Contrast) -> _Pairs:
-    count, batch, _ = views.shape
-    image = torch.arange(batch, device=views.device)
+    count = len(views)
     with torch.autocast(views.device.type, enabled=False):
         rows = _unit(views)
         if contrast == "cross-view":
-            one_way = [rows[i] @ rows[j].T for i in range(count) for j in range(i)]
-            similarity = torch.stack([s for way in one_way for s in (way, way.T)]) / temperature
-            positive = superclass[:, None] == superclass[None, :]
-            return _Pairs(similarity, positive, ~positive, image[:, None] == image[None, :])
+            one_way = [(rows[i] / temperature) @ rows[j].T for i in range(count) for j in range(i)]
+            similarity = torch.stack([s for way in one_way for s in (way, way.T)])
+            return _Pairs(similarity, superclass)
         flat = rows.flatten(0, 1)
-        similarity = (flat @ flat.T / temperature)[None]
-        superclass, image = superclass.repeat(count), image.repeat(count)
-        others = ~torch.eye(len(flat), dtype=torch.bool, device=views.device)
-        same = superclass[:, None] == superclass[None, :]
-        return _Pairs(similarity, same & others, ~same, (image[:, None] == image[None, :]) & others)
+        similarity = (flat / temperature) @ flat.T
+        similarity.fill_diagonal_(torch.finfo(similarity.dtype).min)
+        return _Pairs(similarity, superclass, count)
 
 
 def _attract(pairs: _Pairs) -> Tensor:
-    """Each positive against all negatives; (pairs, anchors)."""
-    negatives = _logsumexp(pairs.similarity, pairs.negative)
+    """Each positive against all negatives, by anchor."""
+    negatives = _logsumexp(pairs, ~pairs.same)
     away = negatives[..., None] - pairs.similarity
     against = softplus(away, threshold=50)  # -log e^s / (e^s + sum of negatives); at torch's own 20, off by 2e-9
-    return _mean(against, pairs.positive)
+    return _mean(against, pairs, pairs.same)
 
 
 def _attract_among_all(pairs: _Pairs) -> Tensor:
-    """Each positive against all points; (pairs, anchors)."""
-    everyone = _logsumexp(pairs.similarity, pairs.positive | pairs.negative)
-    return everyone - _mean(pairs.similarity, pairs.positive)
+    """Each positive against all points, by anchor."""
+    return pairs.similarity.logsumexp(dim=-1) - _mean(pairs.similarity, pairs, pairs.same)
 
 
 def _class_conditional(pairs: _Pairs) -> Tensor:
-    """The anchor's other views against its superclass; (pairs, anchors)."""
-    return _logsumexp(pairs.similarity, pairs.positive) - _mean(pairs.similarity, pairs.other_view)
+    """The anchor's other views against its superclass, by anchor."""
+    return _logsumexp(pairs, pairs.same) - _mean(pairs.similarity, pairs, pairs.own)
 
 
-def _logsumexp(values: Tensor, mask: Tensor) -> Tensor:
-    """Over the last dimension where ``mask``; an empty row gives the lowest finite number and no gradient."""
-    return values.masked_fill(~mask, torch.finfo(values.dtype).min).logsumexp(dim=-1)
+def _logsumexp(pairs: _Pairs, mask: Tensor) -> Tensor:
+    """Over the points where ``mask`` (batch, batch); an empty row gives the lowest finite number and no gradient."""
+    others = ~pairs.everywhere(mask)
+    return pairs.similarity.masked_fill(others, torch.finfo(pairs.similarity.dtype).min).logsumexp(dim=-1)
 
 
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    return values.where(mask, 0).sum(dim=-1) / mask.sum(dim=-1)
+def _mean(values: Tensor, pairs: _Pairs, mask: Tensor) -> Tensor:
+    """Over the points where ``mask`` (batch, batch)."""
+    weight = pairs.everywhere(mask.to(values.dtype))
+    return (values * weight).sum(dim=-1) / weight.sum(dim=-1)
 
 
 class InfoNCELoss(nn.Module):
