@@ -19,16 +19,15 @@ from thanos.provenance import commit, hardware, versions
 from thanos.reproduce.record import Places
 from thanos.reproduce.scale import load_scale
 from thanos.reproduce.score import row_embeddings
-from thanos.reproduce.table4 import ROWS, SHORTCUTS, SUBCLASSES
+from thanos.reproduce.table4 import CLUSTERS, HARDNESS, RARE_CLUSTERS, ROWS
 from thanos.robust.stage import find_groups, make_robust
 from thanos.storage import write_json
 
 SOURCES = ("george", "supcon", "spread", "thanos")
 CLUSTERINGS = {
-    "hardness, mixture (George on Waterbirds)": SHORTCUTS,
-    "components, mixture, overcluster (George on ISIC)": SUBCLASSES,
-    "components, k-means (default)": DiscoverConfig(),
-    "components, k-means, 2 or more": DiscoverConfig(least=2),
+    "components, k-means, 2 or more (table 4)": CLUSTERS,
+    "hardness, mixture (George on Waterbirds)": HARDNESS,
+    "components, mixture, overcluster (George on ISIC)": RARE_CLUSTERS,
     "components, k-means, 10": DiscoverConfig(clusters=10),
 }
 DRO = RobustConfig(method="groupdro", groups="discovered")
@@ -44,7 +43,7 @@ def measure(dataset: str, seed: int, scale: str, places: Places) -> dict[str, An
     blind = {name: replace(each, group=None, subclass=None) for name, each in embeddings.items()}
     crossed, recovered = {}, {}
     for source in SOURCES:
-        found = find_groups(blind[source], SHORTCUTS)
+        found = find_groups(blind[source], CLUSTERS)
         for stood_on in SOURCES:
             scores = make_robust(embeddings[stood_on], DRO, discovered=found).scores
             crossed[f"{source} -> {stood_on}"] = scores["groups"]["worst_group"]["accuracy"]

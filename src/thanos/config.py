@@ -290,7 +290,7 @@ class Table4Config(TableConfig):
             "rare-mnist",
         ],
         ...,
-    ] = ("dominoes-95", "coloured-digits-large", "rare-mnist", "rare-cifar10")
+    ] = ("dominoes-95", "coloured-digits-medium", "rare-mnist", "rare-cifar10")
     """Sets; repeat for several."""
 
 

@@ -102,7 +102,7 @@ def test_the_plan():
     blocks = planned_blocks(Table4Config(seeds=2))
     assert [b.title for b in blocks if b.rows[0].name == NETWORKS[0].name] == [
         "dominoes-95, seed 0",
-        "coloured-digits-large, seed 0",
+        "coloured-digits-medium, seed 0",
     ]
     for block in blocks:
         names = {row.name for row in block.rows}

@@ -120,7 +120,8 @@ def fit_groupdro(data: Standardised, group: Ids, strength: float, adjustment: fl
             value = (top + np.log(grown.sum() / len(size))) / sharpness
             return float(value), (grown / grown.sum() / size)[group]
 
-        head = _solve(data, worst, strength, head)
+        last = sharpness == SHARPNESS[-1]
+        head = _solve(data, worst, strength, head, tolerance=1e-6 if last else 1e-4)
     assert head is not None
     return head
 
@@ -137,6 +138,7 @@ def _solve(
     strength: float,
     start: Head | None,
     near: Head | None = None,
+    tolerance: float = 1e-6,
 ) -> Head:
     """Minimise ``weigh`` of the images' losses, which returns its value and its gradient by loss."""
     from scipy.optimize import minimize
@@ -164,6 +166,7 @@ def _solve(
         gradient = np.concatenate([(slope.T @ x).ravel(), slope.sum(axis=0)]) + strength * away
         return objective + strength / 2 * float(away @ away), gradient
 
-    found = minimize(value, first, jac=True, method="L-BFGS-B", options={"maxiter": 2000, "maxfun": 4000, "gtol": 1e-6})
+    options = {"maxiter": 2000, "maxfun": 4000, "gtol": tolerance}
+    found = minimize(value, first, jac=True, method="L-BFGS-B", options=options)
     weight, bias = found.x[: classes * dim].reshape(classes, dim), found.x[classes * dim :]
     return Head(weight, bias, data.mean, data.scale)
