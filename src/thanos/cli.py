@@ -27,7 +27,7 @@ from thanos.config import (
     explain,
     read_yaml,
 )
-from thanos.errors import ConfigError, ThanosError
+from thanos.errors import ConfigError, DataError, ThanosError
 
 app = App(
     name="thanos",
@@ -105,6 +105,46 @@ def train(
     fit(config, out, images=images, run=run)
     if os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0":
         print(f"next: thanos transfer {out}   or: thanos embed {out}")
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos check photos/
+  thanos check labels.csv --out faults.csv
+  thanos check cifar10"""
+)
+def check(
+    data: str,
+    *,
+    out: Path | None = None,
+    config: Annotated[DataConfig, Flat] = DataConfig(),
+) -> None:
+    """Find every fault of images and labels before anything is trained; exits 2 if there is one.
+
+    Files that are missing, cut short or no images; rows without label, twice, or with an unknown split; superclasses
+    that look misspelt or have too few images; test images that are training images; one picture under two labels.
+
+    Parameters
+    ----------
+    data
+        A data set's name, a folder SUPERCLASS[/SUBCLASS]/image, or a CSV.
+    out
+        A CSV for all faults; the first 20 are printed.
+    """
+    if "data" in config.model_fields_set:
+        raise ConfigError("thanos check takes the data as its argument; drop --data.")
+    from thanos.data.check import check as look
+    from thanos.data.check import report, write_faults
+
+    checked = look(config.model_copy(update={"data": data}))
+    report(checked, print)
+    if out is not None:
+        write_faults(checked.faults, out)
+    if checked.faults:
+        raise DataError(
+            f"{len(checked.faults)} faults in {data}. Mend them; --skip-bad trains without bad files and rows."
+        )
+    print(f"no faults; next: thanos train --data {data} --out runs/a")
 
 
 @app.command(

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from thanos.config import DataConfig
 from thanos.data.cache import cached_images
@@ -288,3 +288,30 @@ def test_every_fine_label_of_tiny_imagenet_is_known():
     assert len(CIFAR10) == len(FASHION_MNIST) == 10
     assert sum(v == "animals" for v in CIFAR10.values()) == 6
     assert json.dumps(CIFAR100).count("willow_tree") == 1
+
+
+def test_photos_stand_upright_and_large_ones_are_decoded_small(tmp_path):
+    """A camera's orientation mark is followed; a JPEG decoded at a part of its size is the same picture."""
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (30, 45, 3), dtype=np.uint8))
+    photo = small.resize((900, 600), Image.Resampling.BICUBIC)
+    exif = photo.getexif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned by a quarter
+    for name, options in (("plain", {}), ("marked", {"exif": exif})):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        photo.save(tmp_path / "data" / name / "0.jpg", quality=95, **options)
+    images = load(DataConfig(data=str(tmp_path / "data"), size=64))
+    marked, plain = (images.images[np.array([i])][0].astype(int) for i in (0, 1))
+    whole = photo.resize((96, 64), Image.Resampling.BILINEAR).crop((16, 0, 80, 64))
+    assert np.abs(plain - np.asarray(whole)).mean() < 2
+    turned = photo.transpose(Image.Transpose.ROTATE_270).resize((64, 96), Image.Resampling.BILINEAR)
+    assert np.abs(marked - np.asarray(turned.crop((0, 16, 64, 80)))).mean() < 2
+
+
+def test_a_jpeg_cut_short_is_found(tmp_path):
+    for name in ("a/0.jpg", "b/0.jpg"):
+        (tmp_path / name).parent.mkdir()
+        Image.effect_noise((300, 300), 60).convert("RGB").save(tmp_path / name)
+    whole = (tmp_path / "b/0.jpg").read_bytes()
+    (tmp_path / "b/0.jpg").write_bytes(whole[: len(whole) * 9 // 10])
+    assert "truncated" in refusal(tmp_path)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cache_folder, cached_images
@@ -149,9 +149,11 @@ def _look(path: Path) -> _Look:
     """Decode a file fully once: a truncated image shows only at its end."""
     try:
         with Image.open(path) as image:
+            width, height = _turned(image)
+            image.draft(None, (1, 1))  # a JPEG is read to its end, without working out every pixel
             image.load()
             transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return _Look("RGBA" if transparent else image.mode, image.width, image.height, "")
+            return _Look("RGBA" if transparent else image.mode, width, height, "")
     except UnidentifiedImageError:
         return _Look("", 0, 0, "no image format is recognised")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -222,9 +224,15 @@ def _decode_all(paths: Sequence[Path], out: NDArray[np.uint8]) -> None:
 
 
 def decode(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """One file as uint8 (size, size, channels): scaled by its shorter side, antialiased, then cut to the centre."""
+    """One file as uint8 (size, size, channels): upright, scaled by its shorter side, antialiased, cut to the centre.
+
+    A JPEG more than twice as large is decoded at a half, a quarter or an eighth of its size, no smaller than twice
+    ``size``: several times as fast.
+    """
     with Image.open(path) as opened:
-        image = _to_eight_bits(opened, "L" if channels == 1 else "RGB")
+        if min(opened.size) > 2 * size:
+            opened.draft(None, (2 * size, 2 * size))
+        image = _to_eight_bits(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
     if image.size != (size, size):
         scale = size / min(image.size)
         image = image.resize(
@@ -233,6 +241,12 @@ def decode(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
         left, top = (image.width - size) // 2, (image.height - size) // 2
         image = image.crop((left, top, left + size, top + size))
     return np.asarray(image).reshape(size, size, channels)
+
+
+def _turned(image: Image.Image) -> tuple[int, int]:
+    """Width and height as a camera's orientation mark wants the image shown."""
+    lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (image.height, image.width) if lying else (image.width, image.height)
 
 
 def _to_eight_bits(image: Image.Image, mode: str) -> Image.Image:

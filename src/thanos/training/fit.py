@@ -25,11 +25,13 @@ from torch import nn
 from thanos.artefact import Encoder, ModelCard, balance_parts, load_encoder, save_encoder
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.batches import BatchLoader, BatchOrder, Sampling
+from thanos.data.check import twins
 from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
 from thanos.encoder import dimension
 from thanos.errors import ConfigError, Interrupted, ThanosError
 from thanos.methods import StepSettings, build_branches, encoder_of
+from thanos.names import DATASETS
 from thanos.provenance import commit, hardware, versions
 from thanos.robust.head import Head, write_head
 from thanos.storage import write_json
@@ -95,6 +97,8 @@ def train(
     if state == "finished":
         say(f"{out} holds this run, finished; nothing to do.")
         return Run(out, load_encoder(out), json.loads((out / "metrics.json").read_text("utf-8")))
+    if state == "new" and config.data not in DATASETS and not images.on_demand and (found := twins(images)):
+        say(f"warning: {len(found)} images have the pixels of others in another split or superclass: thanos check")
     for line in describe_alpha(settings, window, images, trainer.world_size):
         say(line)
     branches = build_branches(

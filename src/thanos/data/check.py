@@ -1,0 +1,176 @@
+"""Every fault of a set of images at once, with its place and its remedy; the refusals of loading stop at the first."""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.config import DataConfig
+from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.load import check_superclasses, load
+from thanos.errors import DataError, OutputError
+from thanos.names import nearest
+from thanos.storage import write_text
+
+SHOWN, WIDE = 20, 6
+"""Faults and rows that are printed, and columns; all faults go to the file."""
+RARE = 0.1
+"""A superclass with no more than this share of the images of one that is spelt almost like it may be a misspelling."""
+FEW = 2
+"""With no more than so many images it is taken for one."""
+UNEVEN = 10
+"""Times as many images in the largest superclass as in the smallest that are worth a remark."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one image or one label."""
+
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found: the images that can be used, the faults, and remarks that stop nothing."""
+
+    images: ImageSet
+    faults: list[Fault]
+    remarks: list[str]
+
+
+def check(config: DataConfig) -> Checked:
+    """Read everything that can be read, and list what cannot, or should not be trained on.
+
+    Raises:
+        DataError: if nothing is left that could be checked.
+        ConfigError: if the name is neither a data set nor a path.
+    """
+    remarks = []
+    lenient = config.model_copy(update={"skip_bad": True})
+    try:
+        images = load(lenient)
+    except DataError as error:
+        if config.size is not None and config.convert:
+            raise
+        images = load(lenient.model_copy(update={"size": config.size or "auto", "convert": True}))
+        remarks.append(str(error))
+    faults = [Fault(where, what) for where, what in images.skipped]
+    for fault, certain in _misspelt(images):
+        if certain:
+            faults.append(fault)
+        else:
+            remarks.append(f"{fault.where}: {fault.what}")
+    faults += twins(images)
+    try:
+        check_superclasses(images)
+    except DataError as error:
+        faults.append(Fault("training", str(error)))
+    counts = np.bincount(images.superclass, minlength=len(images.superclass_names))
+    if counts.max() >= UNEVEN * max(counts.min(), 1):
+        large, small = (images.superclass_names[i] for i in (counts.argmax(), counts.argmin()))
+        remarks.append(
+            f"{large} has {counts.max() / max(counts.min(), 1):.0f} times the images of {small}; --sampling "
+            f"class-balanced draws them alike."
+        )
+    return Checked(images, faults, remarks)
+
+
+def _misspelt(images: ImageSet) -> list[tuple[Fault, bool]]:
+    """Rare superclasses spelt almost like a common one, and whether that is taken for a fault."""
+    count = Counter(images.superclass.tolist())
+    faults = []
+    for value, name in enumerate(images.superclass_names):
+        common = [images.superclass_names[v] for v, n in count.items() if count[value] <= RARE * n]
+        if meant := nearest(name, common):
+            first = _place(images, int(np.flatnonzero(images.superclass == value)[0]))
+            fault = Fault(first, f"has the superclass {name!r}, which {count[value]} of {len(images)} have{meant}")
+            faults.append((fault, count[value] <= FEW))
+    return faults
+
+
+def twins(images: ImageSet) -> list[Fault]:
+    """Images outside training with the pixels of a training image, and one picture under two superclasses."""
+    first: dict[bytes, int] = {}
+    faults = []
+    for i in np.argsort(images.split, kind="stable"):  # training images first
+        mark = blake2b(np.ascontiguousarray(images.images[np.array([i])]).tobytes(), digest_size=16).digest()
+        j = first.setdefault(mark, int(i))
+        if j == i:
+            continue
+        if images.split[i] != images.split[j]:
+            split = SPLITS[images.split[i]]
+            faults.append(
+                Fault(
+                    _place(images, int(i)),
+                    f"is a {split} image with the pixels of the {SPLITS[images.split[j]]} image {_place(images, j)}; "
+                    f"scores on it are not honest: remove one",
+                )
+            )
+        elif images.superclass[i] != images.superclass[j]:
+            mine, other = (images.superclass_names[images.superclass[k]] for k in (i, j))
+            faults.append(
+                Fault(
+                    _place(images, int(i)),
+                    f"is {mine!r}, and {_place(images, j)} with the same pixels is {other!r}; mend a label",
+                )
+            )
+    return faults
+
+
+def _place(images: ImageSet, i: int) -> str:
+    return images.refs[i] if images.refs else f"image {i}"
+
+
+def write_faults(faults: list[Fault], path: Path) -> None:
+    """All faults as a CSV.
+
+    Raises:
+        OutputError: if another file is there.
+    """
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([("where", "fault"), *((f.where, f.what) for f in faults)])
+    if path.exists() and not path.read_text("utf-8", errors="replace").startswith("where,fault"):
+        raise OutputError(f"{path} is there and was not written by thanos check. Name another --out.")
+    write_text(path, table.getvalue())
+
+
+def report(checked: Checked, say: Callable[[str], None]) -> None:
+    """A screenful: what was read, the faults, the counts."""
+    images = checked.images
+    say(
+        f"{images.name}: {len(images):,} images of {images.size[0]}x{images.size[1]}, "
+        f"{'grey' if images.channels == 1 else 'colour'}"
+    )
+    names = images.superclass_names
+    counts = np.stack([np.bincount(images.superclass[images.split == s], minlength=len(names)) for s in range(3)])
+    _table("superclass", names, SPLITS, counts.T, say)
+    if images.group is not None:
+        known = images.group >= 0
+        crossed = np.zeros((len(images.group_names), len(names)), dtype=np.int64)
+        np.add.at(crossed, (images.group[known], images.superclass[known]), 1)
+        _table("group", images.group_names, names, crossed, say)
+    for remark in (*images.notes, *checked.remarks):
+        say(f"note: {remark}")
+    for fault in checked.faults[:SHOWN]:
+        say(f"fault: {fault.where}: {fault.what}")
+    if len(checked.faults) > SHOWN:
+        say(f"... and {len(checked.faults) - SHOWN:,} more; --out FILE.csv lists all")
+
+
+def _table(
+    kind: str, rows: Sequence[str], columns: Sequence[str], counts: NDArray[np.int64], say: Callable[[str], None]
+) -> None:
+    shown = columns[:WIDE]
+    more = f"  (and {len(columns) - WIDE} more columns)" if len(columns) > WIDE else ""
+    say(f"  {kind:<28.28}" + "".join(f"{name:>13.12}" for name in shown) + more)
+    for name, row in list(zip(rows, counts, strict=True))[:SHOWN]:
+        say(f"  {name:<28.28}" + "".join(f"{count:>13,}" for count in row[:WIDE]))
+    if len(rows) > SHOWN:
+        say(f"  ... and {len(rows) - SHOWN} more")
