@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         TransferConfig,
         ViewSpec,
     )
+    from thanos.data.arrays import from_arrays, from_dataset
     from thanos.data.imageset import ImageSet
     from thanos.data.load import load
     from thanos.discovery import Discovered, discover
@@ -55,6 +56,8 @@ _HOME = {
     "TrainConfig": "config",
     "TransferConfig": "config",
     "ViewSpec": "config",
+    "from_arrays": "data.arrays",
+    "from_dataset": "data.arrays",
     "ImageSet": "data.imageset",
     "load": "data.load",
     "Discovered": "discovery",

@@ -53,8 +53,8 @@ class DataConfig(Settings):
 
     data: str = "digits"
     """A data set's name (digits, mnist, fashion-mnist, cifar10, cifar100, cifar100-u, tiny-imagenet; with groups:
-    docs/robust.md), a folder SUPERCLASS[/SUBCLASS]/image, or a CSV with columns path, superclass[, subclass][, group]
-    [, split]."""
+    docs/robust.md), a folder SUPERCLASS[/SUBCLASS]/image, a CSV with columns path, superclass[, subclass][, group]
+    [, split], or an .npz with the arrays images, superclass and, of these, any others."""
     root: Path | None = None
     """Where the published data sets lie; default: $THANOS_DATA, else ~/.cache/thanos/data."""
     download: bool = False
@@ -72,8 +72,9 @@ class DataConfig(Settings):
     held out."""
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the validation split and of the training subset."""
-    labels: Literal["superclass", "subclass"] = "superclass"
-    """What training is told. subclass: the fine labels themselves, to see what they would give."""
+    labels: Literal["superclass", "subclass"] | Path = "superclass"
+    """A CSV with the labels of the images in the folder --data (columns: README). Or what training is told:
+    superclass, or subclass, the fine labels themselves, to see what they would give."""
     groups_from: Path | None = None
     """A table of discovered subclasses (thanos discover), which take the place of the images' groups."""
     groups_named: Path | None = None
@@ -405,8 +406,8 @@ def check_data(name: str) -> None:
         return
     hint = nearest(name, DATASETS)
     raise ConfigError(
-        f"--data takes a data set ({', '.join(DATASETS)}), a folder or a CSV; {name!r} is none of these and no such "
-        f"path exists{hint}."
+        f"--data takes a data set ({', '.join(DATASETS)}), a folder, a CSV or an .npz; {name!r} is none of "
+        f"these and no such path exists{hint}."
     )
 
 

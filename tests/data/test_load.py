@@ -229,7 +229,14 @@ def test_conversions_by_hand(tmp_path):
         ({"superclass": ""}, "row 5 has no superclass"),
         ({"split": "trian"}, "row 5 has the split 'trian'"),
         ({"columns": ("path", "superclas", "subclass", "group", "split")}, "did you mean 'superclass'?"),
-        ({"columns": ("file", "superclass", "subclass", "group", "split")}, "'file'"),
+        (
+            {"columns": ("fil", "superclass", "subclass", "group", "split")},
+            "needs the column 'path' (or file, filename",
+        ),
+        (
+            {"columns": ("path", "label", "class", "group", "split")},
+            "two columns for the superclass, 'label' and 'class'",
+        ),
     ],
 )
 def test_faults_of_a_table_are_named_by_row(folder, tmp_path, change, said):

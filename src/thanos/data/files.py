@@ -41,6 +41,8 @@ class Listing:
     group: list[str] = field(default_factory=list)
     split: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """On how the labels were read."""
 
     def add(self, path: Path, *, superclass: str, subclass: str = "", group: str = "", split: str = "") -> None:
         self.paths.append(path)
@@ -58,6 +60,7 @@ class Listing:
             group=[self.group[i] for i in rows],
             split=[self.split[i] for i in rows],
             skipped=self.skipped,
+            notes=self.notes,
         )
 
 
@@ -89,14 +92,16 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
         kept = blake2b(repr((files, good, size, channels)).encode(), digest_size=16).hexdigest()
         images = cached_images(kept, images.shape, partial(_decode_all, listing.paths))
     skip_note = [f"{len(skipped)} skipped (see skipped.csv)"] if skipped else []
-    return _labelled(listing, images, views or default_views(channels), [*skip_note, *size_note, *mode_note], skipped)
+    return _labelled(
+        listing, images, views or default_views(channels), [*listing.notes, *skip_note, *size_note, *mode_note], skipped
+    )
 
 
 def _labelled(
     listing: Listing, images: Images, views: ViewSpec, notes: list[str], skipped: list[tuple[str, str]]
 ) -> ImageSet:
     superclass, superclass_names = ids_of(listing.superclass)
-    subclass, subclass_names = ids_of(_unique_names(listing.superclass, listing.subclass))
+    subclass, subclass_names = ids_of(unique_names(listing.superclass, listing.subclass))
     group, group_names = ids_of(listing.group)
     return ImageSet(
         name=listing.name,
@@ -116,7 +121,7 @@ def _labelled(
     )
 
 
-def _unique_names(superclass: list[str], subclass: list[str]) -> list[str]:
+def unique_names(superclass: list[str], subclass: list[str]) -> list[str]:
     """Subclass names; one that occurs in two superclasses becomes SUPERCLASS/SUBCLASS."""
     homes = Counter(sub for _, sub in set(zip(superclass, subclass, strict=True)) if sub)
     return [f"{sup}/{sub}" if homes[sub] > 1 else sub for sup, sub in zip(superclass, subclass, strict=True)]
@@ -233,14 +238,19 @@ def decode(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
         if min(opened.size) > 2 * size:
             opened.draft(None, (2 * size, 2 * size))
         image = _to_eight_bits(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
-    if image.size != (size, size):
-        scale = size / min(image.size)
-        image = image.resize(
-            (max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.Resampling.BILINEAR
-        )
-        left, top = (image.width - size) // 2, (image.height - size) // 2
-        image = image.crop((left, top, left + size, top + size))
-    return np.asarray(image).reshape(size, size, channels)
+    return np.asarray(squared(image, size)).reshape(size, size, channels)
+
+
+def squared(image: Image.Image, size: int) -> Image.Image:
+    """Scaled by its shorter side, antialiased, and cut to the centre."""
+    if image.size == (size, size):
+        return image
+    scale = size / min(image.size)
+    image = image.resize(
+        (max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.Resampling.BILINEAR
+    )
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
 
 
 def _turned(image: Image.Image) -> tuple[int, int]:

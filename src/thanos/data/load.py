@@ -7,20 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DataConfig, check_data
+from thanos.data.arrays import read_arrays
 from thanos.data.draw import draw_stratified
 from thanos.data.files import read_listing
 from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
 from thanos.data.groups import GROUPED, load_grouped
-from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.imageset import ImageSet
 from thanos.data.published import load_published
+from thanos.data.splits import with_splits
 from thanos.data.spurious import BUILT
 from thanos.data.table import list_table
-from thanos.errors import DataError, MissingLabels
-from thanos.names import DATASETS
-
-TEST_SHARE = 0.2
-"""Held out for testing where the data name no test split."""
+from thanos.errors import ConfigError, DataError, MissingLabels
+from thanos.names import DATASETS, nearest
 
 
 def load(config: DataConfig) -> ImageSet:
@@ -31,17 +30,17 @@ def load(config: DataConfig) -> ImageSet:
         DataError: if images or labels cannot be read or used; nothing has been written then.
     """
     check_data(config.data)
+    if isinstance(config.labels, Path) and config.data in DATASETS:
+        raise ConfigError(f"{config.data} has its own labels; drop --labels {config.labels}.")
     if config.data in BUILT:
         images = BUILT[config.data](config)
     elif config.data in GROUPED:
         images = load_grouped(config)
     elif config.data in DATASETS:
         images = load_published(config)
-    elif Path(config.data).is_dir():
-        images = read_listing(list_folder(Path(config.data)), config)
     else:
-        images = read_listing(list_table(Path(config.data), skip_bad=config.skip_bad), config)
-    images = _with_splits(images, config.validation, config.split_seed)
+        images = _load_own(config)
+    images = with_splits(images, config.validation, config.split_seed)
     if config.train_limit is not None:
         kept_shares = images.subclass if config.data == "cifar100-u" else images.superclass
         assert kept_shares is not None
@@ -51,17 +50,23 @@ def load(config: DataConfig) -> ImageSet:
     return _labelled_finely(images) if config.labels == "subclass" else images
 
 
-def _with_splits(images: ImageSet, validation: float, seed: int) -> ImageSet:
-    """Hold out test (where there is none) and validation images, stratified by superclass; fine labels play no part."""
-    split = images.split.copy()
-    notes = list(images.notes)
-    for name, share in (("test", TEST_SHARE), ("validation", validation)):
-        if not (split == SPLITS.index(name)).any() and not (name == "test" and images.splits_named):
-            notes += [f"{share:.0%} held out for testing"] if name == "test" else []
-            train = np.flatnonzero(split == SPLITS.index("train"))
-            rng = np.random.default_rng((seed, SPLITS.index(name)))
-            split[draw_stratified(train, images.superclass, round(share * len(train)), rng)] = SPLITS.index(name)
-    return replace(images, split=split, notes=tuple(notes))
+def _load_own(config: DataConfig) -> ImageSet:
+    """A folder, a folder with a table of labels, a table, or a file of arrays."""
+    source = Path(config.data)
+    if isinstance(config.labels, Path):
+        if not config.labels.is_file():
+            raise ConfigError(
+                f"--labels takes a CSV, superclass or subclass; there is no file {config.labels}"
+                f"{nearest(str(config.labels), ('superclass', 'subclass'))}."
+            )
+        if not source.is_dir():
+            raise ConfigError(f"--labels names the labels of the images in a folder; {source} is a file. Drop one.")
+        return read_listing(list_table(config.labels, folder=source, skip_bad=config.skip_bad), config)
+    if source.is_dir():
+        return read_listing(list_folder(source), config)
+    if source.suffix == ".npz":
+        return read_arrays(source, config)
+    return read_listing(list_table(source, skip_bad=config.skip_bad), config)
 
 
 def _limit_training(images: ImageSet, limit: int, label: NDArray[np.int64], seed: int) -> ImageSet:

@@ -1,43 +1,57 @@
-"""A CSV of images: path, superclass[, subclass][, group][, split]; split by commas, semicolons or tabs."""
+"""A CSV of images: path, superclass[, subclass][, group][, split]; split by commas, semicolons or tabs.
+
+Columns may have the names that other tools give them. What a column was taken for is told; others are left out.
+"""
 
 import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
-from thanos.data.files import Listing
+from thanos.data.files import SUFFIXES, Listing
 from thanos.data.imageset import SPLITS
 from thanos.errors import DataError
 from thanos.names import nearest
 
-COLUMNS = ("path", "superclass", "subclass", "group", "split")
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "path": ("file", "filename", "file_name", "filepath", "image", "image_path", "img", "img_path"),
+    "superclass": ("label", "labels", "class", "class_name", "coarse", "coarse_label", "target", "y"),
+    "subclass": ("fine", "fine_label", "subclass_name"),
+    "group": ("group_name", "subgroup"),
+    "split": ("set", "subset", "partition"),
+}
+"""What a column can be, and other names for it."""
+NEEDED = ("path", "superclass")
 _NOT_A_LABEL = {"", "nan", "na", "n/a", "none", "null"}
+_SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train", "testing": "test"}
 
 
-def list_table(table: Path, *, skip_bad: bool = False) -> Listing:
+def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = False) -> Listing:
     """Every row's image and labels.
 
     Args:
-        table: A CSV or TSV with a header; columns other than COLUMNS are an error.
+        table: A CSV or TSV with a header.
+        folder: Where the images are; default: beside the table.
         skip_bad: Leave out rows without superclass or file, and list them, instead of stopping.
     Raises:
-        DataError: naming the row, for unknown columns, missing labels, missing files, unknown splits, and one image
-            in two rows.
+        DataError: naming the row, for columns that are missing, misspelt or there twice, missing labels, missing
+            files, unknown splits, and one image in two rows.
     """
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"--data takes a data set, a folder or a CSV in UTF-8; {table} cannot be read: {error}."
-        ) from None
+    text = _text(table)
     header = text.split("\n", 1)[0]
-    reader = csv.DictReader(text.splitlines(), delimiter=next((d for d in "\t;" if d in header), ","))
-    columns = reader.fieldnames or []
-    _check_columns(table, list(columns))
-    listing = Listing(name=table.stem)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=next((d for d in "\t;" if d in header), ","))
+    columns = next(rows, [])
+    places, note = columns_of(table.name, columns, "column")
+    listing = Listing(name=table.stem, notes=[note] if note else [])
     seen: dict[Path, int] = {}
-    for number, row in enumerate(reader, start=2):
-        entry = {name: (row.get(name) or "").strip() for name in COLUMNS}
-        path = (table.parent / entry["path"]).resolve()
-        fault = _fault(entry, path)
+    home = table.parent if folder is None else folder
+    for number, row in enumerate(rows, start=2):
+        if not row:
+            continue
+        entry = dict.fromkeys(COLUMNS, "") | {k: row[i].strip() for k, i in places.items() if i < len(row)}
+        entry["split"] = _SPLIT_NAMES.get(entry["split"].lower(), entry["split"].lower())
+        path = (home / entry["path"]).resolve()
+        fault = _fault(entry, path, home)
         if fault is None and path in seen:
             fault = f"lists {entry['path']} a second time (first in row {seen[path]}); list each image once"
         if fault is not None:
@@ -49,32 +63,77 @@ def list_table(table: Path, *, skip_bad: bool = False) -> Listing:
         listing.add(
             path,
             superclass=entry["superclass"],
-            subclass="" if entry["subclass"].lower() in _NOT_A_LABEL else entry["subclass"],
-            group="" if entry["group"].lower() in _NOT_A_LABEL else entry["group"],
-            split=entry["split"].replace("val", "validation") if entry["split"] == "val" else entry["split"],
+            subclass=label_or_none(entry["subclass"]),
+            group=label_or_none(entry["group"]),
+            split=entry["split"],
         )
     if not listing.paths:
         raise DataError(f"{table} lists no images. Add rows with path and superclass.")
+    if folder is not None:
+        unlisted = sum(p.suffix.lower() in SUFFIXES and p.resolve() not in seen for p in folder.rglob("*"))
+        listing.notes += [f"{unlisted:,} images of {folder} are not in {table.name} and left out"] if unlisted else []
     return listing
 
 
-def _check_columns(table: Path, columns: list[str]) -> None:
-    unknown = [c for c in columns if c not in COLUMNS]
-    if unknown:
-        raise DataError(
-            f"{table.name} may have the columns {', '.join(COLUMNS)}; it has {unknown[0]!r}"
-            f"{nearest(unknown[0], COLUMNS)}. Rename or remove it; the first row names the columns."
-        )
-    missing = [c for c in COLUMNS[:2] if c not in columns]
-    if missing:
-        raise DataError(f"{table.name} needs a column {missing[0]!r}; it has {', '.join(columns) or 'none'}. Add it.")
+def label_or_none(text: str) -> str:
+    """The label, or nothing where a word for nothing stands."""
+    return "" if text.lower() in _NOT_A_LABEL else text
 
 
-def _fault(entry: dict[str, str], path: Path) -> str | None:
+def columns_of(source: str, names: Sequence[str], kind: str) -> tuple[dict[str, int], str]:
+    """Where each of COLUMNS stands among ``names``, and one line on what was taken for what.
+
+    Args:
+        source: Named in messages.
+        names: Of the columns (or arrays).
+        kind: What they are called in messages.
+    Raises:
+        DataError: if one that is needed is missing or misspelt, or two could be the same thing.
+    """
+    meant = {other: name for name, others in COLUMNS.items() for other in (name, *others)}
+    places: dict[str, int] = {}
+    taken, ignored = [], []
+    plain = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]
+    for i, word in enumerate(plain):
+        name = meant.get(word)
+        if name is None or (word != name and name in plain):  # beside 'superclass', 'class' is something else
+            ignored.append(i)
+            continue
+        if name in places:
+            raise DataError(
+                f"{source} has two {kind}s for the {name}, {names[places[name]]!r} and {names[i]!r}. Rename the right "
+                f"one to {name!r}."
+            )
+        places[name] = i
+        taken += [f"{name} from {names[i]!r}"] if word != name else []
+    for i in ignored:
+        if close := nearest(plain[i], [name for name in COLUMNS if name not in places]):
+            raise DataError(
+                f"{source} may have the {kind}s {', '.join(COLUMNS)}; it has {names[i]!r}{close}. Rename or remove it."
+            )
+    for name in NEEDED:
+        if name not in places and (name != "path" or kind == "column"):
+            shown = ", ".join(repr(each) for each in names) or "none"
+            others = ", ".join(COLUMNS[name][:4])
+            raise DataError(f"{source} needs the {kind} {name!r} (or {others}); it has {shown}. Add it.")
+    left = [names[i] for i in ignored]
+    parts = [f"{source}: {', '.join(taken)}"] if taken else []
+    parts += [f"{'' if taken else f'{source}: '}not used: {', '.join(left)}"] if left else []
+    return places, " · ".join(parts)
+
+
+def _text(table: Path) -> str:
+    try:
+        return table.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"labels are read from a CSV in UTF-8; {table} cannot be read: {error}.") from None
+
+
+def _fault(entry: dict[str, str], path: Path, home: Path) -> str | None:
     if entry["superclass"].lower() in _NOT_A_LABEL:
         return f"has no superclass (it says {entry['superclass']!r}); give it one"
     if entry["path"] == "" or not path.is_file():
-        return f"names the image {entry['path']!r}, which does not exist; mend the path (relative to the CSV)"
-    if entry["split"] not in ("", "val", *SPLITS):
+        return f"names the image {entry['path']!r}, which does not exist; mend the path (relative to {home})"
+    if entry["split"] not in ("", *SPLITS):
         return f"has the split {entry['split']!r}; a split is train, validation, test or empty"
     return None

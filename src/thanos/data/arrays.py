@@ -1,0 +1,166 @@
+"""Images and labels as arrays: in memory, in an .npz file, in a torch data set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from thanos.config import DataConfig
+from thanos.data.files import default_views, squared, unique_names
+from thanos.data.imageset import SPLITS, ImageSet, ids_of
+from thanos.data.splits import with_splits
+from thanos.data.table import columns_of, label_or_none
+from thanos.errors import DataError
+
+PICTURES = ("images", "image", "x", "data")
+"""Names an array of images may have."""
+SMALLEST = 4
+"""Pixels a side."""
+
+
+def from_arrays(
+    images: ArrayLike,
+    superclass: ArrayLike,
+    *,
+    subclass: ArrayLike | None = None,
+    group: ArrayLike | None = None,
+    split: ArrayLike | None = None,
+    refs: Sequence[str] = (),
+    name: str = "arrays",
+    validation: float = 0.1,
+    split_seed: int = 0,
+) -> ImageSet:
+    """Arrays as the record that everything else takes.
+
+    Args:
+        images: uint8, shape (n, height, width) or (n, height, width, 1 or 3).
+        superclass: Of each image, integers or text, shape (n,).
+        subclass, group: The same; -1, nan, None and '' are unknown. Subclasses are never used in training.
+        split: train, validation, test or '' of each image; default: a fifth of the images is for testing.
+        refs: Where each image came from; default: its number.
+        name: Of the set.
+        validation: Share of the training images held out, where ``split`` names none for it.
+        split_seed: Of what is held out.
+    Raises:
+        DataError: for another type, shape or length, a missing superclass, or an unknown split.
+    """
+    labels = {"superclass": superclass, "subclass": subclass, "group": group, "split": split}
+    given = {key: values for key, values in labels.items() if values is not None}
+    return with_splits(_image_set(np.asarray(images), given, refs, name), validation, split_seed)
+
+
+def from_dataset(
+    dataset: Any, *, superclass: Mapping[str, str] | None = None, name: str | None = None, **options: Any
+) -> ImageSet:
+    """A torch (or torchvision) data set of pairs (image, label); all images are taken into memory.
+
+    Args:
+        dataset: Images are PIL images or uint8 arrays of one size; labels are integers (names from ``classes``, where
+            the data set has them) or text.
+        superclass: From the name of a label to its superclass; the labels are then subclasses. Default: they are
+            superclasses.
+        name: Of the set; default: the data set's type.
+        options: ``group``, ``split``, ``validation``, ``split_seed``, ``refs`` of :func:`from_arrays`.
+    Raises:
+        DataError: as :func:`from_arrays`, or for a label that ``superclass`` does not know.
+    """
+    name = name or type(dataset).__name__
+    pairs = [dataset[i][:2] for i in range(len(dataset))]
+    pictures = [np.asarray(image) for image, _ in pairs]
+    if len({picture.shape for picture in pictures}) != 1:
+        shapes = sorted({picture.shape for picture in pictures})[:2]
+        raise DataError(f"images of one size and mode are wanted; {name} has {shapes}. Resize and convert them first.")
+    classes = getattr(dataset, "classes", None)
+    words = [str(classes[int(label)]) if classes is not None else str(label) for _, label in pairs]
+    if superclass is None:
+        return from_arrays(np.stack(pictures), words, name=name, **options)
+    if odd := sorted(set(words) - set(superclass)):
+        raise DataError(f"superclass names one for every label; {odd[0]!r} of {name} has none. Add it.")
+    above = [superclass[word] for word in words]
+    return from_arrays(np.stack(pictures), above, subclass=words, name=name, **options)
+
+
+def read_arrays(file: Path, config: DataConfig) -> ImageSet:
+    """An .npz with ``images``, ``superclass`` and, if known, ``subclass``, ``group``, ``split``, ``path``.
+
+    Raises:
+        DataError: if it cannot be read or lacks one of the first two.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(f"an .npz with plain arrays is wanted; {file} cannot be read: {error}.") from None
+    found = [name for name in arrays if name.lower() in PICTURES and arrays[name].ndim in (3, 4)]
+    if len(found) != 1:
+        has = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
+        raise DataError(f"{file.name} needs one array of images ({', '.join(PICTURES)}); it has {has}. Rename one.")
+    pictures = arrays.pop(found[0])
+    names = list(arrays)
+    places, note = columns_of(file.name, names, "array")
+    labels: dict[str, Any] = {key: arrays[names[i]] for key, i in places.items()}
+    refs = [str(ref) for ref in labels.pop("path", ())]
+    notes = [note] if note else []
+    if isinstance(config.size, int) and pictures.shape[1:3] != (config.size, config.size):
+        side = config.size
+        pictures = np.stack([np.asarray(squared(Image.fromarray(picture.squeeze()), side)) for picture in pictures])
+        notes.append(f"{len(pictures)} of {len(pictures)} brought to {side}x{side}")
+    return replace(_image_set(pictures, labels, refs, file.stem), notes=tuple(notes))
+
+
+def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Sequence[str], name: str) -> ImageSet:
+    shape = pictures.shape
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] not in (1, 3):
+        raise DataError(
+            f"images are uint8 of shape (n, height, width) or (n, height, width, 1 or 3); {name} has {pictures.dtype} "
+            f"of shape {shape}. Convert them (0 to 255, channels last)."
+        )
+    if min(pictures.shape[1:3]) < SMALLEST:
+        raise DataError(f"images have {SMALLEST} pixels a side or more; {name} has {shape}. Pass others.")
+    words = {key: _words(values, key, len(pictures), name) for key, values in labels.items()}
+    if "" in words["superclass"]:
+        row = words["superclass"].index("")
+        raise DataError(f"every image has a superclass; row {row} of {name} has none. Give it one, or leave it out.")
+    splits = words.get("split", [""] * len(pictures))
+    if odd := sorted({*splits} - {"", *SPLITS}):
+        raise DataError(f"a split is train, validation, test or empty; {name} has {odd[0]!r}. Rename it.")
+    unknown = [""] * len(pictures)
+    superclass, superclass_names = ids_of(words["superclass"])
+    subclass, subclass_names = ids_of(unique_names(words["superclass"], words.get("subclass", unknown)))
+    group, group_names = ids_of(words.get("group", unknown))
+    return ImageSet(
+        name=name,
+        images=pictures,
+        superclass=superclass,
+        superclass_names=superclass_names,
+        split=np.array([SPLITS.index(split or "train") for split in splits], dtype=np.int8),
+        splits_named=any(splits),
+        subclass=subclass if subclass_names else None,
+        subclass_names=subclass_names,
+        group=group if group_names else None,
+        group_names=group_names,
+        refs=tuple(refs) or tuple(f"{name}:{i}" for i in range(len(pictures))),
+        views=default_views(pictures.shape[3]),
+    )
+
+
+def _words(values: ArrayLike, key: str, count: int, name: str) -> list[str]:
+    """Labels as text; nothing where a label is unknown."""
+    array: NDArray[Any] = np.asarray(values)
+    if array.shape != (count,):
+        raise DataError(f"{key} has one label for each image; {name} has {count} images and shape {array.shape}.")
+    if array.dtype.kind in "iu":
+        return ["" if v < 0 else str(v) for v in array.tolist()]
+    if array.dtype.kind == "f":
+        known = array[np.isfinite(array)]
+        if (known != np.round(known)).any():
+            raise DataError(f"labels are integers or text; {key} of {name} has {known[known != np.round(known)][0]}.")
+        return ["" if not np.isfinite(v) or v < 0 else str(int(v)) for v in array.tolist()]
+    return [label_or_none("" if v is None else str(v).strip()) for v in array.tolist()]

@@ -1,0 +1,24 @@
+"""Which images are held out, where the data do not say."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from thanos.data.draw import draw_stratified
+from thanos.data.imageset import SPLITS, ImageSet
+
+TEST_SHARE = 0.2
+"""Held out for testing where the data name no test split."""
+
+
+def with_splits(images: ImageSet, validation: float, seed: int) -> ImageSet:
+    """Hold out test (where there is none) and validation images, stratified by superclass; fine labels play no part."""
+    split = images.split.copy()
+    notes = list(images.notes)
+    for name, share in (("test", TEST_SHARE), ("validation", validation)):
+        if not (split == SPLITS.index(name)).any() and not (name == "test" and images.splits_named):
+            notes += [f"{share:.0%} held out for testing"] if name == "test" else []
+            train = np.flatnonzero(split == SPLITS.index("train"))
+            rng = np.random.default_rng((seed, SPLITS.index(name)))
+            split[draw_stratified(train, images.superclass, round(share * len(train)), rng)] = SPLITS.index(name)
+    return replace(images, split=split, notes=tuple(notes))

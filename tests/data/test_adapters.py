@@ -1,0 +1,177 @@
+"""The same images and labels are the same data set, wherever a person has them."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch.utils.data import Dataset
+
+from thanos.cli import run_command
+from thanos.config import DataConfig, RunConfig, TrainConfig
+from thanos.data.arrays import from_arrays, from_dataset
+from thanos.data.load import load
+from thanos.errors import ConfigError, DataError
+from thanos.training.fit import train
+
+QUIET = RunConfig(quiet=True, threads=1)
+KINDS = {"cat": "animals", "dog": "animals", "truck": "vehicles"}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """By fine class, in the order in which a folder lists them."""
+    rng = np.random.default_rng(0)
+    return {kind: rng.integers(0, 256, (14, 8, 8, 3), dtype=np.uint8) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def folder(pictures, tmp_path_factory):
+    root = tmp_path_factory.mktemp("photos")
+    for kind, images in pictures.items():
+        for i, image in enumerate(images):
+            path = root / KINDS[kind] / kind / f"{i:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+    return root
+
+
+def table(path, folder, *, columns=("path", "superclass", "subclass"), delimiter=",", inside=True, extra=()):
+    with path.open("w", newline="") as file:
+        out = csv.writer(file, delimiter=delimiter)
+        out.writerow([*columns, *extra])
+        for image in sorted(folder.rglob("*.png")):
+            where = image.relative_to(folder) if inside else image
+            out.writerow([where, image.parent.parent.name, image.parent.name, *("7" for _ in extra)])
+    return path
+
+
+class Pairs(Dataset):
+    """As torchvision's data sets: PIL images, integers, names."""
+
+    def __init__(self, pictures):
+        self.classes = list(KINDS)
+        self._pairs = [(Image.fromarray(i), n) for n, images in enumerate(pictures.values()) for i in images]
+
+    def __len__(self):
+        return len(self._pairs)
+
+    def __getitem__(self, i):
+        return self._pairs[i]
+
+
+def every_way(folder, pictures, tmp_path):
+    """The same data through each adapter."""
+    images = np.concatenate(list(pictures.values()))
+    fine = np.repeat(list(KINDS), 14)
+    coarse = np.array([KINDS[kind] for kind in fine])
+    np.savez(tmp_path / "a.npz", images=images, superclass=coarse, subclass=fine)
+    np.savez(tmp_path / "b.npz", X=images, y=coarse, fine_label=fine, ages=np.arange(42))
+    named = {"columns": ("filename", "Label", "fine"), "inside": False}
+    return {
+        "folder": load(DataConfig(data=str(folder))),
+        "csv": load(DataConfig(data=str(table(tmp_path / "a.csv", folder, inside=False)))),
+        "tsv": load(DataConfig(data=str(table(tmp_path / "a.tsv", folder, inside=False, delimiter="\t")))),
+        "other names": load(DataConfig(data=str(table(tmp_path / "b.csv", folder, delimiter=";", **named)))),
+        "folder and labels": load(DataConfig(data=str(folder), labels=table(tmp_path / "c.csv", folder))),
+        "npz": load(DataConfig(data=str(tmp_path / "a.npz"))),
+        "npz, other names": load(DataConfig(data=str(tmp_path / "b.npz"))),
+        "arrays": from_arrays(images, coarse, subclass=fine),
+        "torch data set": from_dataset(Pairs(pictures), superclass=KINDS),
+    }
+
+
+def test_one_fingerprint(folder, pictures, tmp_path):
+    found = {way: images.fingerprint for way, images in every_way(folder, pictures, tmp_path).items()}
+    assert len(set(found.values())) == 1, found
+
+
+def test_one_outcome(folder, pictures, tmp_path):
+    config = TrainConfig(method="spread", epochs=2, batch=16)
+    ways = every_way(folder, pictures, tmp_path)
+    ends = {}
+    for way in ("folder", "npz", "torch data set"):
+        run = train(
+            config, tmp_path / way, images=ways[way], run=RunConfig(quiet=True, threads=1), say=lambda line: None
+        )
+        ends[way] = run.metrics["final"]
+    assert ends["folder"] == ends["npz"] == ends["torch data set"]
+
+
+def test_what_was_taken_for_what_is_told(folder, tmp_path):
+    file = table(
+        tmp_path / "t.csv", folder, columns=("filename", "Label", "fine"), inside=False, extra=("age", "camera")
+    )
+    (note,) = load(DataConfig(data=str(file))).notes[:1]
+    assert note == (
+        "t.csv: path from 'filename', superclass from 'Label', subclass from 'fine' · not used: age, camera"
+    )
+
+
+def test_images_without_a_row_are_told(folder, tmp_path):
+    file = table(tmp_path / "t.csv", folder)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[:-3]))
+    images = load(DataConfig(data=str(folder), labels=file))
+    assert len(images) == 39
+    assert any("3 images of" in note and "are not in t.csv" in note for note in images.notes)
+
+
+@pytest.mark.parametrize("unknown", ["", "nan", None, -1])
+def test_fine_labels_may_be_partly_missing(pictures, unknown):
+    images = np.concatenate(list(pictures.values()))
+    fine = np.repeat([0, 1, 2], 14).astype(object)
+    fine[:5] = unknown
+    if unknown == -1:
+        fine = fine.astype(int)
+    found = from_arrays(images, np.repeat([0, 0, 1], 14), subclass=fine)
+    assert (found.subclass < 0).sum() == 5
+    assert found.subclass_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"images": np.zeros((42, 8, 8, 3))}, "images are uint8"),
+        ({"images": np.zeros((42, 3, 8, 8), np.uint8)}, "channels last"),
+        ({"images": np.zeros((42, 2, 2), np.uint8)}, "4 pixels a side"),
+        ({"superclass": np.zeros(41)}, "42 images and shape (41,)"),
+        ({"superclass": np.full(42, 0.5)}, "integers or text"),
+        ({"superclass": np.array(["a"] * 41 + ["nan"])}, "row 41 of arrays has none"),
+        ({"split": np.array(["train"] * 41 + ["tets"])}, "'tets'"),
+    ],
+)
+def test_arrays_that_cannot_be_used(pictures, change, said):
+    given = {"images": np.concatenate(list(pictures.values())), "superclass": np.repeat([0, 0, 1], 14)} | change
+    with pytest.raises(DataError) as error:
+        from_arrays(**given)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_used(folder, pictures, tmp_path):
+    images = np.concatenate(list(pictures.values()))
+    np.savez(tmp_path / "none.npz", images=images)
+    np.savez(tmp_path / "blank.npz", pixels=images, superclass=np.zeros(42))
+    (tmp_path / "text.npz").write_text("x")
+    for name, said in (
+        ("none", "needs the array 'superclass'"),
+        ("blank", "one array of images"),
+        ("text", "plain arrays"),
+    ):
+        with pytest.raises(DataError, match=said):
+            load(DataConfig(data=str(tmp_path / f"{name}.npz")))
+    with pytest.raises(ConfigError, match="did you mean 'subclass'"):
+        load(DataConfig(data=str(folder), labels="subclas"))
+    with pytest.raises(ConfigError, match="has its own labels"):
+        load(DataConfig(data="digits", labels=table(tmp_path / "c.csv", folder)))
+    with pytest.raises(DataError, match="superclass names one for every label; 'truck'"):
+        from_dataset(Pairs(pictures), superclass={"cat": "a", "dog": "a"})
+
+
+def test_labels_of_a_folder_from_the_command_line(folder, tmp_path, capsys):
+    file = table(tmp_path / "t.csv", folder, columns=("image", "class", "fine"))
+    arguments = ["train", "--data", str(folder), "--labels", str(file), "--method", "spread", "--epochs", "1"]
+    assert run_command([*arguments, "--batch", "16", "--quiet", "--out", str(tmp_path / "run")]) == 0
+    assert "superclass from 'class'" in capsys.readouterr().out
+    assert run_command(["embed", str(tmp_path / "run")]) == 0
