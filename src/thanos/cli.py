@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 from pydantic import ValidationError
 
 from thanos.config import (
+    AutoTrainConfig,
     DataConfig,
     DemoConfig,
     DiscoverConfig,
@@ -28,6 +29,7 @@ from thanos.config import (
     read_yaml,
 )
 from thanos.errors import ConfigError, DataError, ThanosError
+from thanos.names import DATASETS
 
 app = App(
     name="thanos",
@@ -44,6 +46,7 @@ Weights = Annotated[
     Literal["last", "best"], Parameter(help="Of the last epoch, or of the best by validation superclass accuracy.")
 ]
 _WHERE = Group("Over many machines", sort_key=2)
+_TRAINING = Group("Training, for images (what is left open is chosen, with a reason)", sort_key=1)
 _RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
 
 
@@ -234,31 +237,52 @@ def geometry(
 
 @app.command(
     help_epilogue="""Examples:
-  thanos discover runs/a
+  thanos discover photos/ -o runs/a
+  thanos discover photos/ --labels labels.csv -o runs/a
+  thanos discover photos/ --encoder resnet18 --pretrained resnet18.safetensors --size 96 -o runs/a
   thanos discover runs/a --clusters 4
   thanos discover embeddings.npz --method mixture --out found.csv"""
 )
 def discover(
     source: Path,
     *,
-    out: Path | None = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     config: Annotated[DiscoverConfig, Flat] = DiscoverConfig(),
     weights: Weights = "last",
     data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+    training: Annotated[AutoTrainConfig, Parameter(name="*", group=_TRAINING)] = AutoTrainConfig(),
+    quiet: bool = False,
 ) -> None:
-    """Find hidden subclasses: cluster the embeddings inside each superclass; writes a CSV, one line for each image.
+    """Find hidden subclasses: of images (trains first), or of a run or embeddings; writes a table and a page.
 
     A discovered subclass is a set of images that the embedding puts together: no protected group, and no cause.
 
     Parameters
     ----------
     source
-        A run directory, a .safetensors file (with --data), or an .npz with vectors and superclass.
+        Images: a data set's name, a folder SUPERCLASS/image (or any folder with --labels), a CSV, an .npz of images.
+        Or what is trained already: a run directory, a .safetensors file (with --data), an .npz of vectors.
     out
-        The CSV; beside it a .json says how subclasses were found, and what they recover where the true ones are known.
-        Default: subclasses.csv (of the best weights: subclasses-best.csv) in the run directory, NAME-subclasses.csv
-        beside NAME.npz.
+        For images: the run directory; default: runs/NAME. Otherwise the CSV; beside it a .json says how subclasses were
+        found, and what they recover where the true ones are known, and a .html shows them; default: subclasses.csv (of
+        the best weights: subclasses-best.csv) in the run directory, NAME-subclasses.csv beside NAME.npz.
+    quiet
+        No progress.
     """
+    if _holds_images(source):
+        if weights != "last":
+            raise ConfigError("--weights chooses between the weights of a finished run; drop it to train one.")
+        if data is not None and "data" in data.model_fields_set:
+            raise ConfigError(f"{source} and --data {data.data} both name images; drop one.")
+        images = (data or DataConfig()).model_copy(update={"data": str(source)})
+        check_data(images.data)
+        from thanos.verbs import discover_images
+
+        name = source.stem if source.suffix in (".csv", ".tsv", ".npz") else source.resolve().name
+        discover_images(images, out or Path("runs") / name, config, training, quiet)
+        return
+    if given := sorted(training.model_fields_set):
+        raise ConfigError(f"--{given[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
     _check_source(source, weights, data)
     if out is None and (source.suffix == ".safetensors" or data is not None):
         raise ConfigError("--out names the .csv to write; it is needed here.")
@@ -267,6 +291,17 @@ def discover(
     own = source / ("subclasses.csv" if weights == "last" else f"subclasses-{weights}.csv")
     beside = source.with_name(f"{source.stem}-subclasses.csv")
     discover_source(source, out or (own if source.is_dir() else beside), weights, data, config)
+
+
+def _holds_images(source: Path) -> bool:
+    """Whether there is something to train on first: a data set, a folder that is no run, a table, arrays of images."""
+    if source.suffix == ".npz" and source.is_file():
+        import zipfile
+
+        return zipfile.is_zipfile(source) and "vectors.npy" not in zipfile.ZipFile(source).namelist()
+    if source.is_dir():
+        return not any((source / name).is_file() for name in ("config.yaml", "model.json", "data.json"))
+    return str(source) in DATASETS or source.suffix.lower() in (".csv", ".tsv", ".txt")
 
 
 @app.command(

@@ -89,8 +89,8 @@ class TrainConfig(DataConfig):
     thanos; cross-entropy on the superclass alone; or maskcon, a rival (its paper: --temperature 0.1, a --projector)."""
     encoder: str = "tiny"
     """tiny, paper-vit, resnet18-small, or any timm model by name."""
-    pretrained: bool = False
-    """Start a timm model from its published weights (a download, once)."""
+    pretrained: bool | Path = False
+    """Start a timm model from its published weights (a download, once), or from a checkpoint on disk."""
     encoders: Literal["two", "one"] = "two"
     """For methods with an autoencoder beside a contrastive loss: two encoders side by side, as in the paper, or one
     encoder trained on everything at once."""
@@ -201,6 +201,33 @@ class TrainConfig(DataConfig):
             raise ValueError("--robust weighted and --group-weight.NAME come together; give both or none.")
         if self.method == "cross-entropy" and self.classify == 0:
             raise ValueError("cross-entropy has no other term; give --classify-weight a value above 0.")
+        return self
+
+
+class AutoTrainConfig(Settings):
+    """What a training from images can be told; what is not is chosen to suit images and device, with a reason."""
+
+    train_method: MethodName | None = None
+    """How the encoder is trained: a row of the paper's Table 3; default: thanos."""
+    encoder: str | None = None
+    """tiny, paper-vit, resnet18-small, or any timm model by name."""
+    pretrained: bool | Path = False
+    """Start a timm model from its published weights (a download, once), or from a checkpoint on disk."""
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """Passes over the training images."""
+    batch: Annotated[int, Field(ge=2)] | None = None
+    """Images in a batch."""
+    alpha: Fraction | Literal["auto", "follow"] = "auto"
+    """Weight of spreading against attraction."""
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    """Arithmetic of the encoder."""
+
+    @model_validator(mode="after")
+    def _known_encoder(self) -> "AutoTrainConfig":
+        if self.encoder is not None:
+            check_encoder(self.encoder)
+        elif self.pretrained:
+            raise ValueError("--pretrained starts a timm model; name it with --encoder.")
         return self
 
 

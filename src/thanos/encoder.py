@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,13 +13,13 @@ from thanos.errors import ConfigError
 from thanos.names import OWN_ENCODERS
 
 
-def build_encoder(name: str, *, channels: int, size: tuple[int, int], pretrained: bool = False) -> nn.Module:
+def build_encoder(name: str, *, channels: int, size: tuple[int, int], pretrained: bool | Path = False) -> nn.Module:
     """A module from normalised images (batch, channels, height, width) to embeddings (batch, dimension).
 
     Args:
         name: One of OWN_ENCODERS or a timm model's name.
         channels, size: Of the images; size is height and width.
-        pretrained: Start a timm model from its published weights.
+        pretrained: Start a timm model from its published weights, or from a file of weights in timm's names.
     Returns:
         The module; :func:`dimension` tells its embedding's.
     Raises:
@@ -103,10 +104,13 @@ def resnet18_small(channels: int) -> nn.Module:
     return model
 
 
-def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool) -> nn.Module:
+def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool | Path) -> nn.Module:
     import timm
 
-    build = partial(timm.create_model, name, num_classes=0, in_chans=channels, pretrained=pretrained)
+    build = partial(timm.create_model, name, num_classes=0, in_chans=channels, pretrained=bool(pretrained))
+    if isinstance(pretrained, Path):
+        _check_weights(name, pretrained)
+        build = partial(build, pretrained_cfg_overlay={"file": str(pretrained)})
     try:
         try:
             model = build(img_size=size)
@@ -123,6 +127,32 @@ def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool) -> 
             f"timm models), or choose one of {', '.join(OWN_ENCODERS)}."
         ) from None
     return model.train()
+
+
+def _check_weights(name: str, file: Path) -> None:
+    """timm itself passes over every weight that a file does not hold.
+
+    Raises:
+        ConfigError: if it lacks one that the encoder has.
+    """
+    import timm
+    from timm.models import load_state_dict
+
+    if not file.is_file():
+        raise ConfigError(f"--pretrained takes a file of weights; there is none at {file}.")
+    try:
+        state = load_state_dict(str(file), device="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise ConfigError(
+            f"--pretrained takes weights (.safetensors, .pth); {file} cannot be read: {reason}."
+        ) from None
+    absent = [key for key in timm.create_model(name, num_classes=0).state_dict() if key not in state]
+    if absent:
+        raise ConfigError(
+            f"{file} does not hold the weights of {name} in timm's names: {len(absent)} are missing, {absent[0]} "
+            f"first. Name the --encoder that it is of."
+        )
 
 
 class SideBySide(nn.Module):

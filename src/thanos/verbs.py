@@ -11,7 +11,15 @@ import yaml
 from torch import Generator
 
 from thanos.artefact import Encoder, load_encoder
-from thanos.config import DataConfig, DiscoverConfig, RobustConfig, TransferConfig, read_yaml
+from thanos.config import (
+    AutoTrainConfig,
+    DataConfig,
+    DiscoverConfig,
+    RobustConfig,
+    RunConfig,
+    TransferConfig,
+    read_yaml,
+)
 from thanos.data.group_table import group_ids, read_table
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.data.load import load
@@ -25,6 +33,8 @@ from thanos.report.discover_page import TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
 from thanos.storage import write_json, write_text
+from thanos.training.auto import announce, load_suitably, settle
+from thanos.training.fit import train
 from thanos.training.folder import write_skipped
 
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
@@ -67,6 +77,21 @@ def geometry_source(source: Path, weights: str, data: DataConfig | None) -> dict
         print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
     _keep(source, f"geometry/{weights}", scores, data)
     return scores
+
+
+def discover_images(
+    data: DataConfig, run: Path, config: DiscoverConfig, training: AutoTrainConfig, quiet: bool
+) -> Discovered:
+    """From images to a run directory with its table and page: choose what was left open, train, embed, discover."""
+    images, choices = load_suitably(data)
+    chosen = settle(training, data, images, choices, config.seed)
+    announce(choices, print)
+    train(chosen, run, images=images, run=RunConfig(quiet=quiet))
+    if not kept_embeddings(run, "last").is_file():
+        write_embeddings(embed(load_encoder(run), images), kept_embeddings(run, "last"))
+    found = discover_source(run, run / "subclasses.csv", "last", None, config)
+    print(f"next: thanos robust {run}   or: thanos embed {run} --data NEW_IMAGES --out new.npz")
+    return found
 
 
 COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")

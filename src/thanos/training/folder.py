@@ -88,7 +88,7 @@ def start_folder(out: Path, config: TrainConfig, images: ImageSet) -> None:
     changes: dict[str, Any] = {}  # so that the run can be used from any folder
     if config.data not in DATASETS:
         changes["data"] = str(Path(config.data).resolve())
-    for name in ("groups_from", "groups_named", "labels"):
+    for name in ("groups_from", "groups_named", "labels", "pretrained"):
         if isinstance(path := getattr(config, name), Path):
             changes[name] = path.resolve()
     config = config.model_copy(update=changes)

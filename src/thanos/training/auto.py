@@ -1,0 +1,102 @@
+"""The settings of a training that its user left open, each with a reason that is printed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from thanos.config import AutoTrainConfig, DataConfig, TrainConfig
+from thanos.data.imageset import ImageSet
+from thanos.data.load import load
+from thanos.errors import DataError
+
+STEPS = 1500
+"""About so many steps, and no fewer or more epochs than these."""
+FEWEST, MOST = 20, 200
+LARGEST = {"cpu": 64, "cuda": 224}
+"""Pixels a side beyond which images are scaled down, by device."""
+
+
+@dataclass
+class Choices:
+    """Settings with their reasons."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
+
+    def choose(self, name: str, value: Any, reason: str) -> None:
+        self.settings[name] = value
+        self.reasons.append(f"--{name.replace('_', '-')} {value}: {reason}")
+
+
+def load_suitably(config: DataConfig) -> tuple[ImageSet, Choices]:
+    """The images, at a size that this machine trains on in reasonable time, in one mode."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    largest, choices = LARGEST[device], Choices()
+    where = "a GPU" if device == "cuda" else "a CPU"
+    try:
+        images = load(config)
+        if config.size is None and max(images.size) > largest:
+            choices.choose("size", largest, f"images of {images.size[0]}x{images.size[1]} are slow on {where}")
+    except DataError as error:
+        if config.size is not None and config.convert:
+            raise
+        images = _brought_together(config, choices, error)
+        if config.size is None and images.size[0] > largest:
+            choices.choose("size", largest, f"images of several sizes; larger ones are slow on {where}")
+    if choices.settings.get("size") not in (None, *images.size):
+        images = load(config.model_copy(update=choices.settings))
+    return images, choices
+
+
+def _brought_together(config: DataConfig, choices: Choices, error: DataError) -> ImageSet:
+    """Images of several sizes or modes, where that was all that stood in the way."""
+    for changes in ({"size": "auto"}, {"convert": True}, {"size": "auto", "convert": True}):
+        if config.size is not None and "size" in changes:
+            continue
+        try:
+            images = load(config.model_copy(update=changes))
+        except DataError:
+            continue
+        if "size" in changes:
+            choices.choose("size", images.size[0], "images of several sizes; near the median of their shorter sides")
+        if "convert" in changes:
+            choices.settings["convert"] = True
+            choices.reasons.append("--convert: images of several modes")
+        return images
+    raise error
+
+
+def settle(given: AutoTrainConfig, data: DataConfig, images: ImageSet, choices: Choices, seed: int) -> TrainConfig:
+    """The whole configuration: what was given, and for the rest what suits the images and the device."""
+    on_gpu = torch.cuda.is_available()
+    asked = given.model_dump(exclude_none=True)
+    train = len(images.rows("train"))
+    method = asked.pop("train_method", None)
+    if method is None:
+        method = "thanos"
+        choices.reasons.append("--train-method thanos: keeps what a superclass's images differ in, by two encoders")
+    if "encoder" not in asked:
+        if not on_gpu:
+            choices.choose("encoder", "tiny", "made for a CPU; any timm model can be named")
+        else:
+            small = max(images.size) <= 64
+            choices.choose("encoder", "resnet18-small" if small else "resnet18", f"suits {images.size[0]} pixels")
+    if "batch" not in asked:
+        batch = 128
+        while batch > max(8, train // 8):
+            batch //= 2
+        choices.choose("batch", min(batch, train), "at least eight steps an epoch" if batch < 128 else "the paper's")
+    batch = asked.get("batch", choices.settings.get("batch", 128))
+    if "epochs" not in asked:
+        epochs = max(FEWEST, min(MOST, round(STEPS / max(1, train // batch))))
+        choices.choose("epochs", epochs, f"{epochs * max(1, train // batch):,} steps over {train:,} training images")
+    settings = data.model_dump(exclude_unset=True) | choices.settings | asked
+    return TrainConfig(**settings, method=method, seed=seed)
+
+
+def announce(choices: Choices, say: Callable[[str], None]) -> None:
+    """One line for each setting that was chosen."""
+    for reason in choices.reasons:
+        say(f"chosen {reason}")
