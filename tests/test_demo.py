@@ -2,20 +2,14 @@
 
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 
+from browser import chromium
 from thanos.config import DemoConfig
 from thanos.demo import run_demo
 from thanos.errors import OutputError
 from thanos.report.page import render
-
-CHROMIUM = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--disable-quic", "--hide-scrollbars", "--virtual-time-budget=3000",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +56,6 @@ def test_the_page_is_one_file_without_outside_references(demo):
     assert all(reference.startswith("data:") for reference in references)
     assert "@import" not in page
     assert "url(" not in page
-
-
-def chromium(*arguments, folder):
-    """Run the browser with an empty profile; skips where there is none."""
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    command = [browser, *CHROMIUM, f"--user-data-dir={folder}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -139,7 +139,8 @@ def discover_source(
     facts = {"settings": config.model_dump(mode="json"), "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
     _offer_names(out, found)
-    write_discover_page(page, embeddings, found, images, out)
+    run = source if source.is_dir() and data is None and (source / "metrics.json").is_file() else None
+    write_discover_page(page, embeddings, found, images, out, run)
     print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found
 

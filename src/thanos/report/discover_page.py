@@ -1,5 +1,6 @@
 """The page of discovered subclasses: for each its size, its typical and its doubtful images, and how often it errs."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -7,15 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thanos.config import read_yaml
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings
 from thanos.evaluate.intervals import wilson
-from thanos.report.figures import thumbnail
+from thanos.report.figures import as_png, thumbnail, training_curves
+from thanos.report.map import GRID, map_data
 from thanos.report.page import render
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
 from thanos.storage import write_text
+from thanos.training.module import COLLAPSED, DISSOLVED
 
 TITLE = "thanos: discovered subclasses"
 TYPICAL, DOUBTFUL = 12, 6
@@ -46,7 +50,7 @@ def plain_errors(embeddings: Embeddings) -> Errors | None:
 
 
 def write_discover_page(
-    page: Path, embeddings: Embeddings, found: Discovered, images: ImageSet | None, table: Path
+    page: Path, embeddings: Embeddings, found: Discovered, images: ImageSet | None, table: Path, run: Path | None = None
 ) -> None:
     """A self-contained page.
 
@@ -56,6 +60,7 @@ def write_discover_page(
         found: The discovered subclasses of all embeddings.
         images: The pictures, row by row; None: the page names them only.
         table: The CSV beside the page, which its text mentions.
+        run: The run directory whose encoder embedded the images, for how it was trained.
     """
     errors = plain_errors(embeddings)
     home = {number: embeddings.superclass[found.cluster == number][0] for number in range(len(found.names))}
@@ -71,8 +76,35 @@ def write_discover_page(
         }
         for name, fact in found.superclasses.items()
     ]
-    facts = {"title": TITLE, "errors": errors is not None, "table": table.name, "n": len(embeddings)}
+    facts: dict[str, Any] = {"title": TITLE, "errors": errors is not None, "table": table.name, "n": len(embeddings)}
+    facts |= {"map": map_data(embeddings, found, images, None if errors is None else errors.wrong), "grid": GRID}
+    facts["run"] = None if run is None else _training(run)
     write_text(page, render("discover.html", superclasses=superclasses, **facts))
+
+
+def _training(run: Path) -> dict[str, Any]:
+    """How a run went, in numbers and words."""
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    settings, card = read_yaml(run / "config.yaml"), json.loads((run / "model.json").read_text("utf-8"))
+    final, provenance = metrics["final"], metrics["provenance"]
+    within = final.get("validation/within_class_cosine")
+    state = "superclasses spread without falling apart"
+    if within is not None and within > COLLAPSED:
+        state = "superclasses have collapsed to points: hidden subclasses are lost; raise --alpha"
+    elif within is not None and within - final.get("validation/between_class_cosine", -1.0) < DISSOLVED:
+        state = "superclasses have dissolved into each other; lower --alpha"
+    return {
+        "folder": run.name,
+        "settings": settings,
+        "metrics": metrics,
+        "accuracy": final.get("validation/superclass_accuracy"),
+        "within": within,
+        "state": state,
+        "card": card,
+        "curves": as_png(training_curves({settings["method"]: run / "metrics.jsonl"})),
+        "versions": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
+        "hardware": provenance["hardware"],
+    }
 
 
 def _subclass(
