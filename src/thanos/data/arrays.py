@@ -146,7 +146,7 @@ def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Seque
         subclass_names=subclass_names,
         group=group if group_names else None,
         group_names=group_names,
-        refs=tuple(refs) or tuple(f"{name}:{i}" for i in range(len(pictures))),
+        refs=tuple(refs) or tuple(f"{name}/{i}" for i in range(len(pictures))),
         views=default_views(pictures.shape[3]),
     )
 
