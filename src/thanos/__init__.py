@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thanos.discovery import Discovered, discover
     from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
     from thanos.errors import ThanosError
+    from thanos.estimator import SpreadEncoder
     from thanos.evaluate.geometry import geometry
     from thanos.evaluate.recovery import recovery
     from thanos.evaluate.robustness import group_scores
@@ -68,6 +69,7 @@ _HOME = {
     "side_by_side": "embeddings",
     "write_embeddings": "embeddings",
     "ThanosError": "errors",
+    "SpreadEncoder": "estimator",
     "geometry": "evaluate.geometry",
     "recovery": "evaluate.recovery",
     "group_scores": "evaluate.robustness",

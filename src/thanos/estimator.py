@@ -1,0 +1,226 @@
+"""L_spread as a scikit-learn transformer, on ready-made feature vectors or on images: fit, transform, pipelines."""
+
+import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+if TYPE_CHECKING:
+    from thanos.artefact import Encoder
+
+
+class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Embeddings that tell classes apart and keep what is inside them.
+
+    Vectors (n, features), from any model, go through a small network: one hidden layer, trained by L_spread and the
+    classes' cross-entropy on two views of each vector (noise, and features left out). Images (n, height, width) or
+    (n, height, width, 1 or 3), uint8, go through the encoder ``tiny``, trained as ``thanos train --method spread``.
+
+    Args:
+        dim: Of the embedding of vectors.
+        hidden: Width of their hidden layer.
+        alpha: Weight of spreading in [0, 1]; 0 is SupCon; "auto" solves for ``within_class_cosine`` (0.5 where the
+            batch is too small for that).
+        within_class_cosine: The degree of spread that "auto" aims at.
+        temperature: Divisor of the cosine.
+        noise: Standard deviation of the noise in a view of a vector, in standard deviations of its features.
+        left_out: Share of the features that a view leaves out.
+        epochs: Passes over the data.
+        batch: Vectors (or images) in a batch, at most.
+        learning_rate: Peak rate of AdamW.
+        classify: Weight of the cross-entropy.
+        random_state: Seed, or numpy's RandomState.
+
+    Attributes:
+        classes_: The classes seen in ``fit``.
+        alpha_: What was used.
+        n_features_in_: Width of the vectors.
+
+    Example:
+        >>> from sklearn.datasets import load_digits
+        >>> X, y = load_digits(return_X_y=True)
+        >>> SpreadEncoder(epochs=2, random_state=0).fit(X, y < 5).transform(X).shape
+        (1797, 64)
+    """
+
+    def __init__(
+        self,
+        dim: int = 64,
+        *,
+        hidden: int = 256,
+        alpha: float | str = "auto",
+        within_class_cosine: float = 0.6,
+        temperature: float = 0.5,
+        noise: float = 0.3,
+        left_out: float = 0.2,
+        epochs: int = 100,
+        batch: int = 256,
+        learning_rate: float = 3e-3,
+        classify: float = 1.0,
+        random_state: Any = None,
+    ):
+        self.dim = dim
+        self.hidden = hidden
+        self.alpha = alpha
+        self.within_class_cosine = within_class_cosine
+        self.temperature = temperature
+        self.noise = noise
+        self.left_out = left_out
+        self.epochs = epochs
+        self.batch = batch
+        self.learning_rate = learning_rate
+        self.classify = classify
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Train on vectors or images with their classes.
+
+        Args:
+            X: Vectors (n, features), or uint8 images (n, height, width[, channels]).
+            y: Classes, shape (n,).
+        Raises:
+            ValueError: for other shapes, values that are no numbers, fewer than two classes, or no ``y``.
+        """
+        if y is None:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
+        self._check_settings()
+        images = _as_images(X)
+        if images is None:
+            X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        elif len(images) != len(column_or_1d(y)):
+            raise ValueError(f"X and y have one entry for each image; got {len(images)} and {len(column_or_1d(y))}.")
+        check_classification_targets(y)
+        self.classes_, label = np.unique(np.asarray(y), return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"two or more classes are contrasted; y has 1 class, {self.classes_[0]!r}.")
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        size = min(self.batch, len(label))
+        self.alpha_ = self._solved(size) if self.alpha == "auto" else float(self.alpha)
+        if images is None:
+            self._fit_vectors(np.asarray(X), label, size, seed)
+        else:
+            self._fit_images(images, label, size, seed)
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Embeddings, (n, dimensions); of any length.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            ValueError: for data of another shape than in ``fit``.
+        """
+        check_is_fitted(self)
+        images = _as_images(X)
+        if self.encoder_ is None:
+            x = validate_data(self, X, dtype=np.float64, reset=False)
+            weights, bias, out, out_bias = self.weights_
+            hidden = np.maximum((x - self.mean_) / self.scale_ @ weights.T + bias, 0)
+            return np.asarray(hidden @ out.T + out_bias)
+        if images is None:
+            raise ValueError(f"X holds images in fit; transform got shape {np.shape(X)}.")
+        from thanos.data.arrays import from_arrays
+
+        found = from_arrays(images, np.zeros(len(images), dtype=np.int64), split=["train"] * len(images))
+        return self.encoder_.embed(found).astype(np.float64)
+
+    def _check_settings(self) -> None:
+        whole = {"dim": self.dim, "hidden": self.hidden, "epochs": self.epochs, "batch": self.batch - 1}
+        for name, value in whole.items():
+            if value < 1:
+                raise ValueError(f"{name} is a whole number >= {2 if name == 'batch' else 1}; got {value}.")
+        if not 0 <= self.left_out < 1:
+            raise ValueError(f"left_out is a share in [0, 1); got {self.left_out}.")
+        if self.alpha != "auto" and not (isinstance(self.alpha, int | float) and 0 <= self.alpha <= 1):
+            raise ValueError(f"alpha is 'auto' or a number in [0, 1]; got {self.alpha!r}.")
+
+    def _solved(self, batch: int) -> float:
+        from thanos.theory.spread import solve_alpha
+
+        try:
+            return solve_alpha(len(self.classes_), batch, self.temperature, self.within_class_cosine).alpha
+        except ValueError:
+            return 0.5
+
+    def _fit_vectors(self, x: NDArray[np.float64], label: NDArray[np.int64], batch: int, seed: int) -> None:
+        import torch
+        from torch.nn.functional import cross_entropy
+
+        from thanos.objective import spread_loss
+
+        self.mean_, self.scale_ = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
+        rng = torch.Generator().manual_seed(seed)
+        data = torch.from_numpy((x - self.mean_) / self.scale_).float()
+        target = torch.from_numpy(label)
+
+        def layer(inputs: int, outputs: int) -> list[torch.Tensor]:
+            bound = math.sqrt(3 / inputs)
+            weight = (torch.rand(outputs, inputs, generator=rng) * 2 - 1) * bound
+            return [weight.requires_grad_(), torch.zeros(outputs, requires_grad=True)]
+
+        first, second = layer(data.shape[1], self.hidden), layer(self.hidden, self.dim)
+        last = layer(self.dim, len(self.classes_))
+        steps = self.epochs * (len(data) // batch)
+        optimizer = torch.optim.AdamW([*first, *second, *last], lr=self.learning_rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+        linear = torch.nn.functional.linear
+        for _ in range(self.epochs):
+            for rows in torch.randperm(len(data), generator=rng).split(batch):
+                if len(rows) < batch:
+                    continue
+                twice = data[rows].expand(2, -1, -1)
+                noisy = twice + self.noise * torch.randn(twice.shape, generator=rng)
+                kept = torch.rand(twice.shape, generator=rng) >= self.left_out
+                embedding = linear(linear(noisy * kept, *first).relu(), *second)
+                loss = spread_loss(embedding, target[rows], alpha=self.alpha_, temperature=self.temperature)
+                logits = linear(embedding.flatten(0, 1), *last)
+                loss = loss + self.classify * cross_entropy(logits, target[rows].repeat(2))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        self.weights_ = tuple(value.detach().double().numpy() for value in (*first, *second))
+        self.encoder_: Encoder | None = None
+        self._n_features_out = self.dim
+
+    def _fit_images(self, images: NDArray[np.uint8], label: NDArray[np.int64], batch: int, seed: int) -> None:
+        from thanos.config import RunConfig, TrainConfig
+        from thanos.data.arrays import from_arrays
+        from thanos.training.fit import train
+
+        config = TrainConfig(
+            method="spread",
+            alpha=self.alpha_,
+            temperature=self.temperature,
+            epochs=self.epochs,
+            batch=batch,
+            learning_rate=self.learning_rate,
+            classify_weight=self.classify,
+            seed=seed,
+        )
+        found = from_arrays(images, label, split=["train"] * len(label), split_seed=seed)
+        with TemporaryDirectory() as folder:
+            run = train(config, Path(folder) / "run", images=found, run=RunConfig(quiet=True), say=lambda line: None)
+        self.encoder_ = run.encoder
+        self._n_features_out = run.encoder.card.dim
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _as_images(X: Any) -> NDArray[np.uint8] | None:
+    """An array of pictures; None if X is anything else, vectors perhaps."""
+    if getattr(X, "ndim", 2) not in (3, 4):
+        return None
+    if X.dtype != np.uint8:
+        raise ValueError(f"images are uint8 (0 to 255), channels last; got {X.dtype} of shape {X.shape}.")
+    return np.asarray(X)

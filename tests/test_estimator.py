@@ -1,0 +1,83 @@
+"""scikit-learn's own checks; what the embedding keeps; pipelines, searches, images."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from thanos import SpreadEncoder
+
+
+@parametrize_with_checks([SpreadEncoder(epochs=3, hidden=8, dim=4)])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, digit = load_digits(return_X_y=True)
+    return train_test_split(X, digit, random_state=0)
+
+
+def fine_accuracy(encoder, digits):
+    """Of the ten digits, from an embedding that was told two classes."""
+    train, test, known, wanted = digits
+    encoder.fit(train, known < 5)
+    return KNeighborsClassifier(20).fit(encoder.transform(train), known).score(encoder.transform(test), wanted)
+
+
+def test_it_keeps_the_digits_that_supcon_loses(digits):
+    kept, lost = (
+        np.mean([fine_accuracy(SpreadEncoder(alpha=alpha, epochs=40, random_state=s), digits) for s in range(2)])
+        for alpha in ("auto", 0.0)
+    )
+    assert kept > lost + 0.03
+    assert kept > 0.9
+
+
+def test_classes_and_spread(digits):
+    train, _, known, _ = digits
+    encoder = SpreadEncoder(epochs=60, random_state=0).fit(train, np.where(known < 5, "low", "high"))
+    assert encoder.classes_.tolist() == ["high", "low"]
+    rows = encoder.transform(train)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    within = np.mean([(rows[known < 5] @ rows[known < 5].T).mean(), (rows[known >= 5] @ rows[known >= 5].T).mean()])
+    assert within == pytest.approx(0.6, abs=0.15)  # what auto aims at
+    assert (rows[known < 5] @ rows[known >= 5].T).mean() < 0
+
+
+def test_pipeline_and_search(digits):
+    train, test, known, wanted = digits
+    model = make_pipeline(StandardScaler(), SpreadEncoder(epochs=5, random_state=0), LogisticRegression(max_iter=500))
+    search = GridSearchCV(model, {"spreadencoder__alpha": [0.0, 0.6]}, cv=2).fit(train, known < 5)
+    assert search.score(test, wanted < 5) > 0.9
+    assert list(model[:-1].fit(train, known < 5).get_feature_names_out())[:2] == ["spreadencoder0", "spreadencoder1"]
+
+
+def test_images(digits):
+    train, _, known, _ = digits
+    pictures = (train * 15.9).astype(np.uint8).reshape(-1, 8, 8)[:400]
+    encoder = SpreadEncoder(epochs=2, batch=64, random_state=0).fit(pictures, known[:400] < 5)
+    rows = encoder.transform(pictures)
+    assert rows.shape == (400, 128)
+    assert np.array_equal(pickle.loads(pickle.dumps(encoder)).transform(pictures), rows)
+    with pytest.raises(ValueError, match="images are uint8"):
+        encoder.fit(pictures.astype(float), known[:400] < 5)
+    with pytest.raises(ValueError, match="X holds images in fit"):
+        encoder.transform(train)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [({"alpha": 2.0}, r"alpha is 'auto' or"), ({"left_out": 1.0}, r"share in \[0, 1\)"), ({"epochs": 0}, "epochs is")],
+)
+def test_settings_that_make_no_sense(digits, settings, said):
+    with pytest.raises(ValueError, match=said):
+        SpreadEncoder(**settings).fit(digits[0], digits[2])
