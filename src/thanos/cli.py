@@ -544,7 +544,7 @@ def spread(*, out: TheoryOut = Path("runs/theory"), full: bool = False) -> None:
     Parameters
     ----------
     full
-        Thresholds for up to 256 images a superclass (4 GB of memory) and finer steps of alpha.
+        Thresholds for up to 256 images a superclass and finer steps of alpha.
     """
     from thanos.theory.spread_experiment import spread as run
 

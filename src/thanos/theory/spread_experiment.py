@@ -34,7 +34,7 @@ def spread(out: Path, say: Say, *, full: bool = False) -> dict[str, Any]:
     Args:
         out: Folder for spread.json and its pictures.
         say: Receives the lines of the tables.
-        full: Up to 256 images a superclass in the thresholds (minutes and 4 GB more), and finer steps of alpha.
+        full: Up to 256 images a superclass in the thresholds, and finer steps of alpha; minutes more.
     """
     numbers = {
         "collapse_at_alpha_0": _simplices(say),
