@@ -11,7 +11,9 @@ from thanos.cli import app
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 
 
-@pytest.mark.parametrize("snippet", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["train", "losses", "scikit-learn"])
+@pytest.mark.parametrize(
+    "snippet", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["train", "losses", "scikit-learn"]
+)
 def test_snippets_run(snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, "README.md", "exec"), {})

@@ -352,6 +352,46 @@ def robust(
     robust_source(source, out or (own if source.is_dir() else beside), weights, data, config, table, names)
 
 
+@app.command(
+    help_epilogue="""Examples:
+  thanos export runs/a --to onnx
+  thanos export runs/a --to csv --out vectors.csv
+  thanos export runs/a --to safetensors --out resnet18-photos.safetensors --weights best"""
+)
+def export(
+    source: Path,
+    *,
+    to: Literal["onnx", "safetensors", "csv"],
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    weights: Weights = "last",
+    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+) -> None:
+    """Write what a run learned for other programs: ONNX (checked), weights in timm's names, vectors as CSV.
+
+    Parameters
+    ----------
+    source
+        A run directory, a .safetensors file, or for --to csv also an .npz of embeddings.
+    to
+        onnx: a model from uint8 images to vectors, normalisation inside; an extra, `pip install thanos-repr[onnx]`.
+        safetensors: weights, and the facts needed to use them in a .json. csv: a line for each image.
+    out
+        The file; default: model.onnx or embeddings.csv in the run directory.
+    """
+    _check_source(source, weights, data)
+    if source.suffix == ".npz" and to != "csv":
+        raise ConfigError(f"{source} holds vectors, no encoder; --to csv is what can be made of it.")
+    if out is None and (not source.is_dir() or to == "safetensors"):
+        raise ConfigError("--out names the file to write; it is needed here.")
+    if out is not None and out.suffix != f".{to}":
+        raise ConfigError(f"--to {to} writes a .{to} file; --out {out} is named otherwise.")
+    if out is not None and out.exists():
+        raise ConfigError(f"{out} is there already. Name another --out, or remove it.")
+    from thanos.verbs import export_source
+
+    export_source(source, to, out or source / {"onnx": "model.onnx", "csv": "embeddings.csv"}[to], weights, data)
+
+
 data_app = App(name="data", help="Build data sets: with spurious attributes, with rare subclasses, Waterbirds.")
 app.command(data_app)
 

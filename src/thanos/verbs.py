@@ -29,6 +29,8 @@ from thanos.errors import ConfigError, DataError, OutputError
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
+from thanos.export import Format, export_onnx, export_table, export_weights
+from thanos.names import OWN_ENCODERS
 from thanos.report.discover_page import TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
@@ -92,6 +94,27 @@ def discover_images(
     found = discover_source(run, run / "subclasses.csv", "last", None, config)
     print(f"next: thanos robust {run}   or: thanos embed {run} --data NEW_IMAGES --out new.npz")
     return found
+
+
+def export_source(source: Path, to: Format, out: Path, weights: str, data: DataConfig | None) -> None:
+    """Write a run's encoder, or its embeddings, in another program's format."""
+    if to == "csv":
+        embeddings, _, _ = _embeddings(source, weights, data)
+        export_table(embeddings, out)
+        print(f"{len(embeddings):,} vectors of {embeddings.vectors.shape[1]} dimensions in {out}")
+        return
+    encoder = load_encoder(source / WEIGHTS[weights] if source.is_dir() else source)
+    if to == "safetensors":
+        export_weights(encoder, out)
+        one = encoder.card.encoders[0]
+        timm = len(encoder.card.encoders) == 1 and one not in OWN_ENCODERS
+        note = f"; loads in bare timm: timm.create_model({one!r}, num_classes=0, checkpoint_path={str(out)!r})"
+        print(f"weights in {out}, facts in {out.with_suffix('.json')}{note if timm else ''}")
+        return
+    apart = export_onnx(encoder, out)
+    (height, width), channels = encoder.card.size, encoder.card.channels
+    checked = "not checked, for onnxruntime is not installed" if apart is None else f"off by {apart:.1g} in onnxruntime"
+    print(f"{out}: images, uint8 (n, {height}, {width}, {channels}) -> vectors (n, {encoder.card.dim}); {checked}")
 
 
 COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")

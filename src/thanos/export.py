@@ -1,0 +1,103 @@
+"""What a run learned, for other programs: ONNX, a file of weights, a table of vectors."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from thanos.artefact import Encoder, save_encoder
+from thanos.data.imageset import SPLITS
+from thanos.embeddings import Embeddings
+from thanos.errors import ConfigError, ThanosError
+from thanos.storage import write_text
+
+Format = Literal["onnx", "safetensors", "csv"]
+CLOSE = 1e-4
+"""The largest difference between an exported model's vectors and ours that passes."""
+
+
+class FromPixels(nn.Module):
+    """An encoder with its normalisation: uint8 images (n, height, width, channels) to vectors (n, dim)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder.module.cpu().eval()
+        self.register_buffer("mean", torch.tensor(encoder.card.mean)[:, None, None])
+        self.register_buffer("std", torch.tensor(encoder.card.std)[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        vectors: Tensor = self.encoder((images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)
+        return vectors
+
+
+def export_onnx(encoder: Encoder, file: Path) -> float | None:
+    """Write a model that takes ``images`` (uint8, any number, channels last) and gives ``vectors``.
+
+    Returns:
+        The largest difference from our own vectors on random images, run by onnxruntime; None where that is not
+        installed.
+    Raises:
+        ConfigError: without the packages.
+        ThanosError: if the exported model gives other vectors.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError:
+        raise ConfigError("--to onnx needs its packages; install them with `pip install thanos-repr[onnx]`.") from None
+    card = encoder.card
+    model = FromPixels(encoder).eval()
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, *card.size, card.channels), dtype=torch.uint8, generator=rng)
+    program = torch.onnx.export(
+        model,
+        (images,),
+        dynamo=True,
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        input_names=["images"],
+        output_names=["vectors"],
+        verbose=False,
+    )
+    assert program is not None
+    file.parent.mkdir(parents=True, exist_ok=True)
+    program.save(str(file))
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        return None
+    images = torch.randint(0, 256, (7, *card.size, card.channels), dtype=torch.uint8, generator=rng)
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        ours = model(images).numpy()
+    apart = float(np.abs(session.run(None, {"images": images.numpy()})[0] - ours).max())
+    if apart > CLOSE * max(1.0, float(np.abs(ours).max())):
+        file.unlink()
+        raise ThanosError(f"the exported model is off by {apart:.2g}; nothing is kept. Please report the encoder.")
+    return apart
+
+
+def export_weights(encoder: Encoder, file: Path) -> None:
+    """Weights (.safetensors, one encoder's in timm's own names) and, beside them, the facts needed to use them."""
+    save_encoder(encoder, file)
+
+
+def export_table(embeddings: Embeddings, file: Path) -> None:
+    """A CSV: image, superclass, subclass, split, and a column for each dimension."""
+    dims = embeddings.vectors.shape[1]
+    table = io.StringIO(newline="")
+    out = csv.writer(table)
+    out.writerow(["image", "superclass", "subclass", "split", *(f"v{k}" for k in range(dims))])
+    for i, vector in enumerate(embeddings.vectors):
+        known = embeddings.subclass is not None and embeddings.subclass[i] >= 0
+        fine = embeddings.subclass_names[embeddings.subclass[i]] if known else ""  # type: ignore[index]
+        name = embeddings.refs[i] if embeddings.refs else str(i)
+        superclass, split = embeddings.superclass_names[embeddings.superclass[i]], SPLITS[embeddings.split[i]]
+        out.writerow([name, superclass, fine, split, *(f"{value:.6g}" for value in vector.tolist())])
+    write_text(file, table.getvalue())
