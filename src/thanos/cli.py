@@ -392,6 +392,43 @@ def export(
     export_source(source, to, out or source / {"onnx": "model.onnx", "csv": "embeddings.csv"}[to], weights, data)
 
 
+@app.command(
+    help_epilogue="""Examples:
+  thanos compare runs/a runs/b
+  thanos compare runs/* --out comparison.html"""
+)
+def compare(
+    *runs: Path,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("compare.html"),
+) -> None:
+    """Put finished runs side by side: a table here, a page and a CSV with intervals and the command of every number.
+
+    Takes what thanos train, transfer, discover and robust left in the runs; measures nothing.
+
+    Parameters
+    ----------
+    runs
+        Run directories.
+    out
+        The page; a .csv goes beside it.
+    """
+    if not runs:
+        raise ConfigError("thanos compare takes run directories; none was named. For example: thanos compare runs/*")
+    if out.suffix != ".html":
+        raise ConfigError(f"--out names a .html page; got {out}.")
+    from thanos.compare import COLUMNS, write_comparison
+    from thanos.compare import compare as put_together
+
+    lines = put_together(runs)
+    write_comparison(lines, out)
+    longest = max(len(line.name) for line in lines)
+    print(f"{'run':<{longest}}" + "".join(f"{name:>{max(9, len(name)) + 2}}" for name in COLUMNS))
+    for line in lines:
+        cells = "".join(f"{cell.text:>{max(9, len(name)) + 2}}" for name, cell in line.cells.items())
+        print(f"{line.name:<{longest}}{cells}")
+    print(f"with intervals and commands: {out}, {out.with_suffix('.csv')}")
+
+
 data_app = App(name="data", help="Build data sets: with spurious attributes, with rare subclasses, Waterbirds.")
 app.command(data_app)
 

@@ -1,0 +1,168 @@
+"""Runs side by side: what each scored, with intervals, and the command behind every number; a page and a CSV."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+from thanos.config import read_yaml
+from thanos.errors import ConfigError, DataError, OutputError
+from thanos.evaluate.intervals import wilson
+from thanos.report.page import render
+from thanos.storage import write_text
+
+TITLE = "thanos: runs compared"
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of one run."""
+
+    value: float | None
+    """None: not measured yet."""
+    interval: Interval | None
+    command: str
+    """That gives it, or would."""
+    share: bool = True
+    """Shown in %."""
+
+    @property
+    def text(self) -> str:
+        if self.value is None:
+            return "-"
+        return f"{100 * self.value:.1f}" if self.share else f"{self.value:.3f}"
+
+    @property
+    def around(self) -> str:
+        """The interval, or nothing."""
+        if self.interval is None or self.value is None:
+            return ""
+        scale, digits = (100, 1) if self.share else (1, 3)
+        return f"{scale * self.interval[0]:.{digits}f} to {scale * self.interval[1]:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run."""
+
+    name: str
+    settings: dict[str, str]
+    cells: dict[str, Cell]
+
+
+SETTINGS = ("data", "method", "encoder", "alpha", "epochs", "batch", "seed")
+COLUMNS = {
+    "fine accuracy, probe": "linear probe on the fine labels, test images",
+    "fine accuracy, neighbours": "20 nearest neighbours, test images",
+    "superclass accuracy": "20 nearest neighbours vote for the superclass, validation images",
+    "spread": "1 - mean cosine between images of one superclass, validation images",
+    "recovery F1": "discovered against true subclasses, test images",
+    "worst group": "of test images, under the fairest classifier that thanos robust kept in the run",
+    "seconds": "of training",
+}
+"""What is compared, and what it is."""
+
+
+def compare(runs: Sequence[Path]) -> list[Line]:
+    """The runs in the order of their probe's accuracy, then of superclass accuracy; not measured ones last.
+
+    Raises:
+        ConfigError: for one folder twice.
+        DataError: for a folder that holds no finished run.
+    """
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise ConfigError("every run is compared once; one was named twice.")
+    lines = [_line(run) for run in runs]
+    order = ("fine accuracy, probe", "superclass accuracy")
+    return sorted(lines, key=lambda line: [-(line.cells[name].value or -1.0) for name in order])
+
+
+def _line(run: Path) -> Line:
+    try:
+        metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+        settings = read_yaml(run / "config.yaml")
+    except (OSError, ValueError, ConfigError):
+        raise DataError(f"finished runs are compared; {run} is none. Finish it: thanos train --help") from None
+    where = quote(str(run))
+    train = f"thanos train --config {where}/config.yaml --out NEW"
+    final = metrics["final"]
+    cells = {}
+    for name, reader in (("fine accuracy, probe", "probe"), ("fine accuracy, neighbours", "neighbours")):
+        scores = metrics.get("transfer/last", {}).get(reader, {})
+        cells[name] = Cell(scores.get("accuracy"), _pair(scores.get("interval")), f"thanos transfer {where}")
+    accuracy, held_out = final.get("validation/superclass_accuracy"), _validation_images(run)
+    around = wilson(accuracy, held_out) if accuracy is not None and held_out else None
+    cells["superclass accuracy"] = Cell(accuracy, around, train)
+    within = final.get("validation/within_class_cosine")
+    cells["spread"] = Cell(None if within is None else 1 - within, None, train, share=False)
+    recovered = _json(run / "subclasses.json").get("recovery", {}).get("test", {})
+    cells["recovery F1"] = Cell(recovered.get("macro_f1"), None, f"thanos discover {where}", share=False)
+    cells["worst group"] = _worst_group(run, where)
+    cells["seconds"] = Cell(metrics.get("seconds"), None, train, share=False)
+    shown = {name: str(settings.get(name)) for name in SETTINGS}
+    if metrics.get("alpha") is not None:
+        shown["alpha"] = f"{metrics['alpha']:.3f}" + (" (auto)" if settings.get("alpha") == "auto" else "")
+    return Line(str(run), shown, cells)
+
+
+def _worst_group(run: Path, where: str) -> Cell:
+    """Of the classifiers kept in the run, the one whose worst true group (else discovered one) is served best."""
+    best: tuple[float, Interval | None, str] | None = None
+    for file in sorted(run.glob("robust-*.json")):
+        found = _json(file)
+        scores = found.get("scores", {})
+        groups = (scores.get("groups") or scores.get("discovered_groups") or {}).get("worst_group")
+        if groups and (best is None or groups["accuracy"] > best[0]):
+            settings = found["settings"]
+            command = f"thanos robust {where} --method {settings['method']} --groups {settings['groups']}"
+            best = groups["accuracy"], _pair(groups["interval"]), command
+    return Cell(None, None, f"thanos robust {where}") if best is None else Cell(*best)
+
+
+def _validation_images(run: Path) -> int:
+    counts = _json(run / "data.json").get("counts", {}).get("validation", {})
+    return min(5000, sum(counts.values()))
+
+
+def _pair(values: Any) -> Interval | None:
+    return None if values is None else (float(values[0]), float(values[1]))
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+
+
+def write_comparison(lines: list[Line], page: Path) -> None:
+    """The page, and beside it a .csv with every value, interval and command.
+
+    Raises:
+        OutputError: if another file is there.
+    """
+    for file, mark in ((page, TITLE), (page.with_suffix(".csv"), "run,")):
+        if file.exists() and mark not in file.read_text("utf-8", errors="replace"):
+            raise OutputError(f"{file} is there and was not written by thanos compare. Name another --out.")
+    varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
+    common = {name: lines[0].settings[name] for name in SETTINGS if name not in varied}
+    best = {
+        name: max((line.cells[name].value or 0.0 for line in lines), default=0.0)
+        for name in COLUMNS
+        if name != "seconds" and name != "spread"
+    }
+    facts = {"title": TITLE, "lines": lines, "varied": varied, "common": common, "columns": COLUMNS, "best": best}
+    write_text(page, render("compare.html", **facts))
+    table = io.StringIO(newline="")
+    out = csv.writer(table)
+    heads = [head for name in COLUMNS for head in (name, f"{name}: low", f"{name}: high", f"{name}: command")]
+    out.writerow(["run", *SETTINGS, *heads])
+    for line in lines:
+        row: list[Any] = [line.name, *line.settings.values()]
+        for cell in line.cells.values():
+            low, high = cell.interval or ("", "")
+            row += ["" if cell.value is None else cell.value, low, high, cell.command]
+        out.writerow(row)
+    write_text(page.with_suffix(".csv"), table.getvalue())

@@ -1,0 +1,72 @@
+"""Runs side by side: the numbers are those of the runs, and the command of a cell gives the cell."""
+
+import csv
+import json
+import re
+import shlex
+
+import pytest
+
+from thanos.cli import run_command
+from thanos.compare import TITLE, compare
+from thanos.config import RunConfig, TrainConfig
+from thanos.errors import ConfigError, DataError, OutputError
+from thanos.evaluate.intervals import wilson
+from thanos.training.fit import train
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """SupCon and L_spread on digits; the second was judged and searched for subclasses."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, method in (("a", "supcon"), ("b <x>", "spread")):
+        config = TrainConfig(method=method, epochs=3)
+        train(config, folder / name, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
+    for verb in ("transfer", "discover", "robust"):
+        run_command([verb, str(folder / "b <x>")])
+    return folder
+
+
+def test_the_page_and_the_table_say_what_the_runs_say(runs, tmp_path, capsys):
+    page = tmp_path / "c.html"
+    run_command(["compare", str(runs / "a"), str(runs / "b <x>"), "--out", str(page)])
+    printed = capsys.readouterr().out
+    with page.with_suffix(".csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first["run"] == str(runs / "b <x>")  # judged ones first
+    probe = json.loads((runs / "b <x>" / "metrics.json").read_text())["transfer/last"]["probe"]
+    assert float(first["fine accuracy, probe"]) == probe["accuracy"]
+    low, high = wilson(probe["accuracy"], probe["n"])
+    assert float(first["fine accuracy, probe: low"]) == pytest.approx(low)
+    assert float(first["fine accuracy, probe: high"]) == pytest.approx(high)
+    assert f"{100 * probe['accuracy']:.1f}" in printed
+    recovered = json.loads((runs / "b <x>" / "subclasses.json").read_text())["recovery"]["test"]["macro_f1"]
+    assert float(first["recovery F1"]) == recovered
+    fair = json.loads((runs / "b <x>" / "robust-groupdro.json").read_text())["scores"]["discovered_groups"]
+    assert float(first["worst group"]) == fair["worst_group"]["accuracy"]
+    assert second["fine accuracy, probe"] == ""
+    assert second["fine accuracy, probe: command"] == f"thanos transfer {runs / 'a'}"
+    text = page.read_text()
+    assert "<x>" not in text.replace("&lt;x&gt;", "")
+    assert TITLE in text
+    assert re.findall(r'(?:src|href)="(?!data:)', text) == []
+
+
+def test_the_command_of_a_cell_gives_the_cell(runs, capsys):
+    (line,) = compare([runs / "b <x>"])
+    cell = line.cells["fine accuracy, probe"]
+    run_command(shlex.split(cell.command)[1:])
+    assert f"fine accuracy {cell.value:.1%}" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compared(runs, tmp_path):
+    with pytest.raises(DataError, match="is none"):
+        compare([runs / "a", tmp_path])
+    with pytest.raises(ConfigError, match="named twice"):
+        compare([runs / "a", runs / "a"])
+    with pytest.raises(ConfigError, match="none was named"):
+        run_command(["compare"])
+    (tmp_path / "c.html").write_text("mine")
+    with pytest.raises(OutputError, match="not written by thanos compare"):
+        run_command(["compare", str(runs / "a"), "--out", str(tmp_path / "c.html")])
+    assert (tmp_path / "c.html").read_text() == "mine"
