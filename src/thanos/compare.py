@@ -105,8 +105,8 @@ def _line(run: Path) -> Line:
     cells["worst group"] = _worst_group(run, where)
     cells["seconds"] = Cell(metrics.get("seconds"), None, train, share=False)
     shown = {name: str(settings.get(name)) for name in SETTINGS}
-    if metrics.get("alpha") is not None:
-        shown["alpha"] = f"{metrics['alpha']:.3f}" + (" (auto)" if settings.get("alpha") == "auto" else "")
+    alpha = metrics.get("alpha")
+    shown["alpha"] = "-" if alpha is None else f"{alpha:.3f}" + (" (auto)" if settings.get("alpha") == "auto" else "")
     return Line(str(run), shown, cells)
 
 

@@ -18,9 +18,10 @@ from thanos.config import RunConfig, TrainConfig, ViewSpec
 from thanos.data.batches import BatchLoader, BatchOrder, balanced
 from thanos.data.load import load
 from thanos.theory.spread import solve_alpha
-from thanos.training.fit import describe_alpha, resolve_settings, train
+from thanos.training.fit import train
 from thanos.training.module import warmup_cosine
 from thanos.training.monitor import SpreadWatch
+from thanos.training.settings import describe_alpha, resolve_settings, warn_of_batches
 
 QUIET = RunConfig(quiet=True, threads=1)
 
@@ -83,6 +84,9 @@ class FakeTrainer:
         ("spread", 0.30, 0.28, 200, None),
         ("spread", 0.60, -0.5, 600, None),
         ("infonce", 0.30, 0.28, 600, None),
+        ("infonce", 0.995, 0.99, 200, "all embeddings are equal"),
+        ("spread", 0.995, 0.99, 600, "all embeddings are equal"),
+        ("supcon", 0.995, 0.99, 50, None),
     ],
 )
 def test_the_watch_says_once_what_happens(method, within, between, step, said):
@@ -100,6 +104,29 @@ def test_the_watch_says_once_what_happens(method, within, between, step, said):
         module.batches_done = step + offset
         module.latest = {"spread/within": within, "spread/within_largest": within, "spread/between": between}
         watch.on_train_batch_end(FakeTrainer(), module)
+    assert len(lines) == (said is not None)
+    assert said is None or said in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"views": ViewSpec(crop_scale=1, flip=0, jitter=0, grey=0)}, "dead views"),
+        ({"views": ViewSpec(crop_scale=1, flip=0, brightness=0, contrast=0, hue=0.1, grey=0.2)}, "dead views"),
+        ({"views": ViewSpec(crop_scale=1, flip=0, jitter=0, grey=0), "method": "cauto"}, None),
+        ({"labels": "subclass", "batch": 4}, "anchors without positives"),
+        ({"labels": "subclass", "batch": 4, "method": "infonce"}, None),
+        ({"labels": "subclass", "batch": 128}, None),
+    ],
+)
+def test_what_will_not_do_is_said_at_the_start(changes, said):
+    """Digits are grey: hue and saturation change nothing in them."""
+    config = TrainConfig(**({"method": "supcon"} | changes))
+    images = load(config)
+    settings, _ = resolve_settings(config, images)
+    order = BatchOrder(images.superclass[images.rows("train")], config.batch, 0)
+    lines = warn_of_batches(settings, images, order)
     assert len(lines) == (said is not None)
     assert said is None or said in lines[0]
 

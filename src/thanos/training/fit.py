@@ -41,7 +41,7 @@ from thanos.training.groups import TrainingGroups, training_groups
 from thanos.training.memory import batch_that_fits, is_out_of_memory
 from thanos.training.module import TrainingModule
 from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SameRun, SpreadWatch
-from thanos.training.settings import describe_alpha, resolve_settings
+from thanos.training.settings import describe_alpha, resolve_settings, warn_of_batches
 
 Say = Callable[[str], None]
 _LOST = re.compile("gloo|nccl|connection (closed|reset)|timed out", re.IGNORECASE)
@@ -115,6 +115,8 @@ def train(
             f"an epoch is {order.batches_per_epoch} steps only, {left} images wait for the next; a smaller --batch or "
             f"more --epochs train longer"
         )
+    for line in warn_of_batches(settings, images, order):
+        say(line)
     check_space(out, branches)
     if first:
         clear_leftovers(out)

@@ -129,34 +129,47 @@ class Progress(Callback):
 
 
 class SpreadWatch(Callback):
-    """Says, once, when a superclass has collapsed or the superclasses dissolve; must come before MetricsFile."""
+    """Says, once, when all embeddings are equal, a superclass has collapsed or the superclasses dissolve.
+
+    Must come before MetricsFile.
+    """
 
     def __init__(self, method: str, say: Callable[[str], None]):
-        self._watched = method not in ("infonce", "cauto", "maskcon")
+        self._compares_classes = method not in ("infonce", "cauto", "maskcon")
         self._remedy = method in ("spread", "thanos")
         self._say = say
         self._said: set[str] = set()
-        self._in_a_row = {"collapsed": 0, "dissolved": 0}
+        self._in_a_row = {"equal": 0, "collapsed": 0, "dissolved": 0}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert isinstance(pl_module, TrainingModule)
         measured = pl_module.latest
-        if not self._watched or "spread/within" not in measured or trainer.global_rank > 0:
+        if "spread/within" not in measured or trainer.global_rank > 0:
             return
         step, total = pl_module.batches_done, int(trainer.num_training_batches)
         within, largest = float(measured["spread/within"]), float(measured["spread/within_largest"])
         between = float(measured["spread/between"])
         raise_it, lower_it = ("; raise alpha", "; lower alpha") if self._remedy else (" (SupCon does this)", "")
+        equal = between > COLLAPSED and within > COLLAPSED
         for state, holds, line in (
             (
+                "equal",
+                equal and step > total / 10,
+                f"all embeddings are equal at step {step:,} (cosine {between:.3f} between superclasses), and the loss "
+                f"stays where that puts it; lower --learning-rate, raise --warmup, and look at the images",
+            ),
+            (
                 "collapsed",
-                largest > COLLAPSED and step > total / 10,
+                self._compares_classes and not equal and largest > COLLAPSED and step > total / 10,
                 f"a superclass has collapsed at step {step:,}: the cosine within it is {largest:.3f}, so its "
                 f"subclasses cannot be told apart{raise_it}",
             ),
             (
                 "dissolved",
-                within - between < DISSOLVED and step > total / 2,  # before, they have not formed yet
+                self._compares_classes
+                and not equal
+                and within - between < DISSOLVED
+                and step > total / 2,  # before, they have not formed yet
                 f"superclasses dissolve at step {step:,}: the cosine within them ({within:.3f}) is hardly above that "
                 f"between them ({between:.3f}){lower_it}",
             ),

@@ -1,12 +1,16 @@
-"""What a configuration leaves to the data: augmentation, normalisation, and alpha with its window."""
+"""What a configuration leaves to the data: augmentation, normalisation, alpha with its window; and what will not do."""
 
 import numpy as np
+import torch
+from torch import Generator
 
 from thanos.config import TrainConfig, ViewSpec
+from thanos.data.batches import BatchOrder
 from thanos.data.imageset import ImageSet
 from thanos.errors import ConfigError
 from thanos.methods import StepSettings
 from thanos.theory.spread import AlphaWindow, solve_alpha
+from thanos.views import random_views
 
 
 def resolve_settings(
@@ -57,3 +61,35 @@ def describe_alpha(
     if alpha > window.dissolve:
         lines.append(f"warning: at alpha {alpha:.3f}, above its window, superclasses dissolve; lower it or use auto.")
     return lines
+
+
+LONELY = 0.2
+"""Share of images without another of their superclass in their batch that is worth a warning."""
+LOOKED_AT = 20
+"""Batches that are counted, and images that are augmented twice."""
+
+
+def warn_of_batches(settings: StepSettings, images: ImageSet, order: BatchOrder) -> list[str]:
+    """Warnings, each with its remedy: views that are all alike, anchors whose own views are their only positives."""
+    config, warnings = settings.config, []
+    if config.method in ("cauto", "cross-entropy"):
+        return []
+    rows = images.rows("train")
+    pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows[:LOOKED_AT]]))
+    rng = Generator().manual_seed(config.seed)
+    views = random_views(pixels, settings.views, rng, count=2, mean=settings.mean, std=settings.std)
+    if torch.equal(views[0], views[1]):
+        warnings.append(
+            "warning: dead views: the two views of an image are the same, so nothing is learned from contrasting them; "
+            "crop (--views.crop-scale 0.2), flip or change colours."
+        )
+    if config.method != "infonce":
+        count = min(LOOKED_AT, order.batches_per_epoch)
+        kinds = [images.superclass[rows[order.rows(k)]] for k in range(count)]
+        lonely = float(np.mean([(np.bincount(kind)[kind] == 1).mean() for kind in kinds]))
+        if lonely > LONELY:
+            warnings.append(
+                f"warning: anchors without positives: {lonely:.0%} of the images meet no other of their superclass in "
+                f"a batch, so little draws superclasses together; a larger --batch, or fewer superclasses."
+            )
+    return warnings
