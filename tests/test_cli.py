@@ -69,6 +69,31 @@ TYPOS = [
     (["discover", ".", "--least", "9", "--most", "4"], "--least is at most --most"),
     (["data", "build", "dominoes"], "did you mean 'dominoes-9"),
     (["reproduce", "table4", "--method", "thanoss"], "did you mean 'thanos'?"),
+    (["discovr", "x"], 'Did you mean "discover"?'),
+    (["chek", "x"], 'Did you mean "check"?'),
+    (["comapre", "a", "b"], 'Did you mean "compare"?'),
+    (["exprt", "x", "--to", "onnx"], 'Did you mean "export"?'),
+    (["bench", "trian"], 'Did you mean "train"?'),
+    (["export", "x", "--to", "onx"], 'Did you mean "onnx"?'),
+    (["discover", "digits", "--train-method", "thanoss"], "did you mean 'thanos'?"),
+    (["discover", "digits", "--encoder", "resnet19"], "did you mean 'resnet18'?"),
+    (["discover", "digits", "--epocs", "3"], "Did you mean --epochs?"),
+    (["discover", "digits", "--reduce", "pka"], "did you mean 'pca'?"),
+    (["discover", "digts"], "did you mean 'digits'?"),
+    (["discover", "digits", "--lables", "x.csv"], "Did you mean --labels?"),
+    (["check", "cifr10"], "did you mean 'cifar10'?"),
+    (["check", "digits", "--skip-bd"], "Did you mean --skip-bad?"),
+    (["train", "--precison", "32", "--out", "x"], "Did you mean --precision?"),
+    (["train", "--precision", "bf16", "--out", "x"], "did you mean 'bf16-mixed'?"),
+    (["robust", ".", "--method", "gropdro"], "did you mean 'groupdro'?"),
+    (["robust", ".", "--grups", "given"], "Did you mean --groups?"),
+    (["reproduce", "tabel3"], 'Did you mean "table3"?'),
+    (["reproduce", "table3", "--scale", "papr"], "did you mean 'paper'?"),
+    (["theory", "sugest"], "did you mean 'suggest'?"),
+    (["embed", ".", "--wieghts", "best"], "Did you mean --weights?"),
+    (["train", "--data", "cifar-10", "--out", "x"], "did you mean 'cifar10'?"),
+    (["train", "--denominator", "al", "--out", "x"], "did you mean 'all'?"),
+    (["train", "--views.crop_scal", "0.5", "--out", "x"], "Did you mean --views.crop-scale?"),
 ]
 
 
@@ -114,6 +139,10 @@ def test_a_typo_in_a_file(capsys, tmp_path, content, said):
         (["train", "--data", "cifr10", "--out", "y"], 2),
         (["train", "--data", "cifar10", "--root", "nowhere", "--out", "y"], 2),
         (["transfer", "nowhere"], 2),
+        (["discover", "digts"], 2),
+        (["check", "cifr10"], 2),
+        (["export", "nowhere", "--to", "onnx"], 2),
+        (["compare"], 2),
     ],
     ids=lambda v: " ".join(v) if isinstance(v, list) else str(v),
 )
@@ -125,7 +154,10 @@ def test_torch_is_not_imported_to_answer(tmp_path, arguments, code):
     assert "\x1b" not in process.stdout + process.stderr  # no escape codes in a pipe
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "embed", "transfer", "geometry", "discover", "robust"])
+VERBS = ["demo", "train", "check", "embed", "transfer", "geometry", "discover", "robust", "export", "compare"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_has_examples(capsys, verb):
     _, out, _ = run(capsys, verb, "--help")
     assert f"thanos {verb} " in out.split("Examples:")[1]

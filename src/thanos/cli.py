@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from cyclopts.config import Dict
 from cyclopts.validators import Number
 from pydantic import ValidationError
@@ -29,7 +29,7 @@ from thanos.config import (
     read_yaml,
 )
 from thanos.errors import ConfigError, DataError, ThanosError
-from thanos.names import DATASETS
+from thanos.names import DATASETS, nearest
 
 app = App(
     name="thanos",
@@ -668,7 +668,10 @@ def mechanisms(
 def _check_source(source: Path, weights: str, data: DataConfig | None) -> None:
     """What can be refused before torch is imported."""
     if not source.exists():
-        raise ConfigError(f"a run directory or file is wanted; {source} does not exist. Train one: thanos train --help")
+        raise ConfigError(
+            f"a run directory or file is wanted; {source} does not exist{nearest(str(source), DATASETS)}. Train one: "
+            f"thanos train --help"
+        )
     if weights != "last" and not source.is_dir():
         raise ConfigError(f"--weights chooses between the weights of a run directory; {source} is a file.")
     if data is None:
@@ -711,6 +714,12 @@ def run_command(tokens: list[str]) -> int:
     app.config = [Dict(settings, use_commands_as_keys=False, source="--config")] if settings else []
     try:
         app(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+    except UnusedCliTokensError as error:
+        token = (error.unused_tokens or [""])[0]
+        known = [name for each in (app, theory, reproduce, bench, data_app) for name in each]
+        raise ConfigError(
+            f"{token!r} is not taken here{nearest(token, known)}. See thanos {tokens[0]} --help."
+        ) from error
     except CycloptsError as error:
         raise ConfigError(_one_line(error)) from error
     return 0

@@ -37,5 +37,8 @@ def timm_names() -> tuple[str, ...]:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)``, or nothing where no known name is close."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    names = list(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6) or [
+        n for n in names if len(word) > 2 and n.startswith(word)
+    ]
     return f" (did you mean {close[0]!r}?)" if close else ""
