@@ -89,3 +89,28 @@ def test_without_the_packages(runs, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ConfigError, match=r"pip install thanos-repr\[onnx\]"):
         run_command(["export", str(runs / "tiny"), "--to", "onnx", "--out", str(tmp_path / "m.onnx")])
+
+
+def test_a_timm_model_by_its_name(tmp_path):
+    """As timm itself embeds: its weights from a file, its own normalisation."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    arguments = ["resnet18", "--pretrained", str(tmp_path / "w.pth"), "--out", str(tmp_path / "v.npz")]
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "d.npz", images=pixels, superclass=np.repeat(["a", "b"], 4))
+    run_command(["embed", *arguments, "--data", str(tmp_path / "d.npz")])
+    config = timm.get_pretrained_cfg("resnet18")
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    x = (x - torch.tensor(config.mean)[:, None, None]) / torch.tensor(config.std)[:, None, None]
+    with torch.no_grad():
+        expected = model.forward_head(model.forward_features(x), pre_logits=True).numpy()
+    with np.load(tmp_path / "v.npz") as file:
+        assert np.allclose(file["vectors"], expected, atol=1e-4)
+    for wrong, said in (
+        (["resnet18"], "say with --data"),
+        ([str(tmp_path / "v.npz"), "--pretrained", "w.pth"], "is none by name"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            run_command(["embed", *wrong, "--out", str(tmp_path / "x.npz")])

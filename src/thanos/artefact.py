@@ -18,6 +18,9 @@ from thanos.errors import DataError
 from thanos.storage import write_atomically, write_text
 from thanos.views import clean_view, random_views
 
+DEFAULT_MEAN, DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, by which timm normalises unless a model says otherwise."""
+
 
 class ModelCard(Settings):
     """The facts beside the weights; ``encoders`` with more than one name stand side by side."""
@@ -132,6 +135,34 @@ def load_encoder(source: Path | str) -> Encoder:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise DataError(f"{weights} does not hold the weights of {', '.join(card.encoders)} ({error}).") from None
+    return Encoder(module.eval(), card)
+
+
+def timm_encoder(name: str, weights: Path | None, images: ImageSet) -> Encoder:
+    """A timm model as it is, for images of this kind: with its published weights, or those of a file.
+
+    Raises:
+        ConfigError: for a name or a file that does not fit.
+    """
+    import timm
+
+    module = build_encoder(name, channels=images.channels, size=images.size, pretrained=weights or True)
+    published = timm.get_pretrained_cfg(name)
+    mean, std = (published.mean, published.std) if published is not None else (DEFAULT_MEAN, DEFAULT_STD)
+    if images.channels == 1:
+        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    card = ModelCard(
+        encoders=(name,),
+        channels=images.channels,
+        size=images.size,
+        mean=tuple(mean),
+        std=tuple(std),
+        dim=dimension(module),
+        views=images.views,
+        method="timm",
+        superclasses=images.superclass_names,
+        fingerprint=images.fingerprint,
+    )
     return Encoder(module.eval(), card)
 
 

@@ -29,7 +29,7 @@ from thanos.config import (
     read_yaml,
 )
 from thanos.errors import ConfigError, DataError, ThanosError
-from thanos.names import DATASETS, nearest
+from thanos.names import DATASETS, nearest, timm_names
 
 app = App(
     name="thanos",
@@ -154,7 +154,8 @@ def check(
     help_epilogue="""Examples:
   thanos embed runs/a
   thanos embed runs/a --data more-photos/ --out more.npz
-  thanos embed model.safetensors --data cifar10 --out cifar10.npz"""
+  thanos embed model.safetensors --data cifar10 --out cifar10.npz
+  thanos embed vit_small_patch16_224 --pretrained vit.safetensors --data photos/ --size 224 --out photos.npz"""
 )
 def embed(
     run: Path,
@@ -162,6 +163,7 @@ def embed(
     out: Path | None = None,
     weights: Weights = "last",
     data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+    pretrained: Path | None = None,
 ) -> None:
     """Embed images with a trained encoder; writes one .npz that numpy reads.
 
@@ -170,17 +172,24 @@ def embed(
     Parameters
     ----------
     run
-        A run directory, or a .safetensors file with its .json.
+        A run directory, a .safetensors file with its .json, or a timm model's name (with --data).
+    pretrained
+        A file of that timm model's weights; default: the published ones (a download, once).
     out
         The .npz; default: embeddings.npz (of the best weights: embeddings-best.npz) in the run directory.
     """
-    _check_source(run, weights, data)
+    bare = not run.exists() and str(run) in timm_names()
+    if pretrained is not None and not bare:
+        raise ConfigError(f"--pretrained holds weights of a timm model, and {run} is none by name; drop it.")
+    if bare and data is None:
+        raise ConfigError(f"{run} is a timm model's name; say with --data which images it embeds.")
+    _check_source(None if bare else run, weights, data)
     if out is None and (not run.is_dir() or data is not None):
         raise ConfigError("--out names the .npz to write; it is needed here.")
     from thanos.embeddings import kept_embeddings
     from thanos.verbs import embed_run
 
-    embed_run(run, out or kept_embeddings(run, weights), weights, data)
+    embed_run(run, out or kept_embeddings(run, weights), weights, data, pretrained)
 
 
 @app.command(
@@ -665,18 +674,18 @@ def mechanisms(
     print(f"numbers and pictures: {out}")
 
 
-def _check_source(source: Path, weights: str, data: DataConfig | None) -> None:
-    """What can be refused before torch is imported."""
-    if not source.exists():
+def _check_source(source: Path | None, weights: str, data: DataConfig | None) -> None:
+    """What can be refused before torch is imported; no source: a timm model by its name."""
+    if source is not None and not source.exists():
         raise ConfigError(
             f"a run directory or file is wanted; {source} does not exist{nearest(str(source), DATASETS)}. Train one: "
             f"thanos train --help"
         )
-    if weights != "last" and not source.is_dir():
-        raise ConfigError(f"--weights chooses between the weights of a run directory; {source} is a file.")
+    if weights != "last" and (source is None or not source.is_dir()):
+        raise ConfigError(f"--weights chooses between the weights of a run directory; {source or "a timm model"} has one set.")
     if data is None:
         return
-    if source.suffix == ".npz":
+    if source is not None and source.suffix == ".npz":
         raise ConfigError(f"{source} holds embeddings already; drop --data and the options of reading images.")
     if "data" not in data.model_fields_set:
         given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(data.model_fields_set))

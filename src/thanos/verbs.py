@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from torch import Generator
 
-from thanos.artefact import Encoder, load_encoder
+from thanos.artefact import Encoder, load_encoder, timm_encoder
 from thanos.config import (
     AutoTrainConfig,
     DataConfig,
@@ -42,8 +42,14 @@ from thanos.training.folder import write_skipped
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 
 
-def embed_run(source: Path, out: Path, weights: str, data: DataConfig | None) -> Embeddings:
-    encoder, images = _encoder_and_images(source, weights, data)
+def embed_run(
+    source: Path, out: Path, weights: str, data: DataConfig | None, pretrained: Path | None = None
+) -> Embeddings:
+    if data is not None and not source.exists():
+        images = load(data)
+        encoder = timm_encoder(str(source), pretrained, images)
+    else:
+        encoder, images = _encoder_and_images(source, weights, data)
     embeddings = embed(encoder, images)
     write_embeddings(embeddings, out)
     if images.skipped:

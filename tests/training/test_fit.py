@@ -137,8 +137,11 @@ def test_a_collapsing_run_says_so(tmp_path):
     config = TrainConfig(
         method="supcon", epochs=40, learning_rate=5e-3, views=ViewSpec(crop_scale=1, flip=0, jitter=0, grey=0)
     )
-    train(config, tmp_path / "run", run=QUIET, say=said.append)
+    run = train(config, tmp_path / "run", run=QUIET, say=said.append)
     assert any("has collapsed at step" in line for line in said)
+    alarms = run.metrics["alarms"]
+    assert len(alarms) == 2  # and the views were dead
+    assert set(alarms) <= set(said)
 
 
 def test_a_run_returns_its_last_weights_and_keeps_its_best_beside(tmp_path):

@@ -115,7 +115,8 @@ def train(
             f"an epoch is {order.batches_per_epoch} steps only, {left} images wait for the next; a smaller --batch or "
             f"more --epochs train longer"
         )
-    for line in warn_of_batches(settings, images, order):
+    warnings = warn_of_batches(settings, images, order)
+    for line in warnings:
         say(line)
     check_space(out, branches)
     if first:
@@ -141,6 +142,8 @@ def train(
     if not first:
         return Run(out, _finished_encoder(settings, branches, images), metrics)
     _export_all(settings, branches, images, out)
+    watches = [callback for callback in trainer.callbacks if isinstance(callback, SpreadWatch)]  # type: ignore[attr-defined]
+    metrics["alarms"] = [*warnings, *(line for watch in watches for line in watch.said.values())]
     write_json(out / "metrics.json", metrics)
     shown = {
         "validation/superclass_accuracy": "superclass accuracy of neighbours",

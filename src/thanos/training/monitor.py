@@ -138,7 +138,8 @@ class SpreadWatch(Callback):
         self._compares_classes = method not in ("infonce", "cauto", "maskcon")
         self._remedy = method in ("spread", "thanos")
         self._say = say
-        self._said: set[str] = set()
+        self.said: dict[str, str] = {}
+        """Of each state that was announced, the line."""
         self._in_a_row = {"equal": 0, "collapsed": 0, "dissolved": 0}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
@@ -175,8 +176,8 @@ class SpreadWatch(Callback):
             ),
         ):
             self._in_a_row[state] = self._in_a_row[state] + 1 if holds else 0
-            if self._in_a_row[state] >= 5 and state not in self._said:
-                self._said.add(state)
+            if self._in_a_row[state] >= 5 and state not in self.said:
+                self.said[state] = line
                 self._say(line)
 
 
