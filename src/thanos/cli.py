@@ -682,7 +682,8 @@ def _check_source(source: Path | None, weights: str, data: DataConfig | None) ->
             f"thanos train --help"
         )
     if weights != "last" and (source is None or not source.is_dir()):
-        raise ConfigError(f"--weights chooses between the weights of a run directory; {source or "a timm model"} has one set.")
+        one = source or "a timm model"
+        raise ConfigError(f"--weights chooses between the weights of a run directory; {one} has one set.")
     if data is None:
         return
     if source is not None and source.suffix == ".npz":
