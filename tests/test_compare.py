@@ -22,8 +22,8 @@ def runs(tmp_path_factory):
     for name, method in (("a", "supcon"), ("b <x>", "spread")):
         config = TrainConfig(method=method, epochs=3)
         train(config, folder / name, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
-    for verb in ("transfer", "discover", "robust"):
-        run_command([verb, str(folder / "b <x>")])
+    for verb, *more in (("transfer", "--neighbours", "5"), ("discover",), ("robust",)):
+        run_command([verb, str(folder / "b <x>"), *more])
     return folder
 
 
@@ -43,7 +43,8 @@ def test_the_page_and_the_table_say_what_the_runs_say(runs, tmp_path, capsys):
     recovered = json.loads((runs / "b <x>" / "subclasses.json").read_text())["recovery"]["test"]["macro_f1"]
     assert float(first["recovery F1"]) == recovered
     fair = json.loads((runs / "b <x>" / "robust-groupdro.json").read_text())["scores"]["discovered_groups"]
-    assert float(first["worst group"]) == fair["worst_group"]["accuracy"]
+    assert float(first["worst discovered group"]) == fair["worst_group"]["accuracy"]
+    assert first["worst group"] == ""
     assert second["fine accuracy, probe"] == ""
     assert second["fine accuracy, probe: command"] == f"thanos transfer {runs / 'a'}"
     text = page.read_text()
@@ -54,7 +55,8 @@ def test_the_page_and_the_table_say_what_the_runs_say(runs, tmp_path, capsys):
 
 def test_the_command_of_a_cell_gives_the_cell(runs, capsys):
     (line,) = compare([runs / "b <x>"])
-    cell = line.cells["fine accuracy, probe"]
+    cell = line.cells["fine accuracy, neighbours"]
+    assert "--neighbours 5" in cell.command
     run_command(shlex.split(cell.command)[1:])
     assert f"fine accuracy {cell.value:.1%}" in capsys.readouterr().out
 
@@ -66,6 +68,9 @@ def test_what_cannot_be_compared(runs, tmp_path):
         compare([runs / "a", runs / "a"])
     with pytest.raises(ConfigError, match="none was named"):
         run_command(["compare"])
+    (tmp_path / "d.csv").write_text("run,accuracy\nmine,0.9\n")
+    with pytest.raises(OutputError, match="not written by thanos compare"):
+        run_command(["compare", str(runs / "a"), "--out", str(tmp_path / "d.html")])
     (tmp_path / "c.html").write_text("mine")
     with pytest.raises(OutputError, match="not written by thanos compare"):
         run_command(["compare", str(runs / "a"), "--out", str(tmp_path / "c.html")])

@@ -196,3 +196,27 @@ def test_a_checkpoint_on_disk_is_the_start(tmp_path):
 
 def test_the_embeddings_are_those_of_the_run(found):
     assert read_embeddings(found[0] / "embeddings.npz").vectors.shape == (1797, 256)
+
+
+def test_images_that_are_not_square_become_so_where_they_are_scaled(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "x.npz",
+        images=rng.integers(0, 256, (40, 64, 300, 3), dtype=np.uint8),
+        superclass=np.repeat(["a", "b"], 20),
+    )
+    images, choices = load_suitably(DataConfig(data=str(tmp_path / "x.npz")))
+    size = choices.settings["size"]
+    assert images.size == (size, size)
+    assert sum(reason.startswith("--size") for reason in choices.reasons) == 1
+
+
+def test_a_checkpoint_named_from_here_goes_on(tmp_path, monkeypatch, capsys):
+    """The same command again, with a path relative to where it is typed."""
+    monkeypatch.chdir(tmp_path)
+    save_file(timm.create_model("resnet18", num_classes=5).state_dict(), "w.safetensors")
+    command = ["train", "--data", "digits", "--size", "32", "--train-limit", "64", "--batch", "32", "--epochs", "1"]
+    command += ["--encoder", "resnet18", "--pretrained", "w.safetensors", "--method", "spread", "--quiet", "--out", "r"]
+    run_command(command)
+    run_command(command)
+    assert "nothing to do" in capsys.readouterr().out

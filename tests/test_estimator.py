@@ -64,6 +64,7 @@ def test_pipeline_and_search(digits):
 def test_images(digits):
     train, _, known, _ = digits
     pictures = (train * 15.9).astype(np.uint8).reshape(-1, 8, 8)[:400]
+    assert SpreadEncoder(epochs=1).fit(pictures[:100], known[:100] < 5).transform(pictures[:3]).shape == (3, 128)
     encoder = SpreadEncoder(epochs=2, batch=64, random_state=0).fit(pictures, known[:400] < 5)
     rows = encoder.transform(pictures)
     assert rows.shape == (400, 128)

@@ -75,14 +75,16 @@ def test_weights_load_in_bare_timm(runs, tmp_path, capsys):
         (["--to", "safetensors"], "--out names the file"),
         (["--to", "onnx", "--out", "x.bin"], "writes a .onnx file"),
         (["--to", "csv", "--out", "there.csv"], "is there already"),
+        (["--to", "safetensors", "--out", "there.safetensors"], r"there\.json is there already"),
     ],
 )
 def test_what_cannot_be_written(runs, tmp_path, monkeypatch, arguments, said):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there.csv").write_text("mine")
+    (tmp_path / "there.json").write_text("mine")
     with pytest.raises(ConfigError, match=said):
         run_command(["export", str(runs / "tiny"), *arguments])
-    assert (tmp_path / "there.csv").read_text() == "mine"
+    assert (tmp_path / "there.csv").read_text() == (tmp_path / "there.json").read_text() == "mine"
 
 
 def test_without_the_packages(runs, monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ from cyclopts.config import Dict
 from cyclopts.validators import Number
 from pydantic import ValidationError
 
+from thanos import provenance
 from thanos.config import (
     AutoTrainConfig,
     DataConfig,
@@ -147,7 +148,11 @@ def check(
         raise DataError(
             f"{len(checked.faults)} faults in {data}. Mend them; --skip-bad trains without bad files and rows."
         )
-    print(f"no faults; next: thanos train --data {data} --out runs/a")
+    if checked.remarks:
+        print("no faults; mind the notes")
+    else:
+        options = "".join(f" {token}" for token in provenance.TYPED[2:]) if provenance.TYPED[:1] == ["check"] else ""
+        print(f"no faults; next: thanos discover {data}{options} -o runs/a")
 
 
 @app.command(
@@ -307,7 +312,10 @@ def _holds_images(source: Path) -> bool:
     if source.suffix == ".npz" and source.is_file():
         import zipfile
 
-        return zipfile.is_zipfile(source) and "vectors.npy" not in zipfile.ZipFile(source).namelist()
+        if not zipfile.is_zipfile(source):
+            return False
+        with zipfile.ZipFile(source) as arrays:
+            return "vectors.npy" not in arrays.namelist()
     if source.is_dir():
         return not any((source / name).is_file() for name in ("config.yaml", "model.json", "data.json"))
     return str(source) in DATASETS or source.suffix.lower() in (".csv", ".tsv", ".txt")
@@ -385,7 +393,7 @@ def export(
         onnx: a model from uint8 images to vectors, normalisation inside; an extra, `pip install thanos-repr[onnx]`.
         safetensors: weights, and the facts needed to use them in a .json. csv: a line for each image.
     out
-        The file; default: model.onnx or embeddings.csv in the run directory.
+        The file; default: model.onnx or embeddings.csv (of the best weights: -best) in the run directory.
     """
     _check_source(source, weights, data)
     if source.suffix == ".npz" and to != "csv":
@@ -394,11 +402,14 @@ def export(
         raise ConfigError("--out names the file to write; it is needed here.")
     if out is not None and out.suffix != f".{to}":
         raise ConfigError(f"--to {to} writes a .{to} file; --out {out} is named otherwise.")
-    if out is not None and out.exists():
-        raise ConfigError(f"{out} is there already. Name another --out, or remove it.")
+    of = "" if weights == "last" else f"-{weights}"
+    out = out or source / {"onnx": f"model{of}.onnx", "csv": f"embeddings{of}.csv"}[to]
+    for file in (out, out.with_suffix(".json")) if to == "safetensors" else (out,):
+        if file.exists():
+            raise ConfigError(f"{file} is there already. Name another --out, or remove it.")
     from thanos.verbs import export_source
 
-    export_source(source, to, out or source / {"onnx": "model.onnx", "csv": "embeddings.csv"}[to], weights, data)
+    export_source(source, to, out, weights, data)
 
 
 @app.command(
@@ -720,6 +731,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run_command(tokens: list[str]) -> int:
     """Parse and carry out one command line."""
+    provenance.TYPED[:] = tokens
     tokens, settings = _take_config(tokens)
     app.config = [Dict(settings, use_commands_as_keys=False, source="--config")] if settings else []
     try:

@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from thanos.config import read_yaml
+from thanos.data.splits import watched
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.evaluate.intervals import wilson
 from thanos.report.page import render
@@ -58,11 +59,12 @@ class Line:
 SETTINGS = ("data", "method", "encoder", "alpha", "epochs", "batch", "seed")
 COLUMNS = {
     "fine accuracy, probe": "linear probe on the fine labels, test images",
-    "fine accuracy, neighbours": "20 nearest neighbours, test images",
+    "fine accuracy, neighbours": "nearest neighbours, test images",
     "superclass accuracy": "20 nearest neighbours vote for the superclass, validation images",
     "spread": "1 - mean cosine between images of one superclass, validation images",
     "recovery F1": "discovered against true subclasses, test images",
-    "worst group": "of test images, under the fairest classifier that thanos robust kept in the run",
+    "worst group": "of test images, true groups; of the thanos robust classifier that validation favours",
+    "worst discovered group": "the same for discovered groups",
     "seconds": "of training",
 }
 """What is compared, and what it is."""
@@ -93,16 +95,21 @@ def _line(run: Path) -> Line:
     final = metrics["final"]
     cells = {}
     for name, reader in (("fine accuracy, probe", "probe"), ("fine accuracy, neighbours", "neighbours")):
-        scores = metrics.get("transfer/last", {}).get(reader, {})
-        cells[name] = Cell(scores.get("accuracy"), _pair(scores.get("interval")), f"thanos transfer {where}")
+        kept = metrics.get("transfer/last", {})
+        scores = kept.get(reader, {})
+        typed = kept.get("command", f"thanos transfer {where}")
+        cells[name] = Cell(scores.get("accuracy"), _pair(scores.get("interval")), typed)
     accuracy, held_out = final.get("validation/superclass_accuracy"), _validation_images(run)
     around = wilson(accuracy, held_out) if accuracy is not None and held_out else None
     cells["superclass accuracy"] = Cell(accuracy, around, train)
     within = final.get("validation/within_class_cosine")
     cells["spread"] = Cell(None if within is None else 1 - within, None, train, share=False)
-    recovered = _json(run / "subclasses.json").get("recovery", {}).get("test", {})
-    cells["recovery F1"] = Cell(recovered.get("macro_f1"), None, f"thanos discover {where}", share=False)
-    cells["worst group"] = _worst_group(run, where)
+    found = _json(run / "subclasses.json")
+    recovered = found.get("recovery", {}).get("test", {})
+    typed = found.get("command", f"thanos discover {where}")
+    cells["recovery F1"] = Cell(recovered.get("macro_f1"), None, typed, share=False)
+    cells["worst group"] = _worst_group(run, where, "groups")
+    cells["worst discovered group"] = _worst_group(run, where, "discovered_groups")
     cells["seconds"] = Cell(metrics.get("seconds"), None, train, share=False)
     shown = {name: str(settings.get(name)) for name in SETTINGS}
     alpha = metrics.get("alpha")
@@ -110,23 +117,22 @@ def _line(run: Path) -> Line:
     return Line(str(run), shown, cells)
 
 
-def _worst_group(run: Path, where: str) -> Cell:
-    """Of the classifiers kept in the run, the one whose worst true group (else discovered one) is served best."""
-    best: tuple[float, Interval | None, str] | None = None
+def _worst_group(run: Path, where: str, kind: str) -> Cell:
+    """On test images, of the classifier in the run that validation favours."""
+    best: tuple[float, Cell] | None = None
     for file in sorted(run.glob("robust-*.json")):
         found = _json(file)
-        scores = found.get("scores", {})
-        groups = (scores.get("groups") or scores.get("discovered_groups") or {}).get("worst_group")
-        if groups and (best is None or groups["accuracy"] > best[0]):
-            settings = found["settings"]
-            command = f"thanos robust {where} --method {settings['method']} --groups {settings['groups']}"
-            best = groups["accuracy"], _pair(groups["interval"]), command
-    return Cell(None, None, f"thanos robust {where}") if best is None else Cell(*best)
+        worst = found.get("scores", {}).get(kind, {}).get("worst_group")
+        chosen = found.get("selection", {}).get("accuracy", 0.0)
+        if worst and (best is None or chosen > best[0]):
+            typed = found.get("command", f"thanos robust {where}")
+            best = chosen, Cell(worst["accuracy"], _pair(worst["interval"]), typed)
+    return Cell(None, None, f"thanos robust {where}") if best is None else best[1]
 
 
 def _validation_images(run: Path) -> int:
     counts = _json(run / "data.json").get("counts", {}).get("validation", {})
-    return min(5000, sum(counts.values()))
+    return len(watched(range(sum(counts.values()))))
 
 
 def _pair(values: Any) -> Interval | None:
@@ -143,7 +149,9 @@ def write_comparison(lines: list[Line], page: Path) -> None:
     Raises:
         OutputError: if another file is there.
     """
-    for file, mark in ((page, TITLE), (page.with_suffix(".csv"), "run,")):
+    heads = [head for name in COLUMNS for head in (name, f"{name}: low", f"{name}: high", f"{name}: command")]
+    columns = ["run", *SETTINGS, *heads]
+    for file, mark in ((page, TITLE), (page.with_suffix(".csv"), ",".join(columns[:4]))):
         if file.exists() and mark not in file.read_text("utf-8", errors="replace"):
             raise OutputError(f"{file} is there and was not written by thanos compare. Name another --out.")
     varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
@@ -157,8 +165,7 @@ def write_comparison(lines: list[Line], page: Path) -> None:
     write_text(page, render("compare.html", **facts))
     table = io.StringIO(newline="")
     out = csv.writer(table)
-    heads = [head for name in COLUMNS for head in (name, f"{name}: low", f"{name}: high", f"{name}: command")]
-    out.writerow(["run", *SETTINGS, *heads])
+    out.writerow(columns)
     for line in lines:
         row: list[Any] = [line.name, *line.settings.values()]
         for cell in line.cells.values():

@@ -101,12 +101,10 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if len(self.classes_) < 2:
             raise ValueError(f"two or more classes are contrasted; y has 1 class, {self.classes_[0]!r}.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        size = min(self.batch, len(label))
-        self.alpha_ = self._solved(size) if self.alpha == "auto" else float(self.alpha)
         if images is None:
-            self._fit_vectors(np.asarray(X), label, size, seed)
+            self._fit_vectors(np.asarray(X), label, seed)
         else:
-            self._fit_images(images, label, size, seed)
+            self._fit_images(images, label, seed)
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -140,20 +138,24 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if self.alpha != "auto" and not (isinstance(self.alpha, int | float) and 0 <= self.alpha <= 1):
             raise ValueError(f"alpha is 'auto' or a number in [0, 1]; got {self.alpha!r}.")
 
-    def _solved(self, batch: int) -> float:
+    def _chosen_alpha(self, batch: int) -> float:
         from thanos.theory.spread import solve_alpha
 
+        if self.alpha != "auto":
+            return float(self.alpha)
         try:
             return solve_alpha(len(self.classes_), batch, self.temperature, self.within_class_cosine).alpha
         except ValueError:
             return 0.5
 
-    def _fit_vectors(self, x: NDArray[np.float64], label: NDArray[np.int64], batch: int, seed: int) -> None:
+    def _fit_vectors(self, x: NDArray[np.float64], label: NDArray[np.int64], seed: int) -> None:
         import torch
         from torch.nn.functional import cross_entropy
 
         from thanos.objective import spread_loss
 
+        batch = min(self.batch, len(x))
+        self.alpha_ = self._chosen_alpha(batch)
         self.mean_, self.scale_ = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
         rng = torch.Generator().manual_seed(seed)
         data = torch.from_numpy((x - self.mean_) / self.scale_).float()
@@ -189,11 +191,14 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self.encoder_: Encoder | None = None
         self._n_features_out = self.dim
 
-    def _fit_images(self, images: NDArray[np.uint8], label: NDArray[np.int64], batch: int, seed: int) -> None:
+    def _fit_images(self, images: NDArray[np.uint8], label: NDArray[np.int64], seed: int) -> None:
         from thanos.config import RunConfig, TrainConfig
         from thanos.data.arrays import from_arrays
         from thanos.training.fit import train
 
+        found = from_arrays(images, label, split=["train"] * len(label), split_seed=seed)  # some watch its training
+        batch = min(self.batch, len(found.rows("train")))
+        self.alpha_ = self._chosen_alpha(batch)
         config = TrainConfig(
             method="spread",
             alpha=self.alpha_,
@@ -204,7 +209,6 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             classify_weight=self.classify,
             seed=seed,
         )
-        found = from_arrays(images, label, split=["train"] * len(label), split_seed=seed)
         with TemporaryDirectory() as folder:
             run = train(config, Path(folder) / "run", images=found, run=RunConfig(quiet=True), say=lambda line: None)
         self.encoder_ = run.encoder

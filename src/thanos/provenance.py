@@ -1,12 +1,12 @@
-"""What a number must carry to be repeated: versions, hardware, commit."""
+"""What a number must carry to be repeated: command, versions, hardware, commit."""
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 
 def versions() -> dict[str, str]:
@@ -17,12 +17,23 @@ def versions() -> dict[str, str]:
 
 def hardware() -> str:
     """Processor, cores, threads in use, and accelerators."""
+    import torch
+
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         model = next((line.split(": ")[1] for line in cpuinfo.read_text().splitlines() if "model name" in line), model)
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads" + "".join(f", {name}" for name in cuda)
+
+
+def command() -> str:
+    """What was typed."""
+    return f"thanos {shlex.join(TYPED)}" if TYPED else shlex.join(sys.argv)
+
+
+TYPED: list[str] = []
+"""Behind ``thanos``, where the command line was used."""
 
 
 def commit() -> str | None:

@@ -31,6 +31,7 @@ from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
 from thanos.export import Format, export_onnx, export_table, export_weights
 from thanos.names import OWN_ENCODERS
+from thanos.provenance import command
 from thanos.report.discover_page import TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
@@ -114,7 +115,8 @@ def export_source(source: Path, to: Format, out: Path, weights: str, data: DataC
         export_weights(encoder, out)
         one = encoder.card.encoders[0]
         timm = len(encoder.card.encoders) == 1 and one not in OWN_ENCODERS
-        note = f"; loads in bare timm: timm.create_model({one!r}, num_classes=0, checkpoint_path={str(out)!r})"
+        call = f"{one!r}, num_classes=0, in_chans={encoder.card.channels}, checkpoint_path={str(out)!r}"
+        note = f"; loads in bare timm: timm.create_model({call})"
         print(f"weights in {out}, facts in {out.with_suffix('.json')}{note if timm else ''}")
         return
     apart = export_onnx(encoder, out)
@@ -165,7 +167,8 @@ def discover_source(
         split = SPLITS[embeddings.split[i]]
         writer.writerow((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
     write_text(out, table.getvalue())
-    facts = {"settings": config.model_dump(mode="json"), "superclasses": found.superclasses, "recovery": known}
+    settings = config.model_dump(mode="json")
+    facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
     _offer_names(out, found)
     run = source if source.is_dir() and data is None and (source / "metrics.json").is_file() else None
@@ -258,7 +261,7 @@ def _keep(source: Path, name: str, scores: dict[str, Any], data: DataConfig | No
     """Add scores of a run's own images to its metrics.json."""
     file = source / "metrics.json"
     if data is None and source.is_dir() and file.is_file():
-        write_json(file, json.loads(file.read_text("utf-8")) | {name: scores})
+        write_json(file, json.loads(file.read_text("utf-8")) | {name: scores | {"command": command()}})
 
 
 def robust_source(
@@ -293,6 +296,7 @@ def robust_source(
         print(line)
     write_head(outcome.robust.head, embeddings.superclass_names, out)
     scores = {
+        "command": command(),
         "settings": config.model_dump(mode="json") | outcome.robust.settings,
         "selection": selection,
         "scores": outcome.scores,

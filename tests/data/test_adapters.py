@@ -175,3 +175,18 @@ def test_labels_of_a_folder_from_the_command_line(folder, tmp_path, capsys):
     assert run_command([*arguments, "--batch", "16", "--quiet", "--out", str(tmp_path / "run")]) == 0
     assert "superclass from 'class'" in capsys.readouterr().out
     assert run_command(["embed", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize("extra", ["site", "class", "class_id", "age"])
+def test_other_columns_are_left_out(folder, tmp_path, extra):
+    file = table(tmp_path / "t.csv", folder, columns=("path", "superclass", "fine"), inside=False, extra=(extra,))
+    (note,) = load(DataConfig(data=str(file))).notes[:1]
+    assert f"not used: {extra}" in note
+
+
+def test_arrays_of_a_file_are_checked_before_they_are_resized(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((10, 3, 40, 40)), superclass=np.arange(10) % 2)
+    with pytest.raises(DataError, match="images are uint8"):
+        load(DataConfig(data=str(tmp_path / "x.npz"), size=32))
+    with pytest.raises(DataError, match="10 images and 2 of them"):
+        from_arrays(np.zeros((10, 8, 8), np.uint8), np.arange(10) % 2, refs=["a", "b"])

@@ -44,7 +44,7 @@ def test_a_set_without_faults(photos, capsys):
     assert found(table).faults == []
     assert run_command(["check", str(table)]) == 0
     said = capsys.readouterr().out
-    assert "no faults; next: thanos train" in said
+    assert "no faults; next: thanos discover" in said
     lines = [line.split() for line in said.splitlines()]
     (cat,) = [[int(n) for n in line[1:]] for line in lines if line[0] == "cat"]
     assert (sum(cat), cat[2]) == (20, 4)

@@ -106,6 +106,7 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     labels: dict[str, Any] = {key: arrays[names[i]] for key, i in places.items()}
     refs = [str(ref) for ref in labels.pop("path", ())]
     notes = [note] if note else []
+    pictures = _pictures(pictures, file.stem)
     if isinstance(config.size, int) and pictures.shape[1:3] != (config.size, config.size):
         side = config.size
         pictures = np.stack([np.asarray(squared(Image.fromarray(picture.squeeze()), side)) for picture in pictures])
@@ -113,7 +114,8 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     return replace(_image_set(pictures, labels, refs, file.stem), notes=tuple(notes))
 
 
-def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Sequence[str], name: str) -> ImageSet:
+def _pictures(pictures: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Images of shape (n, height, width, channels)."""
     shape = pictures.shape
     if pictures.ndim == 3:
         pictures = pictures[..., None]
@@ -124,6 +126,15 @@ def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Seque
         )
     if min(pictures.shape[1:3]) < SMALLEST:
         raise DataError(f"images have {SMALLEST} pixels a side or more; {name} has {shape}. Pass others.")
+    return pictures
+
+
+def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Sequence[str], name: str) -> ImageSet:
+    pictures = _pictures(pictures, name)
+    if len(refs) not in (0, len(pictures)):
+        raise DataError(
+            f"every image has one path (or ref); {name} has {len(pictures)} images and {len(refs)} of them."
+        )
     words = {key: _words(values, key, len(pictures), name) for key, values in labels.items()}
     if "" in words["superclass"]:
         row = words["superclass"].index("")

@@ -151,6 +151,14 @@ class BatchLoader:
         self._start = self._position = state["position"]
 
 
+def resident_on(device: torch.device, images: ImageSet, rows: NDArray[np.int64]) -> torch.device | None:
+    """A GPU whose free memory these images fit in twice keeps them; None: they stay where they are."""
+    if device.type != "cuda" or images.on_demand:
+        return None
+    wanted = len(rows) * int(np.prod(images.images.shape[1:]))
+    return device if 2 * wanted <= torch.cuda.mem_get_info(device)[0] else None
+
+
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     group = None if batch.group is None else batch.group.to(device)
     return Batch(batch.images.to(device), batch.superclass.to(device), batch.number, group)

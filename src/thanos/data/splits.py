@@ -1,14 +1,24 @@
 """Which images are held out, where the data do not say."""
 
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thanos.data.draw import draw_stratified
 from thanos.data.imageset import SPLITS, ImageSet
 
 TEST_SHARE = 0.2
 """Held out for testing where the data name no test split."""
+VALIDATE_ON = 5000
+"""Validation during training takes at most this many images, evenly spaced."""
+Rows = TypeVar("Rows", range, NDArray[np.int64])
+
+
+def watched(held_out: Rows) -> Rows:
+    """Those of the validation images that training looks at."""
+    return held_out[:: max(1, -(-len(held_out) // VALIDATE_ON))]
 
 
 def with_splits(images: ImageSet, validation: float, seed: int) -> ImageSet:

@@ -107,7 +107,8 @@ def columns_of(source: str, names: Sequence[str], kind: str) -> tuple[dict[str, 
         places[name] = i
         taken += [f"{name} from {names[i]!r}"] if word != name else []
     for i in ignored:
-        if close := nearest(plain[i], [name for name in COLUMNS if name not in places]):
+        close = nearest(plain[i], [name for name in COLUMNS if name not in places], cutoff=0.8)
+        if close and plain[i] not in meant:
             raise DataError(
                 f"{source} may have the {kind}s {', '.join(COLUMNS)}; it has {names[i]!r}{close}. Rename or remove it."
             )

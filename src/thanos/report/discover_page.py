@@ -89,12 +89,14 @@ def _training(run: Path) -> dict[str, Any]:
     final, provenance = metrics["final"], metrics["provenance"]
     within = final.get("validation/within_class_cosine")
     state = "superclasses spread without falling apart"
+    has_alpha = metrics["alpha"] is not None
     if within is not None and within > COLLAPSED:
-        state = "superclasses have collapsed to points: hidden subclasses are lost; raise --alpha"
+        state = "superclasses have collapsed to points: hidden subclasses are lost"
+        state += "; raise --alpha" if has_alpha else ", as SupCon does; --train-method thanos keeps them"
     elif within is not None and within - final.get("validation/between_class_cosine", -1.0) < DISSOLVED:
-        state = "superclasses have dissolved into each other; lower --alpha"
+        state = "superclasses are hardly told apart" + ("; lower --alpha" if has_alpha else "")
     return {
-        "folder": run.name,
+        "folder": str(run),
         "settings": settings,
         "metrics": metrics,
         "accuracy": final.get("validation/superclass_accuracy"),

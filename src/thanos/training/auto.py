@@ -29,6 +29,11 @@ class Choices:
         self.settings[name] = value
         self.reasons.append(f"--{name.replace('_', '-')} {value}: {reason}")
 
+    def forget(self, name: str) -> None:
+        """Take a choice back."""
+        self.settings.pop(name, None)
+        self.reasons = [reason for reason in self.reasons if not reason.startswith(f"--{name} ")]
+
 
 def load_suitably(config: DataConfig) -> tuple[ImageSet, Choices]:
     """The images, at a size that this machine trains on in reasonable time, in one mode."""
@@ -44,8 +49,10 @@ def load_suitably(config: DataConfig) -> tuple[ImageSet, Choices]:
             raise
         images = _brought_together(config, choices, error)
         if config.size is None and images.size[0] > largest:
+            choices.forget("size")
             choices.choose("size", largest, f"images of several sizes; larger ones are slow on {where}")
-    if choices.settings.get("size") not in (None, *images.size):
+    size = choices.settings.get("size")
+    if size is not None and images.size != (size, size):
         images = load(config.model_copy(update=choices.settings))
     return images, choices
 
@@ -87,7 +94,8 @@ def settle(given: AutoTrainConfig, data: DataConfig, images: ImageSet, choices: 
         batch = 128
         while batch > max(8, train // 8):
             batch //= 2
-        choices.choose("batch", min(batch, train), "at least eight steps an epoch" if batch < 128 else "the paper's")
+        why = "the paper's" if batch == 128 else f"{train // batch} steps an epoch on {train:,} training images"
+        choices.choose("batch", min(batch, train), why)
     batch = asked.get("batch", choices.settings.get("batch", 128))
     if "epochs" not in asked:
         epochs = max(FEWEST, min(MOST, round(STEPS / max(1, train // batch))))

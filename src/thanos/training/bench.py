@@ -11,8 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from thanos.config import RunConfig, TrainConfig
-from thanos.data.batches import BatchLoader, BatchOrder
+from thanos.data.batches import BatchLoader, BatchOrder, resident_on
 from thanos.data.imageset import ImageSet
+from thanos.errors import ConfigError
 from thanos.methods import Branch, build_branches, steps_of, total
 from thanos.provenance import hardware, versions
 from thanos.training.settings import resolve_settings
@@ -54,7 +55,7 @@ class TrainingStep:
         rows = images.rows("train")
         self.batch = min(config.batch, len(rows))
         order = BatchOrder(images.superclass[rows], self.batch, config.seed)
-        home = torch.device(self.device) if self.device == "cuda" and not images.on_demand else None
+        home = resident_on(torch.device(self.device), images, rows)
         self._loader = BatchLoader(images, rows, order, 2**62, resident=home)
         self._number = 0
 
@@ -160,8 +161,13 @@ def bench_training(
         f"{config.method} · {config.encoder} · {images.size[0]}x{images.size[1]} · batch {batch} · precision "
         f"{config.precision}{' · compiled' if config.compile else ''} · {name}"
     )
-    parts = parts_of_a_step(config, images)
-    whole = seconds_a_step(config, images)
+    try:
+        parts = parts_of_a_step(config, images)
+        whole = seconds_a_step(config, images)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ConfigError(f"--batch {batch} needs more memory than there is; use a smaller one.") from None
     longest = max(len(part) for part in PARTS)
     for part, seconds in parts.items():
         say(f"  {part:<{longest}} {1000 * seconds:9.2f} ms  {seconds / sum(parts.values()):4.0%}")
@@ -174,3 +180,8 @@ def bench_training(
         say(f"--precision bf16-mixed: {batch / mixed:,.0f} images per second, {whole / mixed:.2f} times as many")
         found["bf16_mixed_images_per_second"] = batch / mixed
     return found | {"batch": batch, "hardware": name, "versions": versions()}
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Of a GPU, or of a CPU whose system refuses."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

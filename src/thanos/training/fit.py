@@ -24,10 +24,11 @@ from torch import nn
 
 from thanos.artefact import Encoder, ModelCard, balance_parts, load_encoder, save_encoder
 from thanos.config import RunConfig, TrainConfig
-from thanos.data.batches import BatchLoader, BatchOrder, Sampling
+from thanos.data.batches import BatchLoader, BatchOrder, Sampling, resident_on
 from thanos.data.check import twins
 from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
+from thanos.data.splits import watched
 from thanos.encoder import dimension
 from thanos.errors import ConfigError, Interrupted, ThanosError
 from thanos.methods import StepSettings, build_branches, encoder_of
@@ -36,9 +37,10 @@ from thanos.provenance import commit, hardware, versions
 from thanos.robust.head import Head, write_head
 from thanos.storage import write_json
 from thanos.theory.spread import AlphaWindow
-from thanos.training.folder import State, check_folder, check_space, clear_leftovers, start_folder, write_log
+from thanos.training.bench import is_out_of_memory
+from thanos.training.folder import check_folder, check_space, clear_leftovers, start_folder, write_log
 from thanos.training.groups import TrainingGroups, training_groups
-from thanos.training.memory import batch_that_fits, is_out_of_memory
+from thanos.training.memory import batch_that_fits
 from thanos.training.module import TrainingModule
 from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SameRun, SpreadWatch
 from thanos.training.settings import describe_alpha, resolve_settings, warn_of_batches
@@ -46,8 +48,6 @@ from thanos.training.settings import describe_alpha, resolve_settings, warn_of_b
 Say = Callable[[str], None]
 _LOST = re.compile("gloo|nccl|connection (closed|reset)|timed out", re.IGNORECASE)
 """What torch's collectives say when a process at the other end is gone."""
-VALIDATE_ON = 5000
-"""Validation during training takes at most this many images, evenly spaced."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,7 @@ def train(
     say = say if first else lambda line: None
     say(describe(images))
     config = config.model_copy(update={"views": settings.views})
-    state: State = "finished" if (out / "metrics.json").is_file() else "new"
-    if first:  # meanwhile the others may see a folder half written; SameRun holds them against the first
-        state = check_folder(out, config, images)
+    state = check_folder(out, config, images, first=first)
     if state == "finished":
         say(f"{out} holds this run, finished; nothing to do.")
         return Run(out, load_encoder(out), json.loads((out / "metrics.json").read_text("utf-8")))
@@ -275,7 +273,7 @@ def _fit(
     total = order.batches_per_epoch * config.epochs
     workers = run.workers if images.on_demand else 0
     ids = None if groups is None else groups.ids
-    home = _home(images, trainer.strategy.root_device)
+    home = resident_on(trainer.strategy.root_device, images, images.rows("train"))
     loader = BatchLoader(
         images,
         images.rows("train"),
@@ -288,8 +286,7 @@ def _fit(
         resident=home,
         pinned=trainer.strategy.root_device.type == "cuda",
     )
-    held_out = images.rows("validation")
-    held_out = held_out[:: max(1, -(-len(held_out) // VALIDATE_ON))]
+    held_out = watched(images.rows("validation"))
     validation = BatchLoader(images, held_out, _InOrder(len(held_out), 512), -(-len(held_out) // 512), group=ids)
     module = TrainingModule(
         settings,
@@ -343,14 +340,6 @@ def _too_large(config: TrainConfig, images: ImageSet, world: int) -> str:
     fits = batch_that_fits(config, images) if world == 1 else None
     remedy = f"--batch {fits} fits" if fits else "use a smaller --batch"
     return f"--batch {config.batch} needs more memory than there is; {remedy}, and so may --precision bf16-mixed."
-
-
-def _home(images: ImageSet, device: torch.device) -> torch.device | None:
-    """A GPU whose free memory the training images fit in twice keeps them; None: they stay where they are."""
-    if device.type != "cuda" or images.on_demand:
-        return None
-    wanted = len(images.rows("train")) * int(np.prod(images.images.shape[1:]))
-    return device if 2 * wanted <= torch.cuda.mem_get_info(device)[0] else None
 
 
 def _final_alpha(module: TrainingModule) -> float | None:

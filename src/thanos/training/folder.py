@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -16,28 +15,33 @@ from thanos.data.files import manifest
 from thanos.data.imageset import ImageSet
 from thanos.errors import OutputError
 from thanos.names import DATASETS
-from thanos.provenance import commit, hardware, versions
+from thanos.provenance import command, commit, hardware, versions
 from thanos.storage import write_text
 
 State = Literal["new", "unfinished", "finished"]
 
 
-def check_folder(out: Path, config: TrainConfig, images: ImageSet) -> State:
+def check_folder(out: Path, config: TrainConfig, images: ImageSet, *, first: bool = True) -> State:
     """Whether ``out`` is free, or holds this very run; ``config`` has its augmentation filled in.
+
+    Of several processes those that are not the ``first`` may see what it is writing just now: they look at settings
+    alone, and images are compared between processes.
 
     Raises:
         OutputError: if it holds anything else; the message shows the difference.
     """
+    if not first and not (out / "config.yaml").is_file():
+        return "new"
     begun = {"data.json", "skipped.csv"}  # written before config.yaml: alone they are a start that was killed
     if not out.exists() or (out.is_dir() and all(p.name in begun or p.name.startswith(".") for p in out.iterdir())):
         return "new"
     if not (out / "config.yaml").is_file() or not (out / "data.json").is_file():
         raise OutputError(f"--out takes a new or empty folder, or this run's own; {out} holds something else.")
     usual = type(config).model_construct().model_dump(mode="json")  # a setting that run did not know had its default
-    there, here = usual | read_yaml(out / "config.yaml"), config.model_dump(mode="json")
+    there, here = usual | read_yaml(out / "config.yaml"), kept_settings(config).model_dump(mode="json")
     data = set(DataConfig.model_fields)
     fingerprint = json.loads((out / "data.json").read_text("utf-8"))["fingerprint"]
-    if fingerprint != images.fingerprint:
+    if first and fingerprint != images.fingerprint:
         shown = _differences(there, here, [key for key in here if key in data])
         raise OutputError(
             f"{out} was trained on other images ({shown or f'fingerprint {fingerprint[:8]} there'}"
@@ -85,14 +89,18 @@ def start_folder(out: Path, config: TrainConfig, images: ImageSet) -> None:
     write_text(out / "data.json", manifest(images) + "\n")
     if images.skipped:
         write_skipped(out / "skipped.csv", images)
-    changes: dict[str, Any] = {}  # so that the run can be used from any folder
+    save(kept_settings(config), out / "config.yaml")
+
+
+def kept_settings(config: TrainConfig) -> TrainConfig:
+    """The settings with whole paths, so that the run can be used from any folder."""
+    changes: dict[str, Any] = {}
     if config.data not in DATASETS:
         changes["data"] = str(Path(config.data).resolve())
     for name in ("groups_from", "groups_named", "labels", "pretrained"):
         if isinstance(path := getattr(config, name), Path):
             changes[name] = path.resolve()
-    config = config.model_copy(update=changes)
-    save(config, out / "config.yaml")
+    return config.model_copy(update=changes)
 
 
 def write_skipped(path: Path, images: ImageSet) -> None:
@@ -112,7 +120,7 @@ def write_log(path: Path, accelerators: str, images: str) -> None:
     """Append when, by which command, with which versions and on what the run goes on."""
     lines = [
         time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        "command: " + " ".join(sys.argv),
+        f"command: {command()}",
         "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
         f"commit: {commit()}",
         f"hardware: {hardware()}, {accelerators}",

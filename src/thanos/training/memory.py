@@ -7,7 +7,8 @@ import torch
 
 from thanos.config import TrainConfig
 from thanos.data.imageset import ImageSet
-from thanos.training.bench import TrainingStep
+from thanos.errors import ConfigError
+from thanos.training.bench import TrainingStep, is_out_of_memory
 
 
 def largest_batch(fits: Callable[[int], bool], batch: int) -> int | None:
@@ -25,6 +26,8 @@ def batch_that_fits(config: TrainConfig, images: ImageSet) -> int | None:
     def fits(batch: int) -> bool:
         try:
             _two_steps(config.model_copy(update={"batch": batch}), images)
+        except ConfigError:  # so small a batch that alpha has no solution
+            return False
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -43,11 +46,6 @@ def _two_steps(config: TrainConfig, images: ImageSet) -> None:
     for _ in range(2):
         step()
     step.wait()
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Of a GPU, or of a CPU whose system refuses."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _release() -> None:

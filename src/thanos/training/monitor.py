@@ -142,6 +142,12 @@ class SpreadWatch(Callback):
         """Of each state that was announced, the line."""
         self._in_a_row = {"equal": 0, "collapsed": 0, "dissolved": 0}
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"said": self.said, "in_a_row": self._in_a_row}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.said, self._in_a_row = state_dict["said"], state_dict["in_a_row"]
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert isinstance(pl_module, TrainingModule)
         measured = pl_module.latest
