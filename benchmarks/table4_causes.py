@@ -1,8 +1,9 @@
 """Why a worst group comes out as it does: what the clusters find, and what is owed to clusters and what to embedding.
 
 For every embedding of Table 4 and several clusterings: how well clusters recover the true groups, and the true
-subclasses where they are something else, beside one cluster a superclass. With --heads also, for every embedding as the
-source of the clusters and every one as what the head stands on, the worst group under GroupDRO. From finished trainings:
+subclasses where they are something else, beside one cluster a superclass. With --heads also, for every embedding as
+the source of the clusters and every one as what the head stands on, the worst group under GroupDRO. From finished
+trainings:
 
 THANOS_DATA=DIR python benchmarks/table4_causes.py --work runs/table4/cpu --dataset coloured-digits-medium --seed 0
 """
