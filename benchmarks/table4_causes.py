@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thanos.config import DiscoverConfig, RobustConfig
+from thanos.config import RobustConfig
 from thanos.data.load import load
 from thanos.embeddings import Embeddings
 from thanos.evaluate.recovery import recovery
@@ -24,7 +24,7 @@ from thanos.provenance import commit, hardware, versions
 from thanos.reproduce.record import Places
 from thanos.reproduce.scale import load_scale
 from thanos.reproduce.score import row_embeddings
-from thanos.reproduce.table4 import CLUSTERS, HARDNESS, RARE_CLUSTERS, ROWS
+from thanos.reproduce.table4 import CLUSTERS, HARDNESS, ROWS
 from thanos.robust.stage import find_groups, make_robust
 from thanos.storage import write_json
 
@@ -32,8 +32,6 @@ SOURCES = ("george", "supcon", "spread", "thanos")
 CLUSTERINGS = {
     "components, k-means, 2 or more (table 4)": CLUSTERS,
     "hardness, mixture (George on Waterbirds)": HARDNESS,
-    "components, mixture, overcluster (George on ISIC)": RARE_CLUSTERS,
-    "components, k-means, 10": DiscoverConfig(clusters=10),
 }
 DRO = RobustConfig(method="groupdro", groups="discovered")
 
