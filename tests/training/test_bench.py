@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,9 +15,10 @@ from thanos.cli import run_command
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.batches import BatchLoader, BatchOrder
 from thanos.data.load import load
-from thanos.errors import ConfigError
+from thanos.errors import ConfigError, OutputError
 from thanos.training.bench import PARTS, TrainingStep, parts_of_a_step, seconds_a_step
 from thanos.training.fit import train
+from thanos.training.folder import check_folder, start_folder
 from thanos.training.memory import largest_batch
 
 QUIET = RunConfig(quiet=True, threads=1)
@@ -121,7 +123,7 @@ def test_processes_with_other_labels_all_refuse(tmp_path):
             from dataclasses import replace
             from pathlib import Path
             import thanos
-            from thanos.errors import ConfigError
+            from thanos.errors import ConfigError, OutputError
             rank = int(os.environ.get("LOCAL_RANK", "0"))
             config = thanos.TrainConfig(method="spread", batch=32, epochs=1, accelerator="cpu", devices=2)
             images = thanos.load(config)
@@ -164,3 +166,30 @@ def test_a_step_never_waits_for_the_gpu(method):
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_processes_that_are_not_the_first_look_at_settings_alone(tmp_path):
+    """What the first one writes may be half there; another run's folder is refused by all."""
+    config = TrainConfig(method="spread", batch=64, epochs=1)
+    images = load(config)
+    out = tmp_path / "run"
+    assert check_folder(out, config, images, first=False) == "new"
+    out.mkdir()
+    (out / "data.json").write_text("{")
+    assert check_folder(out, config, images, first=False) == "new"
+    start_folder(out, config, images)
+    changed = replace(images, superclass=1 - images.superclass)
+    assert check_folder(out, config, changed, first=False) == "unfinished"
+    with pytest.raises(OutputError, match="other images"):
+        check_folder(out, config, changed)
+    with pytest.raises(OutputError, match="holds another run"):
+        check_folder(out, config.model_copy(update={"epochs": 2}), images, first=False)
+
+
+def test_a_batch_too_small_for_alpha_does_not_hide_what_was_wrong(tmp_path, monkeypatch):
+    def greedy(views, *args, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(methods, "spread_loss", greedy)
+    with pytest.raises(ConfigError, match="--batch 16 needs more memory than there is; use a smaller --batch"):
+        train(TrainConfig(method="spread", batch=16), tmp_path / "run", run=QUIET, say=silent)
