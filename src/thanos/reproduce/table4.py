@@ -28,6 +28,8 @@ DATASETS = {
 }
 GROUPED = ("dominoes", "coloured", "patched")
 """Sets with groups start so; on the others rows are judged by recovery alone."""
+RARE = {"rare-mnist": "8", "rare-cifar10": "ship"}
+"""The class of which a twentieth of the training images is left."""
 PAPER_RECOVERY = {"george": (56.3, 74.0, 24.2), "supcon": (47.1, 92.5, 19.4), "thanos": (59.0, 93.8, 24.8)}
 PAPER_WORST = {
     "george": (88.4, 92.0, 55.0),
@@ -261,7 +263,9 @@ def _differences(found: Finished, dataset: str) -> str:
 
 def _recovered(found: Finished, dataset: str) -> str:
     """F1 of discovered against true groups on the training images, and of one cluster a superclass."""
-    head = ["recovery, training images", "F1, mean over groups", "F1, rarest groups", "purity", "clusters", "seeds"]
+    rare = RARE.get(dataset)
+    of_rarest = "F1, rarest groups" if rare is None else f"F1, rare class ({rare})"
+    head = ["recovery, training images", "F1, mean over groups", of_rarest, "purity", "clusters", "seeds"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     base: dict[str, list[float]] = {}
     for name in RECOVERY:
@@ -271,12 +275,14 @@ def _recovered(found: Finished, dataset: str) -> str:
             continue
         scores = [record["scores"]["recovery"]["train"] for record in records]
         one = [each["one_cluster"] for each in scores]
-        for key, values in (("macro", [o["macro_f1"] for o in one]), ("rare", [o["rarest_f1"]["mean"] for o in one]),
+        which = "mean" if rare is None else "lowest"  # the rare class is the smallest of all
+        for key, values in (("macro", [o["macro_f1"] for o in one]), ("rare", [o["rarest_f1"][which] for o in one]),
                             ("pure", [o["purity"] for o in one])):  # fmt: skip
             base[key] = [100 * v for v in values]
         sizes = [len(c["sizes"]) for record in records for c in record["scores"]["clusters"].values()]
         cells = [name, mean_and_deviation([100 * s["macro_f1"] for s in scores])]
-        cells.append(mean_and_deviation([100 * s["rarest_f1"]["mean"] for s in scores]))
+        smallest = [s["rarest_f1"]["mean"] if rare is None else s["best_f1"][rare] for s in scores]
+        cells.append(mean_and_deviation([100 * value for value in smallest]))
         cells += [mean_and_deviation([100 * s["purity"] for s in scores]), f"{min(sizes)} to {max(sizes)}"]
         lines.append("| " + " | ".join([*cells, str(len(records))]) + " |")
     if base:
