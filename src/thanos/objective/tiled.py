@@ -54,7 +54,8 @@ def tiled_parts(rows: Tensor, superclass: Tensor, *, temperature: float, all_vie
     if all_view:
         flat = rows.transpose(0, 1).flatten(0, 1)  # an image's views stand together
         return Parts(*_Tiles.apply(flat, None, label.repeat_interleave(count), temperature, count))
-    pairs = [_Tiles.apply(rows[i], rows[j], label, temperature, 1) for i in range(count) for j in range(i)]
+    views = rows.unbind(0)  # whose gradients are laid side by side, where those of rows[i] would each fill all of rows
+    pairs = [_Tiles.apply(views[i], views[j], label, temperature, 1) for i in range(count) for j in range(i)]
     return Parts(*(torch.stack(part).mean() for part in zip(*pairs, strict=True)))
 
 
