@@ -148,7 +148,8 @@ def main() -> None:
     ratios = {each: np.array(rates[each]) / usual for each in ("ours, float32", "ours, bf16")}
     parts = parts_of_a_step(CONFIG, images, steps=given.steps)
     result = {
-        "command": f"python benchmarks/end_to_end.py --rounds {given.rounds} --steps {given.steps}",
+        "command": f"python benchmarks/end_to_end.py --rounds {given.rounds} --steps {given.steps} "
+        f"--threads {given.threads}{' --supcontrast SupContrast/losses.py' if given.supcontrast else ''}",
         "threads": given.threads,
         "images_per_second": {each: {"median": median(r), "low": min(r), "high": max(r)} for each, r in rates.items()},
         "times_the_faster_usual": {

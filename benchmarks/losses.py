@@ -188,6 +188,8 @@ def main() -> None:
     measured: dict[str, dict[str, Any]] = {}
     sizes = given.batch or SIZES
     command = "python benchmarks/losses.py" + "".join(f" --batch {size}" for size in given.batch or ())
+    command += " --supcontrast SupContrast/losses.py" if given.supcontrast else ""
+    command += " --thanos-code thanos-code" if given.thanos_code else ""
     for case, name, path in (
         ("SupContrast SupCon", SUPCONTRAST, given.supcontrast),
         ("the paper's L_spread", PAPER, given.thanos_code),

@@ -82,6 +82,7 @@ TYPOS = [
     (["discover", "digts"], "did you mean 'digits'?"),
     (["discover", "digits", "--lables", "x.csv"], "Did you mean --labels?"),
     (["check", "cifr10"], "did you mean 'cifar10'?"),
+    (["check", "digits", "--skip-bad"], "drop --skip-bad"),
     (["check", "digits", "--skip-bd"], "Did you mean --skip-bad?"),
     (["train", "--precison", "32", "--out", "x"], "Did you mean --precision?"),
     (["train", "--precision", "bf16", "--out", "x"], "did you mean 'bf16-mixed'?"),
@@ -359,3 +360,9 @@ def test_the_shipped_list_of_timm_names_is_timms(monkeypatch):
 
     missing = set(timm_names()) - set(timm.list_models())
     assert not missing
+
+
+def test_verbs_that_do_not_train_do_not_import_lightning():
+    """It takes seconds."""
+    code = "import sys, thanos.verbs, thanos.compare; sys.exit('pytorch_lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -137,6 +137,8 @@ def check(
     """
     if "data" in config.model_fields_set:
         raise ConfigError("thanos check takes the data as its argument; drop --data.")
+    if config.skip_bad:
+        raise ConfigError("thanos check lists what is bad and goes on; drop --skip-bad.")
     from thanos.data.check import check as look
     from thanos.data.check import report, write_faults
 

@@ -37,7 +37,6 @@ from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
 from thanos.storage import write_json, write_text
 from thanos.training.auto import announce, load_suitably, settle
-from thanos.training.fit import train
 from thanos.training.folder import write_skipped
 
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
@@ -92,6 +91,8 @@ def discover_images(
     data: DataConfig, run: Path, config: DiscoverConfig, training: AutoTrainConfig, quiet: bool
 ) -> Discovered:
     """From images to a run directory with its table and page: choose what was left open, train, embed, discover."""
+    from thanos.training.fit import train  # Lightning takes seconds to import; no other verb here trains
+
     images, choices = load_suitably(data)
     chosen = settle(training, data, images, choices, config.seed)
     announce(choices, print)

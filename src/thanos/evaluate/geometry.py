@@ -17,6 +17,10 @@ from thanos.errors import DataError
 
 EXACT = 5000
 """Up to this many rows pairwise scores are exact; above, on an evenly spaced subsample of this size."""
+COLLAPSED = 0.98
+"""Cosine within a superclass above which it counts as collapsed."""
+DISSOLVED = 0.05
+"""Excess of the cosine within superclasses over that between them below which they count as dissolved."""
 
 
 def class_cosines(rows: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +80,7 @@ def geometry(
         "spread": 1 - float(within),
         "between_class_cosine": float(between),
         "within_class_cosine_by_superclass": each,
-        "collapsed_superclasses": [name for name, cosine in each.items() if cosine > 0.98],
+        "collapsed_superclasses": [name for name, cosine in each.items() if cosine > COLLAPSED],
         "uniformity": float(distances[off].mul(-2).exp().mean().log()),
         "effective_rank": effective_rank(rows),
     }

@@ -12,6 +12,7 @@ from thanos.config import read_yaml
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings
+from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
 from thanos.evaluate.intervals import wilson
 from thanos.report.figures import as_png, thumbnail, training_curves
 from thanos.report.map import GRID, map_data
@@ -19,7 +20,6 @@ from thanos.report.page import render
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
 from thanos.storage import write_text
-from thanos.training.module import COLLAPSED, DISSOLVED
 
 TITLE = "thanos: discovered subclasses"
 TYPICAL, DOUBTFUL = 12, 6

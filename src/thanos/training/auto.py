@@ -29,11 +29,6 @@ class Choices:
         self.settings[name] = value
         self.reasons.append(f"--{name.replace('_', '-')} {value}: {reason}")
 
-    def forget(self, name: str) -> None:
-        """Take a choice back."""
-        self.settings.pop(name, None)
-        self.reasons = [reason for reason in self.reasons if not reason.startswith(f"--{name} ")]
-
 
 def load_suitably(config: DataConfig) -> tuple[ImageSet, Choices]:
     """The images, at a size that this machine trains on in reasonable time, in one mode."""
@@ -47,18 +42,15 @@ def load_suitably(config: DataConfig) -> tuple[ImageSet, Choices]:
     except DataError as error:
         if config.size is not None and config.convert:
             raise
-        images = _brought_together(config, choices, error)
-        if config.size is None and images.size[0] > largest:
-            choices.forget("size")
-            choices.choose("size", largest, f"images of several sizes; larger ones are slow on {where}")
+        images = _brought_together(config, largest, choices, error)
     size = choices.settings.get("size")
     if size is not None and images.size != (size, size):
         images = load(config.model_copy(update=choices.settings))
     return images, choices
 
 
-def _brought_together(config: DataConfig, choices: Choices, error: DataError) -> ImageSet:
-    """Images of several sizes or modes, where that was all that stood in the way."""
+def _brought_together(config: DataConfig, largest: int, choices: Choices, error: DataError) -> ImageSet:
+    """Images of several sizes or modes, where that was all that stood in the way; perhaps larger than ``largest``."""
     for changes in ({"size": "auto"}, {"convert": True}, {"size": "auto", "convert": True}):
         if config.size is not None and "size" in changes:
             continue
@@ -67,7 +59,8 @@ def _brought_together(config: DataConfig, choices: Choices, error: DataError) ->
         except DataError:
             continue
         if "size" in changes:
-            choices.choose("size", images.size[0], "images of several sizes; near the median of their shorter sides")
+            size = min(images.size[0], largest)
+            choices.choose("size", size, f"images of several sizes; their median shorter side, at most {largest}")
         if "convert" in changes:
             choices.settings["convert"] = True
             choices.reasons.append("--convert: images of several modes")

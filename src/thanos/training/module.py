@@ -19,11 +19,6 @@ from thanos.objective.robust import group_means
 from thanos.theory.spread import AlphaWindow
 from thanos.views import clean_view
 
-COLLAPSED = 0.98
-"""Within-class cosine of projections above which superclasses count as collapsed."""
-DISSOLVED = 0.05
-"""Excess of the within-class over the between-class cosine below which superclasses count as dissolved."""
-
 FOLLOWING = 20.0
 """Gain of alpha = follow: a measured cosine off by 0.05 for a whole run would move alpha by the width of its window."""
 HIGHEST = 0.99

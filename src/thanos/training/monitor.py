@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from thanos.config import DataConfig, TrainConfig
 from thanos.errors import ConfigError, Interrupted
+from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
 from thanos.storage import write_atomically, write_text
-from thanos.training.module import COLLAPSED, DISSOLVED, TrainingModule
+from thanos.training.module import TrainingModule
 
 
 class SameRun(Callback):
