@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
-from thanos.objective.tiled import Parts, tiled_parts
+from thanos.objective.tiled import SHORTEST, Parts, tiled_parts
 
 Contrast = Literal["cross-view", "all-view"]
 Denominator = Literal["negatives", "all"]
@@ -160,12 +160,12 @@ def _is_large(views: Tensor) -> bool:
 
 def _in_tiles(views: Tensor, superclass: Tensor, temperature: float, contrast: Contrast) -> Parts:
     with torch.autocast(views.device.type, enabled=False):
-        return tiled_parts(_unit(views), superclass, temperature=temperature, all_view=contrast == "all-view")
+        return tiled_parts(_exact(views), superclass, temperature=temperature, all_view=contrast == "all-view")
 
 
-def _unit(views: Tensor) -> Tensor:
-    """Rows of length one, in float32 (float64 for float64)."""
-    return normalize(views if views.dtype == torch.float64 else views.float(), dim=-1, eps=1e-6)
+def _exact(views: Tensor) -> Tensor:
+    """In float32, or float64 where they are."""
+    return views if views.dtype == torch.float64 else views.float()
 
 
 class _Pairs:
@@ -211,7 +211,7 @@ def _check(views: Tensor, superclass: Tensor, temperature: float, contrast: Cont
 def _compare(views: Tensor, superclass: Tensor, temperature: float, contrast: Contrast) -> _Pairs:
     count = len(views)
     with torch.autocast(views.device.type, enabled=False):
-        rows = _unit(views)
+        rows = normalize(_exact(views), dim=-1, eps=SHORTEST)
         if contrast == "cross-view":
             one_way = [(rows[i] / temperature) @ rows[j].T for i in range(count) for j in range(i)]
             similarity = torch.stack([s for way in one_way for s in (way, way.T)])

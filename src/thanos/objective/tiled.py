@@ -20,10 +20,13 @@ from torch.nn.functional import softplus
 
 SIDE = 640
 """The largest side of a tile: it stays in a core's cache."""
-WIDEST = 64.0
-"""Similarities that span no more than this have exponentials that float32 holds, all under one shift."""
+SHORTEST = 1e-6
+"""Shorter rows are not brought to unit length: their gradients would be without bound."""
+LARGEST = 32.0
+"""Up to this similarity exponentials, their sums over a batch and the products of two such are numbers in float32."""
 
-
+_Way = tuple[int, "_Side", slice]
+"""Anchors of a tile: the dimension that is summed, the side and their places."""
 _Block = tuple[slice, int, int]
 """Neighbouring rows, with the first and the last superclass among them."""
 
@@ -39,24 +42,52 @@ class Parts(NamedTuple):
     """The own image against its superclass."""
 
 
-def tiled_parts(rows: Tensor, superclass: Tensor, *, temperature: float, all_view: bool) -> Parts:
-    """The three parts for unit rows.
+def tiled_parts(views: Tensor, superclass: Tensor, *, temperature: float, all_view: bool) -> Parts:
+    """The three parts.
 
     Args:
-        rows: Shape (views, batch, dim), unit length, float32 or float64.
+        views: Projections of any length, shape (views, batch, dim), float32 or float64.
         superclass: Class ids, shape (batch,).
         temperature: Divisor of the cosine, > 0.
         all_view: Contrast each view with all views of the batch, instead of pairs of views.
     """
-    count = len(rows)
+    count = len(views)
     order = superclass.argsort(stable=True)
-    label, rows = superclass[order].unique_consecutive(return_inverse=True)[1], rows[:, order]
+    label = superclass[order].unique_consecutive(return_inverse=True)[1]
+    narrow = 1 / temperature <= LARGEST
+    rows = _Rows.apply(views, order, temperature**-0.5, all_view)
     if all_view:
-        flat = rows.transpose(0, 1).flatten(0, 1)  # an image's views stand together
-        return Parts(*_Tiles.apply(flat, None, label.repeat_interleave(count), temperature, count))
-    views = rows.unbind(0)  # whose gradients are laid side by side, where those of rows[i] would each fill all of rows
-    pairs = [_Tiles.apply(views[i], views[j], label, temperature, 1) for i in range(count) for j in range(i)]
+        return Parts(*_Tiles.apply(rows, None, label.repeat_interleave(count), count, narrow))
+    views = rows.unbind(0)  # their gradients are laid side by side, where those of rows[i] would each fill all of rows
+    pairs = [_Tiles.apply(views[i], views[j], label, 1, narrow) for i in range(count) for j in range(i)]
     return Parts(*(torch.stack(part).mean() for part in zip(*pairs, strict=True)))
+
+
+class _Rows(torch.autograd.Function):
+    """Rows sorted and brought to one length, of which forward and backward keep no other copy."""
+
+    @staticmethod
+    def forward(ctx: Any, views: Tensor, order: Tensor, length: float, together: bool) -> Tensor:
+        """Shape (views, batch, dim); or, if an image's views stand together, (batch * views, dim)."""
+        norm = torch.linalg.vector_norm(views, dim=-1)
+        factor = length / norm.clamp_min(SHORTEST)
+        ctx.save_for_backward(views, order, norm, factor)
+        ctx.together = together
+        if together:
+            rows = views.transpose(0, 1).index_select(0, order)
+            return rows.mul_(factor.T[order].unsqueeze(-1)).flatten(0, 1)
+        return views.index_select(1, order).mul_(factor[:, order].unsqueeze(-1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        views, order, norm, factor = ctx.saved_tensors
+        if ctx.together:
+            outer = outer.unflatten(0, (len(order), len(views))).transpose(0, 1)
+        inner = outer.index_select(1, order.argsort()).mul_(factor.unsqueeze(-1))
+        along = torch.linalg.vecdot(views, inner) / norm.square()  # what would change the length only
+        inner.addcmul_(views, along.where(norm > SHORTEST, 0).unsqueeze(-1), value=-1)
+        return inner, None, None, None
 
 
 class _Side:
@@ -85,6 +116,8 @@ class _Tile(NamedTuple):
     columns: slice
     positive: Tensor | bool
     """Which pairs are positives; True or False where all or none are."""
+    negative: Tensor | bool
+    """Which are negatives."""
     own: Tensor | None
     """Which pairs show one image; None: none do."""
     both_ways: bool
@@ -95,33 +128,34 @@ class _Tile(NamedTuple):
 
 class _Tiles(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, y: Tensor | None, label: Tensor, temperature: float, views: int
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, label: Tensor, views: int, narrow: bool) -> tuple[Tensor, ...]:
         """Means of the three parts over the anchors of x, and of y if there is one.
 
         Args:
-            x: Sorted unit rows, (n, dim).
+            x: Sorted rows, (n, dim), whose products are similarities.
             y: The same images in another view; None: x against itself.
             label: 0, 1, ... in order, shape (n,).
-            temperature: Divisor of the cosine.
             views: Neighbouring rows that show one image.
+            narrow: Whether no similarity is beyond LARGEST.
         """
         size = label.bincount()[label]
         side = _Side(x[:, 0], size - 1 if y is None else size, views - 1 if y is None else 1)
         other = side if y is None else _Side(x[:, 0], size, 1)
         blocks = _blocks(label.bincount().tolist(), views)
-        narrow = 2 / temperature <= WIDEST
-        anchors, points = _factors(x, x if y is None else y, temperature, narrow)
+        points = x if y is None else y
         for tile in _tiles(label, blocks, views, symmetric=y is None):
-            _meet(anchors[tile.rows] @ points[tile.columns].T, tile, side, other, narrow)
-        sums = [each.log_sums() for each in (side, other)]
+            if tile.negative is not False:
+                similarity = x[tile.rows] @ points[tile.columns].T
+                grown = similarity.exp_() if narrow else similarity
+                _add_exponentials(grown, 0, tile.negative, _ways(tile, side, other), narrow)
+        negatives = [each.log_sums()[0] for each in (side, other)]
         for tile in _tiles(label, blocks, views, symmetric=y is None):
             if tile.positive is not False:
-                similarity = anchors[tile.rows] @ points[tile.columns].T
-                _attract(similarity, tile, side, other, sums[0][0], sums[1][0], narrow)
+                similarity = x[tile.rows] @ points[tile.columns].T
+                _meet_positives(similarity, tile, _ways(tile, side, other), negatives, narrow)
+        sums = [each.log_sums() for each in (side, other)]
         ctx.save_for_backward(x, y, label, side.positives, side.pull, other.pull, *sums[0], *sums[1])
-        ctx.facts = (temperature, blocks, views, side.own, narrow)
+        ctx.facts = (blocks, views, side.own, narrow)
         sides = (side,) if y is None else (side, other)
         parts = []
         for each, (_, positives, everyone) in zip(sides, sums, strict=False):
@@ -136,10 +170,9 @@ class _Tiles(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         x, y, label, positives, pull, other_pull, *sums = ctx.saved_tensors
-        temperature, blocks, views, own, narrow = ctx.facts
+        blocks, views, own, narrow = ctx.facts
         attract, among_all, conditional = (g / len(x) / (1 if y is None else 2) for g in outer)
         points = x if y is None else y
-        anchors, others = _factors(x, points, temperature, narrow)
         dx = torch.zeros_like(x)
         dy = dx if y is None else torch.zeros_like(y)
         ways = []
@@ -147,22 +180,11 @@ class _Tiles(torch.autograd.Function):
             weight = attract * pulled / positives
             ways.append(_Slopes(weight, negative, positive, everyone, attract / positives, among_all / positives))
         for tile in _tiles(label, blocks, views, symmetric=y is None):
-            similarity = anchors[tile.rows] @ others[tile.columns].T
+            similarity = x[tile.rows] @ points[tile.columns].T
             slope = _slope(similarity, tile, ways, among_all, conditional, own, narrow)
             dx[tile.rows].addmm_(slope, points[tile.columns])
             dy[tile.columns].addmm_(slope.T, x[tile.rows])
-        return dx.div_(temperature), None if y is None else dy.div_(temperature), None, None, None
-
-
-def _factors(x: Tensor, y: Tensor, temperature: float, narrow: bool) -> tuple[Tensor, Tensor]:
-    """Two matrices whose product is ``x @ y.T / temperature``, less ``1 / temperature`` where that is safe.
-
-    All that is computed from similarities depends on their differences alone; none is then above zero.
-    """
-    if not narrow:
-        return x / temperature, y
-    ones = x.new_ones(len(x), 1)
-    return torch.cat([x, -ones], dim=1) / temperature, torch.cat([y, ones], dim=1)
+        return dx, None if y is None else dy, None, None, None
 
 
 def _tiles(label: Tensor, blocks: list[_Block], views: int, *, symmetric: bool) -> Iterator[_Tile]:
@@ -173,15 +195,17 @@ def _tiles(label: Tensor, blocks: list[_Block], views: int, *, symmetric: bool) 
             if symmetric and j < i:
                 continue
             positive: Tensor | bool = not (last < start or stop < first)
-            if positive and not first == last == start == stop:
+            negative: Tensor | bool = not first == last == start == stop
+            if positive and negative:
                 positive = label[rows, None] == label[None, columns]
+                negative = ~positive
             itself = own = None
             if i == j:
                 own = place[rows, None] == place[None, columns]
                 if symmetric:
                     itself = torch.eye(len(own), dtype=torch.bool, device=label.device)
-                    own, positive = own & ~itself, (label[rows, None] == label[None, columns]) & ~itself
-            yield _Tile(rows, columns, positive, own, not (symmetric and i == j), itself)
+                    own, positive = own & ~itself, ~itself & positive
+            yield _Tile(rows, columns, positive, negative, own, not (symmetric and i == j), itself)
 
 
 def _blocks(sizes: list[int], views: int) -> list[_Block]:
@@ -206,57 +230,47 @@ def _blocks(sizes: list[int], views: int) -> list[_Block]:
     return [*found, (slice(start, end), first, len(sizes) - 1)] if end > start else found
 
 
-def _ways(tile: _Tile, side: _Side, other: _Side) -> list[tuple[int, _Side, slice]]:
-    """The anchors that a tile serves: the dimension that is summed, the side and their places."""
+def _ways(tile: _Tile, side: _Side, other: _Side) -> list[_Way]:
+    """The anchors that a tile serves."""
     found = [(1, side, tile.rows)]
     return [*found, (0, other, tile.columns)] if tile.both_ways else found
 
 
-def _meet(similarity: Tensor, tile: _Tile, side: _Side, other: _Side, narrow: bool) -> None:
-    """Add a tile to the log-sum-exps and sums of its anchors; the tile is used up."""
-    ways = _ways(tile, side, other)
+def _add_exponentials(similarity: Tensor, kind: int, mask: Tensor | bool, ways: list[_Way], narrow: bool) -> None:
+    """Add a tile's negatives (kind 0) or positives (1) to the log-sum-exps of its anchors.
+
+    Where similarities are narrow they come as exponentials, for no shift is needed.
+    """
+    if narrow:
+        mine = similarity * mask if isinstance(mask, Tensor) else similarity
+        for dim, anchors, here in ways:
+            anchors.highest[kind, here] = 0
+            anchors.total[kind, here] += mine.sum(dim)
+        return
+    seen = similarity.masked_fill(~mask, -torch.inf) if isinstance(mask, Tensor) else similarity
     for dim, anchors, here in ways:
-        if tile.positive is not False:
-            masked = similarity if tile.positive is True else similarity.where(tile.positive, 0)
-            anchors.sum_positive[here] += masked.sum(dim)
+        before = anchors.highest[kind, here]
+        highest = torch.maximum(before, seen.amax(dim))
+        shift = highest.where(highest.isfinite(), 0)
+        new = (seen - shift.unsqueeze(dim)).exp_().sum(dim)
+        anchors.total[kind, here] = anchors.total[kind, here] * (before - shift).exp() + new
+        anchors.highest[kind, here] = highest
+
+
+def _meet_positives(similarity: Tensor, tile: _Tile, ways: list[_Way], negatives: list[Tensor], narrow: bool) -> None:
+    """Add a tile's positives to the sums of its anchors, each also against all negatives; the tile is used up."""
+    for dim, anchors, here in ways:
+        masked = similarity.where(tile.positive, 0) if isinstance(tile.positive, Tensor) else similarity
+        anchors.sum_positive[here] += masked.sum(dim)
         if tile.own is not None:
             anchors.sum_own[here] += similarity.where(tile.own, 0).sum(dim)
-    wanted = [(kind, mask) for kind, mask in ((0, _negative(tile)), (1, tile.positive)) if mask is not False]
-    grown = similarity.exp_() if narrow else None
-    for kind, mask in wanted:
-        if grown is not None:
-            mine = grown if mask is True else grown * mask
-            for dim, anchors, here in ways:
-                anchors.highest[kind, here] = 0
-                anchors.total[kind, here] += mine.sum(dim)
-            continue
-        seen = similarity if mask is True else similarity.masked_fill(~mask, -torch.inf)
-        for dim, anchors, here in ways:
-            before = anchors.highest[kind, here]
-            highest = torch.maximum(before, seen.amax(dim))
-            shift = highest.where(highest.isfinite(), 0)
-            new = (seen - shift.unsqueeze(dim)).exp_().sum(dim)
-            anchors.total[kind, here] = anchors.total[kind, here] * (before - shift).exp() + new
-            anchors.highest[kind, here] = highest
-
-
-def _negative(tile: _Tile) -> Tensor | bool:
-    """Which pairs are negatives."""
-    if isinstance(tile.positive, bool):
-        return not tile.positive
-    negative = ~tile.positive
-    return negative if tile.itself is None else negative & ~tile.itself
-
-
-def _attract(
-    similarity: Tensor, tile: _Tile, side: _Side, other: _Side, negatives: Tensor, others: Tensor, narrow: bool
-) -> None:
-    """Add a tile's positives, each against all negatives of its anchor; the tile is used up."""
-    inverse = similarity.neg_().exp_() if narrow else None
-    for (dim, anchors, here), known in zip(_ways(tile, side, other), (negatives, others), strict=False):
+    if narrow:
+        similarity.exp_()
+    _add_exponentials(similarity, 1, tile.positive, ways, narrow)
+    for (dim, anchors, here), known in zip(ways, negatives, strict=False):
         log_sum = known[here].unsqueeze(dim)
-        if inverse is not None:
-            odds = inverse * log_sum.exp()
+        if narrow:
+            odds = log_sum.exp() / similarity
             loss, slope = odds.log1p(), odds / (odds + 1)
         else:
             loss, slope = softplus(log_sum - similarity, threshold=50), (log_sum - similarity).sigmoid_()
@@ -291,7 +305,7 @@ def _slope(
 ) -> Tensor:
     """The derivative of the loss by the similarities of a tile, for its rows and its columns as anchors."""
     known = [(ways[0], tile.rows, 1), (ways[1], tile.columns, 0)][: 2 if tile.both_ways else 1]
-    negative = _negative(tile)
+    negative = tile.negative
     grown = similarity.exp_() if narrow else None
 
     def softmaxes(each: list[tuple[Tensor, Tensor, int]]) -> Tensor:
@@ -300,9 +314,9 @@ def _slope(
     if negative is True and among_all == 0:
         each = [(w.pulled[at], w.negatives[at], dim) for w, at, dim in known]
         return _softmaxes(similarity, each) if grown is None else grown.mul_(_factor(each))
-    result = torch.zeros_like(similarity)
+    result = torch.zeros(())
     if tile.positive is not False:
-        result += softmaxes([(conditional.expand(1), w.positives[at], dim) for w, at, dim in known])
+        result = softmaxes([(conditional.expand(1), w.positives[at], dim) for w, at, dim in known])
         for way, at, dim in known:
             log_sum, weight = way.negatives[at].unsqueeze(dim), way.attract[at].unsqueeze(dim)
             if grown is None:
@@ -310,14 +324,16 @@ def _slope(
             else:
                 odds = log_sum.exp()
                 result -= torch.div(odds * weight, grown + odds)
-            result -= way.among_all[at].unsqueeze(dim)
+            if among_all != 0:
+                result -= way.among_all[at].unsqueeze(dim)
         if tile.positive is not True:
             result *= tile.positive
-    if tile.own is not None:
+    if tile.own is not None:  # an image is among its positives
         result -= tile.own * (conditional / own * len(known))
     if negative is not False:
         softmax = softmaxes([(w.pulled[at], w.negatives[at], dim) for w, at, dim in known])
-        result += softmax if negative is True else softmax.mul_(negative)
+        softmax = softmax if negative is True else softmax.mul_(negative)
+        result = softmax if tile.positive is False else result.add_(softmax)
     if among_all != 0:
         everyone = softmaxes([(among_all.expand(1), w.everyone[at], dim) for w, at, dim in known])
         result += everyone if tile.itself is None else everyone.masked_fill_(tile.itself, 0)
