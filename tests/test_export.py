@@ -72,7 +72,7 @@ def test_weights_load_in_bare_timm(runs, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--to", "safetensors"], "--out names the file"),
+        (["--to", "safetensors"], r"--out names the \.safetensors"),
         (["--to", "onnx", "--out", "x.bin"], "writes a .onnx file"),
         (["--to", "csv", "--out", "there.csv"], "is there already"),
         (["--to", "safetensors", "--out", "there.safetensors"], r"there\.json is there already"),

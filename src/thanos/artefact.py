@@ -1,8 +1,10 @@
 """What a run leaves for use: an encoder's weights (.safetensors) and the few facts needed to use them (.json)."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +45,31 @@ class ModelCard(Settings):
     @classmethod
     def _square(cls, size: Any) -> Any:
         return (size, size) if isinstance(size, int) else size
+
+
+def card_for(
+    images: ImageSet,
+    encoders: tuple[str, ...],
+    module: nn.Module,
+    *,
+    method: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    views: ViewSpec | None = None,
+) -> ModelCard:
+    """The card of a module made for images of this kind; default views: theirs."""
+    return ModelCard(
+        encoders=encoders,
+        channels=images.channels,
+        size=images.size,
+        mean=tuple(mean),
+        std=tuple(std),
+        dim=dimension(module),
+        views=views or images.views,
+        method=method,
+        superclasses=images.superclass_names,
+        fingerprint=images.fingerprint,
+    )
 
 
 @dataclass
@@ -106,7 +133,9 @@ def save_encoder(encoder: Encoder, weights: Path) -> None:
 
 
 def load_encoder(source: Path | str) -> Encoder:
-    """The encoder of a run directory or of a .safetensors file with its .json beside it.
+    """The encoder of a run directory, of a .safetensors file with its .json beside it, or of a run's .ckpt.
+
+    Two encoders of a .ckpt come as they are; :func:`balance_parts` brings them to one length, as the end of a run does.
 
     Raises:
         DataError: if there is none, or weights and facts do not fit together.
@@ -115,12 +144,14 @@ def load_encoder(source: Path | str) -> Encoder:
     from safetensors.torch import load_file
 
     path = Path(source)
+    if path.suffix == ".ckpt":
+        return _of_checkpoint(path)
     weights = path / "model.safetensors" if path.is_dir() else path
     facts = weights.with_suffix(".json")
     if weights.suffix != ".safetensors" or not weights.is_file() or not facts.is_file():
         raise DataError(
-            f"an encoder is a finished run's directory, or a .safetensors file with its .json beside it; {path} is "
-            f"neither{_unfinished(path if path.is_dir() else path.parent)}."
+            f"an encoder is a finished run's directory, a .safetensors file with its .json beside it, or a run's "
+            f".ckpt; {path} is none{_unfinished(path if path.is_dir() else path.parent)}."
         )
     try:
         card = ModelCard.model_validate_json(facts.read_text("utf-8"))
@@ -129,16 +160,47 @@ def load_encoder(source: Path | str) -> Encoder:
         raise DataError(f"{facts} does not describe an encoder: {explain(error, prefix='')}") from None
     except (SafetensorError, UnicodeDecodeError) as error:
         raise DataError(f"{weights} cannot be read ({error}). Copy it again, or train again.") from None
-    parts: list[nn.Module] = [build_encoder(name, channels=card.channels, size=card.size) for name in card.encoders]
+    parts = _parts(card)
     module = parts[0] if len(parts) == 1 else SideBySide(parts)
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise DataError(f"{weights} does not hold the weights of {', '.join(card.encoders)} ({error}).") from None
+    _fill(module, state, weights, card)
     return Encoder(module.eval(), card)
 
 
-def timm_encoder(name: str, weights: Path | None, images: ImageSet) -> Encoder:
+def _parts(card: ModelCard) -> list[nn.Module]:
+    return [build_encoder(name, channels=card.channels, size=card.size) for name in card.encoders]
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], file: Path, card: ModelCard) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise DataError(f"{file} does not hold the weights of {', '.join(card.encoders)} ({error}).") from None
+
+
+CARD_IN_CHECKPOINT = "thanos_card"
+"""Where a run's checkpoint keeps the facts about its encoder, as JSON."""
+_OF_BRANCH = re.compile(r"branches\.([^.]+)\.encoder\.(.+)")
+
+
+def _of_checkpoint(file: Path) -> Encoder:
+    try:
+        kept = torch.load(file, map_location="cpu", weights_only=True)
+        card = ModelCard.model_validate_json(kept[CARD_IN_CHECKPOINT])
+        weights = kept["state_dict"]
+    except (OSError, RuntimeError, KeyError, TypeError, EOFError, UnpicklingError) as error:
+        reason = str(error).split("\n")[0] if isinstance(error, OSError) else "it lacks the facts about an encoder"
+        raise DataError(f"a checkpoint is a run's last.ckpt; {file} is none ({reason}).") from None
+    branches: dict[str, dict[str, Tensor]] = {}
+    for name, value in weights.items():
+        if found := _OF_BRANCH.fullmatch(name):
+            branches.setdefault(found[1], {})[found[2]] = value
+    parts = _parts(card)
+    for part, state in zip(parts, branches.values(), strict=True):
+        _fill(part, state, file, card)
+    return Encoder((parts[0] if len(parts) == 1 else SideBySide(parts)).eval(), card)
+
+
+def timm_encoder(name: str, weights: Literal[True] | Path, images: ImageSet) -> Encoder:
     """A timm model as it is, for images of this kind: with its published weights, or those of a file.
 
     Raises:
@@ -146,23 +208,12 @@ def timm_encoder(name: str, weights: Path | None, images: ImageSet) -> Encoder:
     """
     import timm
 
-    module = build_encoder(name, channels=images.channels, size=images.size, pretrained=weights or True)
+    module = build_encoder(name, channels=images.channels, size=images.size, pretrained=weights)
     published = timm.get_pretrained_cfg(name)
     mean, std = (published.mean, published.std) if published is not None else (DEFAULT_MEAN, DEFAULT_STD)
     if images.channels == 1:
         mean, std = (sum(mean) / 3,), (sum(std) / 3,)
-    card = ModelCard(
-        encoders=(name,),
-        channels=images.channels,
-        size=images.size,
-        mean=tuple(mean),
-        std=tuple(std),
-        dim=dimension(module),
-        views=images.views,
-        method="timm",
-        superclasses=images.superclass_names,
-        fingerprint=images.fingerprint,
-    )
+    card = card_for(images, (name,), module, method="timm", mean=mean, std=std)
     return Encoder(module.eval(), card)
 
 

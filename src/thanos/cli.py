@@ -20,6 +20,7 @@ from thanos.config import (
     LaunchConfig,
     RobustConfig,
     RunConfig,
+    SourceConfig,
     SuggestConfig,
     Table3Config,
     Table4Config,
@@ -30,7 +31,8 @@ from thanos.config import (
     read_yaml,
 )
 from thanos.errors import ConfigError, DataError, ThanosError
-from thanos.names import DATASETS, nearest, timm_names
+from thanos.names import DATASETS, nearest
+from thanos.source import Source
 
 app = App(
     name="thanos",
@@ -43,9 +45,7 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 Flat = Parameter(name="*")
-Weights = Annotated[
-    Literal["last", "best"], Parameter(help="Of the last epoch, or of the best by validation superclass accuracy.")
-]
+Of = Annotated[SourceConfig, Parameter(name="*", show_default=False)]
 _WHERE = Group("Over many machines", sort_key=2)
 _TRAINING = Group("Training, for images (what is left open is chosen, with a reason)", sort_key=1)
 _RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
@@ -165,12 +165,10 @@ def check(
   thanos embed vit_small_patch16_224 --pretrained vit.safetensors --data photos/ --size 224 --out photos.npz"""
 )
 def embed(
-    run: Path,
+    source: Path,
     *,
     out: Path | None = None,
-    weights: Weights = "last",
-    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
-    pretrained: Path | None = None,
+    of: Of = SourceConfig(),
 ) -> None:
     """Embed images with a trained encoder; writes one .npz that numpy reads.
 
@@ -178,25 +176,18 @@ def embed(
 
     Parameters
     ----------
-    run
-        A run directory, a .safetensors file with its .json, or a timm model's name (with --data).
-    pretrained
-        A file of that timm model's weights; default: the published ones (a download, once).
+    source
+        A run directory, its last.ckpt, a .safetensors file with its .json, or a timm model's name (with --data).
     out
         The .npz; default: embeddings.npz (of the best weights: embeddings-best.npz) in the run directory.
     """
-    bare = not run.exists() and str(run) in timm_names()
-    if pretrained is not None and not bare:
-        raise ConfigError(f"--pretrained holds weights of a timm model, and {run} is none by name; drop it.")
-    if bare and data is None:
-        raise ConfigError(f"{run} is a timm model's name; say with --data which images it embeds.")
-    _check_source(None if bare else run, weights, data)
-    if out is None and (not run.is_dir() or data is not None):
-        raise ConfigError("--out names the .npz to write; it is needed here.")
-    from thanos.embeddings import kept_embeddings
-    from thanos.verbs import embed_run
+    from_ = Source(source, of)
+    if from_.of_embeddings:
+        raise ConfigError(f"{source} holds embeddings already; name what embeds images.")
+    where = from_.out(out, "embeddings", suffix=".npz")
+    from thanos.verbs import embed_source
 
-    embed_run(run, out or kept_embeddings(run, weights), weights, data, pretrained)
+    embed_source(from_, where)
 
 
 @app.command(
@@ -210,20 +201,20 @@ def transfer(
     source: Path,
     *,
     config: Annotated[TransferConfig, Flat] = TransferConfig(),
-    weights: Weights = "last",
-    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+    of: Of = SourceConfig(),
 ) -> None:
     """Judge a frozen embedding on the fine labels nobody used: linear probe and nearest neighbours.
 
     Parameters
     ----------
     source
-        A run directory, a .safetensors file (with --data), or an .npz with vectors, superclass, subclass and split.
+        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
+        vectors, superclass, subclass and split.
     """
-    _check_source(source, weights, data)
+    from_ = Source(source, of)
     from thanos.verbs import transfer_source
 
-    transfer_source(source, weights, data, config)
+    transfer_source(from_, config)
 
 
 @app.command(
@@ -235,20 +226,20 @@ def transfer(
 def geometry(
     source: Path,
     *,
-    weights: Weights = "last",
-    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+    of: Of = SourceConfig(),
 ) -> None:
     """Measure an embedding's shape: spread, collapse, separation, alignment, uniformity, clustering of subclasses.
 
     Parameters
     ----------
     source
-        A run directory, a .safetensors file (with --data), or an .npz with vectors and superclass.
+        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
+        vectors and superclass.
     """
-    _check_source(source, weights, data)
+    from_ = Source(source, of)
     from thanos.verbs import geometry_source
 
-    geometry_source(source, weights, data)
+    geometry_source(from_)
 
 
 @app.command(
@@ -264,8 +255,7 @@ def discover(
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     config: Annotated[DiscoverConfig, Flat] = DiscoverConfig(),
-    weights: Weights = "last",
-    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+    of: Of = SourceConfig(),
     training: Annotated[AutoTrainConfig, Parameter(name="*", group=_TRAINING)] = AutoTrainConfig(),
     quiet: bool = False,
 ) -> None:
@@ -277,7 +267,8 @@ def discover(
     ----------
     source
         Images: a data set's name, a folder SUPERCLASS/image (or any folder with --labels), a CSV, an .npz of images.
-        Or what is trained already: a run directory, a .safetensors file (with --data), an .npz of vectors.
+        Or what is trained already: a run directory, its last.ckpt, a .safetensors file or a timm model's name (both
+        with --data), an .npz of vectors.
     out
         For images: the run directory; default: runs/NAME. Otherwise the CSV; beside it a .json says how subclasses were
         found, and what they recover where the true ones are known, and a .html shows them; default: subclasses.csv (of
@@ -286,27 +277,27 @@ def discover(
         No progress.
     """
     if _holds_images(source):
-        if weights != "last":
+        if "weights" in of.model_fields_set:
             raise ConfigError("--weights chooses between the weights of a finished run; drop it to train one.")
-        if data is not None and "data" in data.model_fields_set:
-            raise ConfigError(f"{source} and --data {data.data} both name images; drop one.")
-        images = (data or DataConfig()).model_copy(update={"data": str(source)})
+        if "data" in of.model_fields_set:
+            raise ConfigError(f"{source} and --data {of.data} both name images; drop one.")
+        given = of.model_fields_set & set(DataConfig.model_fields)
+        images = DataConfig(**of.model_dump(include=given), data=str(source))
         check_data(images.data)
+        if training.encoder is None and of.pretrained:
+            raise ConfigError("--pretrained starts a timm model; name it with --encoder.")
         from thanos.verbs import discover_images
 
         name = source.stem if source.suffix in (".csv", ".tsv", ".npz") else source.resolve().name
-        discover_images(images, out or Path("runs") / name, config, training, quiet)
+        discover_images(images, out or Path("runs") / name, config, training, of.pretrained, quiet)
         return
-    if given := sorted(training.model_fields_set):
-        raise ConfigError(f"--{given[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
-    _check_source(source, weights, data)
-    if out is None and (source.suffix == ".safetensors" or data is not None):
-        raise ConfigError("--out names the .csv to write; it is needed here.")
+    if unused := sorted(training.model_fields_set):
+        raise ConfigError(f"--{unused[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
+    from_ = Source(source, of)
+    table = from_.out(out, "subclasses", suffix=".csv")
     from thanos.verbs import discover_source
 
-    own = source / ("subclasses.csv" if weights == "last" else f"subclasses-{weights}.csv")
-    beside = source.with_name(f"{source.stem}-subclasses.csv")
-    discover_source(source, out or (own if source.is_dir() else beside), weights, data, config)
+    discover_source(from_, table, config)
 
 
 def _holds_images(source: Path) -> bool:
@@ -335,11 +326,10 @@ def robust(
     source: Path,
     *,
     out: Path | None = None,
-    weights: Weights = "last",
     table: Path | None = None,
     names: Path | None = None,
     config: Annotated[RobustConfig, Flat] = RobustConfig(),
-    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+    of: Of = SourceConfig(),
 ) -> None:
     """Train a classifier on embeddings that serves every group well, known or discovered; seconds.
 
@@ -349,7 +339,8 @@ def robust(
     Parameters
     ----------
     source
-        A run directory, a .safetensors file (with --data), or an .npz with vectors and superclass.
+        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
+        vectors and superclass.
     out
         The classifier (.npz); its scores go beside it as .json. Default: robust-METHOD.npz in the run directory.
     table
@@ -357,18 +348,15 @@ def robust(
     names
         A YAML file 'discovered subclass: your name' for that table; equal names merge.
     """
-    _check_source(source, weights, data)
+    from_ = Source(source, of)
     if names is not None and table is None:
         raise ConfigError("--names names the subclasses of a --table; give both.")
     if table is not None and config.groups != "discovered":
         raise ConfigError(f"--table holds discovered groups; drop it, or drop --groups {config.groups}.")
-    if out is None and (source.suffix == ".safetensors" or data is not None):
-        raise ConfigError("--out names the .npz to write; it is needed here.")
+    where = from_.out(out, f"robust-{config.method}", suffix=".npz")
     from thanos.verbs import robust_source
 
-    own = source / f"robust-{config.method}.npz"
-    beside = source.with_name(f"{source.stem}-robust-{config.method}.npz")
-    robust_source(source, out or (own if source.is_dir() else beside), weights, data, config, table, names)
+    robust_source(from_, where, config, table, names)
 
 
 @app.command(
@@ -382,36 +370,75 @@ def export(
     *,
     to: Literal["onnx", "safetensors", "csv"],
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
-    weights: Weights = "last",
-    data: Annotated[DataConfig | None, Parameter(name="*", show_default=False)] = None,
+    of: Of = SourceConfig(),
 ) -> None:
     """Write what a run learned for other programs: ONNX (checked), weights in timm's names, vectors as CSV.
 
     Parameters
     ----------
     source
-        A run directory, a .safetensors file, or for --to csv also an .npz of embeddings.
+        A run directory, its last.ckpt, a .safetensors file, a timm model's name (with --data), or for --to csv also an
+        .npz of embeddings.
     to
         onnx: a model from uint8 images to vectors, normalisation inside; an extra, `pip install thanos-repr[onnx]`.
         safetensors: weights, and the facts needed to use them in a .json. csv: a line for each image.
     out
         The file; default: model.onnx or embeddings.csv (of the best weights: -best) in the run directory.
     """
-    _check_source(source, weights, data)
-    if source.suffix == ".npz" and to != "csv":
+    from_ = Source(source, of)
+    if from_.of_embeddings and to != "csv":
         raise ConfigError(f"{source} holds vectors, no encoder; --to csv is what can be made of it.")
-    if out is None and (not source.is_dir() or to == "safetensors"):
-        raise ConfigError("--out names the file to write; it is needed here.")
+    if out is None and to == "safetensors":
+        raise ConfigError("--out names the .safetensors to write; it is needed here.")
     if out is not None and out.suffix != f".{to}":
         raise ConfigError(f"--to {to} writes a .{to} file; --out {out} is named otherwise.")
-    of = "" if weights == "last" else f"-{weights}"
-    out = out or source / {"onnx": f"model{of}.onnx", "csv": f"embeddings{of}.csv"}[to]
-    for file in (out, out.with_suffix(".json")) if to == "safetensors" else (out,):
+    where = from_.out(out, "embeddings" if to == "csv" else "model", suffix=f".{to}")
+    for file in (where, where.with_suffix(".json")) if to == "safetensors" else (where,):
         if file.exists():
             raise ConfigError(f"{file} is there already. Name another --out, or remove it.")
     from thanos.verbs import export_source
 
-    export_source(source, to, out, weights, data)
+    export_source(from_, to, where)
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos report runs/a
+  thanos report runs/a --table runs/a/subclasses.csv --names names.yaml --out named.html
+  thanos report runs/a/last.ckpt --out so-far.html
+  thanos report resnet18 --pretrained resnet18.safetensors --data photos/ --size 96 --out resnet18.html"""
+)
+def report(
+    source: Path,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    table: Path | None = None,
+    names: Path | None = None,
+    of: Of = SourceConfig(),
+) -> None:
+    """Measure all that the labels allow and write one page: numbers, map, discovered subclasses under your names.
+
+    Parameters
+    ----------
+    source
+        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
+        vectors and superclass.
+    out
+        The page; default: report.html in the run directory.
+    table
+        Discovered subclasses from an earlier thanos discover; default: the run's own, else discover now.
+    names
+        A YAML file 'discovered subclass: your name' for that table; default: the one beside the run's own table.
+    """
+    from_ = Source(source, of)
+    where = from_.out(out, "report", suffix=".html")
+    if where.suffix != ".html":
+        raise ConfigError(f"--out names a .html page; got {where}.")
+    if names is not None and table is None and (from_.run is None or not (source / "subclasses.csv").is_file()):
+        raise ConfigError("--names names the subclasses of a --table; give both.")
+    from thanos.verbs import report_source
+
+    report_source(from_, where, table, names)
 
 
 @app.command(
@@ -685,26 +712,6 @@ def mechanisms(
 
     run(out, print, seeds=seeds)
     print(f"numbers and pictures: {out}")
-
-
-def _check_source(source: Path | None, weights: str, data: DataConfig | None) -> None:
-    """What can be refused before torch is imported; no source: a timm model by its name."""
-    if source is not None and not source.exists():
-        raise ConfigError(
-            f"a run directory or file is wanted; {source} does not exist{nearest(str(source), DATASETS)}. Train one: "
-            f"thanos train --help"
-        )
-    if weights != "last" and (source is None or not source.is_dir()):
-        one = source or "a timm model"
-        raise ConfigError(f"--weights chooses between the weights of a run directory; {one} has one set.")
-    if data is None:
-        return
-    if source is not None and source.suffix == ".npz":
-        raise ConfigError(f"{source} holds embeddings already; drop --data and the options of reading images.")
-    if "data" not in data.model_fields_set:
-        given = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(data.model_fields_set))
-        raise ConfigError(f"{given} says how images are read; say which ones with --data.")
-    check_data(data.data)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -211,8 +211,6 @@ class AutoTrainConfig(Settings):
     """How the encoder is trained: a row of the paper's Table 3; default: thanos."""
     encoder: str | None = None
     """tiny, paper-vit, resnet18-small, or any timm model by name."""
-    pretrained: bool | Path = False
-    """Start a timm model from its published weights (a download, once), or from a checkpoint on disk."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Passes over the training images."""
     batch: Annotated[int, Field(ge=2)] | None = None
@@ -226,8 +224,6 @@ class AutoTrainConfig(Settings):
     def _known_encoder(self) -> "AutoTrainConfig":
         if self.encoder is not None:
             check_encoder(self.encoder)
-        elif self.pretrained:
-            raise ValueError("--pretrained starts a timm model; name it with --encoder.")
         return self
 
 
@@ -244,6 +240,16 @@ class RunConfig(Settings):
     """Also log there; metrics.jsonl is always written."""
     quiet: bool = False
     """No progress."""
+
+
+class SourceConfig(DataConfig):
+    """Which of a run's weights, and which images; by default those it was trained on."""
+
+    weights: Literal["last", "best"] = "last"
+    """Of the last epoch, or of the best by validation superclass accuracy."""
+    pretrained: bool | Path = False
+    """A file of weights of the timm model that is named, or, where images are trained on first, of the --encoder to
+    start from; without a file, the published ones (a download, once)."""
 
 
 class TransferConfig(Settings):

@@ -10,22 +10,21 @@ import numpy as np
 import yaml
 from torch import Generator
 
-from thanos.artefact import Encoder, load_encoder, timm_encoder
+from thanos.artefact import load_encoder
 from thanos.config import (
     AutoTrainConfig,
     DataConfig,
     DiscoverConfig,
     RobustConfig,
     RunConfig,
+    SourceConfig,
     TransferConfig,
-    read_yaml,
 )
 from thanos.data.group_table import group_ids, read_table
-from thanos.data.imageset import SPLITS, ImageSet
-from thanos.data.load import load
+from thanos.data.imageset import SPLITS
 from thanos.discovery import Discovered, discover
-from thanos.embeddings import Embeddings, embed, kept_embeddings, read_embeddings, write_embeddings
-from thanos.errors import ConfigError, DataError, OutputError
+from thanos.embeddings import Embeddings, embed, kept_embeddings, write_embeddings
+from thanos.errors import DataError, MissingLabels, OutputError
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
@@ -35,32 +34,32 @@ from thanos.provenance import command
 from thanos.report.discover_page import TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
+from thanos.source import Source
 from thanos.storage import write_json, write_text
 from thanos.training.auto import announce, load_suitably, settle
 from thanos.training.folder import write_skipped
 
-WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 
-
-def embed_run(
-    source: Path, out: Path, weights: str, data: DataConfig | None, pretrained: Path | None = None
-) -> Embeddings:
-    if data is not None and not source.exists():
-        images = load(data)
-        encoder = timm_encoder(str(source), pretrained, images)
-    else:
-        encoder, images = _encoder_and_images(source, weights, data)
-    embeddings = embed(encoder, images)
+def embed_source(source: Source, out: Path) -> Embeddings:
+    images = source.images
+    embeddings = embed(source.encoder, images)
     write_embeddings(embeddings, out)
     if images.skipped:
         write_skipped(out.with_name("skipped.csv"), images)
-    print(f"{len(embeddings):,} embeddings of {encoder.card.dim} dimensions in {out}")
+    print(f"{len(embeddings):,} embeddings of {source.encoder.card.dim} dimensions in {out}")
     return embeddings
 
 
-def transfer_source(source: Path, weights: str, data: DataConfig | None, config: TransferConfig) -> dict[str, Any]:
-    embeddings, encoder, images = _embeddings(source, weights, data)
-    scores = transfer(embeddings, config, encoder, images)
+def transfer_source(source: Source, config: TransferConfig) -> dict[str, Any]:
+    pictured = not source.of_embeddings
+    encoder, images = (source.encoder, source.images) if pictured else (None, None)
+    scores = transfer(source.embeddings, config, encoder, images)
+    _say_transfer(scores)
+    _keep(source, "transfer", scores)
+    return scores
+
+
+def _say_transfer(scores: dict[str, Any]) -> None:
     for reader, numbers in scores.items():
         low, high = numbers["interval"]
         print(
@@ -68,50 +67,88 @@ def transfer_source(source: Path, weights: str, data: DataConfig | None, config:
             f"n = {numbers['n']:,}) · balanced {numbers['balanced_accuracy']:.1%} · weighted by training frequency "
             f"{numbers['frequency_weighted_accuracy']:.1%}"
         )
-    _keep(source, f"transfer/{weights}", scores, data)
+
+
+def geometry_source(source: Source) -> dict[str, Any]:
+    scores = _geometry(source)
+    for name, value in scores.items():
+        print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
+    _keep(source, "geometry", scores)
     return scores
 
 
-def geometry_source(source: Path, weights: str, data: DataConfig | None) -> dict[str, Any]:
-    embeddings, encoder, images = _embeddings(source, weights, data)
+def _geometry(source: Source) -> dict[str, Any]:
     views = None
-    if encoder is not None and images is not None:
+    if not source.of_embeddings:
+        images = source.images
         rows = images.rows("test") if len(images.rows("test")) else np.arange(len(images))
         some = images.take(rows[:: max(1, -(-len(rows) // EXACT))])
         rng = Generator().manual_seed(0)
-        views = encoder.embed_view(some, rng), encoder.embed_view(some, rng)
-    scores = geometry(embeddings, views)
-    for name, value in scores.items():
-        print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
-    _keep(source, f"geometry/{weights}", scores, data)
+        views = source.encoder.embed_view(some, rng), source.encoder.embed_view(some, rng)
+    return geometry(source.embeddings, views)
+
+
+def judge(source: Source) -> dict[str, Any]:
+    """``geometry`` and, where fine labels stand in every split, ``transfer``; kept with a run."""
+    scores = {"geometry": _geometry(source)}
+    try:
+        scores["transfer"] = transfer(source.embeddings, TransferConfig())
+    except (MissingLabels, DataError):
+        pass  # the page then says what is known without
+    else:
+        _say_transfer(scores["transfer"])
+    for name, values in scores.items():
+        _keep(source, name, values)
     return scores
 
 
+def report_source(source: Source, page: Path, table: Path | None, names: Path | None) -> None:
+    """The page anew, with a table's subclasses as a person named them."""
+    if page.exists() and not _says(page, TITLE):
+        raise OutputError(f"{page} is there and was not written by thanos. Name another --out.")
+    if table is None and source.run is not None and (own := source.run / "subclasses.csv").is_file():
+        table, beside = own, own.with_suffix(".yaml")
+        names = beside if names is None and beside.is_file() else names
+    embeddings = source.embeddings
+    found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(embeddings, table, names)
+    scores = judge(source) | {"recovery": _recovered(embeddings, found)}
+    write_discover_page(page, embeddings, found, source.pictures, scores, table=table, run=source.run)
+    told = "discovered now" if table is None else f"of {table}{'' if names is None else f', named by {names}'}"
+    print(f"{len(found.names)} subclasses {told}; to look at: {page}")
+
+
 def discover_images(
-    data: DataConfig, run: Path, config: DiscoverConfig, training: AutoTrainConfig, quiet: bool
+    data: DataConfig,
+    run: Path,
+    config: DiscoverConfig,
+    training: AutoTrainConfig,
+    pretrained: bool | Path,
+    quiet: bool,
 ) -> Discovered:
     """From images to a run directory with its table and page: choose what was left open, train, embed, discover."""
     from thanos.training.fit import train  # Lightning takes seconds to import; no other verb here trains
 
     images, choices = load_suitably(data)
-    chosen = settle(training, data, images, choices, config.seed)
+    chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
     announce(choices, print)
     train(chosen, run, images=images, run=RunConfig(quiet=quiet))
     if not kept_embeddings(run, "last").is_file():
         write_embeddings(embed(load_encoder(run), images), kept_embeddings(run, "last"))
-    found = discover_source(run, run / "subclasses.csv", "last", None, config)
+    source = Source(run, SourceConfig())
+    judge(source)
+    found = discover_source(source, run / "subclasses.csv", config)
     print(f"next: thanos robust {run}   or: thanos embed {run} --data NEW_IMAGES --out new.npz")
     return found
 
 
-def export_source(source: Path, to: Format, out: Path, weights: str, data: DataConfig | None) -> None:
-    """Write a run's encoder, or its embeddings, in another program's format."""
+def export_source(source: Source, to: Format, out: Path) -> None:
+    """Write an encoder, or embeddings, in another program's format."""
     if to == "csv":
-        embeddings, _, _ = _embeddings(source, weights, data)
+        embeddings = source.embeddings
         export_table(embeddings, out)
         print(f"{len(embeddings):,} vectors of {embeddings.vectors.shape[1]} dimensions in {out}")
         return
-    encoder = load_encoder(source / WEIGHTS[weights] if source.is_dir() else source)
+    encoder = source.encoder
     if to == "safetensors":
         export_weights(encoder, out)
         one = encoder.card.encoders[0]
@@ -130,9 +167,7 @@ COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
 """Of the table of discovered subclasses."""
 
 
-def discover_source(
-    source: Path, out: Path, weights: str, data: DataConfig | None, config: DiscoverConfig
-) -> Discovered:
+def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discovered:
     """Write the table of discovered subclasses, and beside it as JSON how they were found and what they recover."""
     facts_file, page = out.with_suffix(".json"), out.with_suffix(".html")
     for file, ours in (
@@ -142,9 +177,9 @@ def discover_source(
     ):
         if file.exists() and not ours():
             raise OutputError(f"{file} is there and was not written by thanos discover. Name another --out.")
-    embeddings, _, images = _embeddings(source, weights, data)
+    embeddings = source.embeddings
     found = discover(embeddings, config)
-    known = {} if embeddings.subclass is None else _recovered(embeddings, found)
+    known = _recovered(embeddings, found)
     for name, fact in found.superclasses.items():
         sizes = ", ".join(f"{size:,}" for size in fact["sizes"])
         tried = max(fact["silhouette"].values()) if fact.get("silhouette") else None
@@ -172,8 +207,8 @@ def discover_source(
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
     _offer_names(out, found)
-    run = source if source.is_dir() and data is None and (source / "metrics.json").is_file() else None
-    write_discover_page(page, embeddings, found, images, out, run)
+    scores = {"recovery": known} | ({} if source.run is None else _kept(source))
+    write_discover_page(page, embeddings, found, source.pictures, scores, table=out, run=source.run)
     print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found
 
@@ -208,8 +243,9 @@ def _offer_names(table: Path, found: Discovered) -> None:
 
 
 def _recovered(embeddings: Embeddings, found: Discovered) -> dict[str, Any]:
-    """Scores against the true subclasses, on training and on test images."""
-    assert embeddings.subclass is not None
+    """Scores against the true subclasses, on training and on test images; empty where these are unknown."""
+    if embeddings.subclass is None:
+        return {}
     scores: dict[str, Any] = {}
     for number, split in ((0, "train"), (2, "test")):
         rows = np.flatnonzero(embeddings.split == number)
@@ -226,53 +262,23 @@ def _plain(value: Any) -> str:
     return ", ".join(value) or "none" if isinstance(value, list) else str(value)
 
 
-def _embeddings(
-    source: Path, weights: str, data: DataConfig | None
-) -> tuple[Embeddings, Encoder | None, ImageSet | None]:
-    if source.suffix == ".npz":
-        return read_embeddings(source), None, None
-    encoder, images = _encoder_and_images(source, weights, data)
-    kept = kept_embeddings(source, weights)
-    if data is None and kept.is_file():
-        return read_embeddings(kept), encoder, images
-    return embed(encoder, images), encoder, images
-
-
-def _encoder_and_images(source: Path, weights: str, data: DataConfig | None) -> tuple[Encoder, ImageSet]:
-    encoder = load_encoder(source / WEIGHTS[weights] if source.is_dir() else source)
-    if data is not None:
-        images = load(data)
-        for note in images.notes:
-            print(note)
-        return encoder, images
-    settings = source / "config.yaml"
-    if not settings.is_file():
-        raise ConfigError(f"{source} does not say which images to take; say it with --data.")
-    known = {k: v for k, v in read_yaml(settings).items() if k in DataConfig.model_fields}
-    images = load(DataConfig(**known))
-    if images.fingerprint != encoder.card.fingerprint:
-        raise DataError(
-            f"the images of {source} have changed since training (fingerprint {encoder.card.fingerprint[:8]} then, "
-            f"{images.fingerprint[:8]} now). Say with --data which to take."
-        )
-    return encoder, images
-
-
-def _keep(source: Path, name: str, scores: dict[str, Any], data: DataConfig | None) -> None:
+def _keep(source: Source, name: str, scores: dict[str, Any]) -> None:
     """Add scores of a run's own images to its metrics.json."""
-    file = source / "metrics.json"
-    if data is None and source.is_dir() and file.is_file():
-        write_json(file, json.loads(file.read_text("utf-8")) | {name: scores | {"command": command()}})
+    if source.run is not None and (file := source.run / "metrics.json").is_file():
+        kept = {f"{name}/{source.options.weights}": scores | {"command": command()}}
+        write_json(file, json.loads(file.read_text("utf-8")) | kept)
+
+
+def _kept(source: Source) -> dict[str, Any]:
+    """What :func:`judge` kept of a run."""
+    assert source.run is not None
+    metrics = json.loads((source.run / "metrics.json").read_text("utf-8"))
+    named = {name: metrics.get(f"{name}/{source.options.weights}") for name in ("geometry", "transfer")}
+    return {name: values for name, values in named.items() if values is not None}
 
 
 def robust_source(
-    source: Path,
-    out: Path,
-    weights: str,
-    data: DataConfig | None,
-    config: RobustConfig,
-    table: Path | None,
-    names: Path | None,
+    source: Source, out: Path, config: RobustConfig, table: Path | None, names: Path | None
 ) -> dict[str, Any]:
     """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
     facts = out.with_suffix(".json")
@@ -282,7 +288,7 @@ def robust_source(
     ):
         if file.exists() and not ours():
             raise OutputError(f"{file} is there and was not written by thanos robust. Name another --out.")
-    embeddings, _, _ = _embeddings(source, weights, data)
+    embeddings = source.embeddings
     discovered = _from_table(embeddings, table, names) if table is not None else None
     outcome = make_robust(embeddings, config, discovered=discovered)
     plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
@@ -319,9 +325,20 @@ def _is_head(file: Path) -> bool:
 def _from_table(embeddings: Embeddings, table: Path, names: Path | None) -> Discovered:
     """Discovered subclasses of an earlier run, as a person named and merged them."""
     refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
-    cluster, known = group_ids(read_table(table, names), refs, table)
-    blank = np.zeros(len(embeddings))
-    return Discovered(cluster, known, blank, blank, {})
+    listed = read_table(table, names)
+    cluster, known = group_ids({image: one.subclass for image, one in listed.items()}, refs, table)
+    distance, confidence = (
+        np.array([getattr(listed[ref], name) for ref in refs]) for name in ("distance", "confidence")
+    )
+    facts = {}
+    for value, name in enumerate(embeddings.superclass_names):
+        sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]
+        facts[name] = {
+            "clusters": len(sizes),
+            "images": int(sizes.sum()),
+            "sizes": sorted(sizes.tolist(), reverse=True),
+        }
+    return Discovered(cluster, known, distance, confidence, facts)
 
 
 def _beside(scores: dict[str, Any], plain: dict[str, Any], method: str) -> list[str]:

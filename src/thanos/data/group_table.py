@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,24 @@ from thanos.errors import ConfigError, DataError
 from thanos.names import nearest
 
 
-def read_table(table: Path, names: Path | None = None) -> dict[str, str]:
+@dataclass(frozen=True)
+class Member:
+    """An image's discovered subclass, and how well it fits (:class:`thanos.Discovered`)."""
+
+    subclass: str
+    distance: float = 0.0
+    confidence: float = 0.0
+
+
+def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
     """Subclass of each image, by the image's reference.
 
     Args:
         table: A CSV with the columns image and subclass, as ``thanos discover`` writes it.
         names: A YAML file ``discovered name: your name``; equal names merge; what is not named keeps its own.
     Raises:
-        DataError: if the table cannot be read, lacks a column, or names an image twice.
+        DataError: if the table cannot be read, lacks a column, names an image twice, or has a distance or confidence
+            that is no number.
         ConfigError: if the YAML names what the table does not have, or gives something else than names.
     """
     try:
@@ -35,7 +45,7 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, str]:
             f"a table of discovered subclasses has the columns image and subclass; {table} has {came}. Write one with "
             f"thanos discover."
         )
-    found = {row["image"]: row["subclass"] or "" for row in rows}
+    found = {row["image"]: _member(row, table) for row in rows}
     if len(found) < len(rows):
         twice = Counter(row["image"] for row in rows).most_common(1)[0][0]
         raise DataError(
@@ -44,16 +54,26 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, str]:
     return found if names is None else _renamed(found, names)
 
 
-def _renamed(found: dict[str, str], file: Path) -> dict[str, str]:
+def _member(row: dict[str, str], table: Path) -> Member:
+    try:
+        return Member(row["subclass"] or "", float(row.get("distance") or 0), float(row.get("confidence") or 0))
+    except ValueError as error:
+        raise DataError(f"{table} says of {row['image']!r}: {error}. Write it anew with thanos discover.") from None
+
+
+def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
     given = read_yaml(file)
-    known = sorted(set(found.values()))
+    known = sorted({member.subclass for member in found.values()})
     for old, new in given.items():
         if str(old) not in known:
             raise ConfigError(f"{file} names {old!r}, which was not discovered{nearest(str(old), known)}.")
         if new is None or isinstance(new, dict | list) or not str(new).strip():
             raise ConfigError(f"{file} gives {old} the name {new!r}; a name is wanted.")
     by_name = {str(old): str(new).strip() for old, new in given.items()}
-    return {image: by_name.get(old, old) for image, old in found.items()}
+    return {
+        image: replace(member, subclass=by_name.get(member.subclass, member.subclass))
+        for image, member in found.items()
+    }
 
 
 def grouped(images: ImageSet, table: Path, names: Path | None = None) -> ImageSet:
@@ -63,7 +83,7 @@ def grouped(images: ImageSet, table: Path, names: Path | None = None) -> ImageSe
         DataError: if the table lacks an image.
     """
     found = read_table(table, names)
-    group, group_names = group_ids(found, images.refs, table)
+    group, group_names = group_ids({image: one.subclass for image, one in found.items()}, images.refs, table)
     return replace(images, group=group, group_names=group_names)
 
 

@@ -1,7 +1,7 @@
 """The page of discovered subclasses: for each its size, its typical and its doubtful images, and how often it errs."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from thanos.evaluate.intervals import wilson
 from thanos.report.figures import as_png, thumbnail, training_curves
 from thanos.report.map import GRID, map_data
 from thanos.report.page import render
+from thanos.report.summary import Errors, summary
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
 from thanos.storage import write_text
@@ -26,16 +27,6 @@ TYPICAL, DOUBTFUL = 12, 6
 """Images shown of each subclass."""
 SHOWN_MEMBERS = 4
 """True subclasses named for each discovered one, the most frequent first."""
-
-
-@dataclass(frozen=True)
-class Errors:
-    """A plain classifier's errors on the images it was not fitted on."""
-
-    wrong: NDArray[np.bool_]
-    """(n,)"""
-    held_out: NDArray[np.bool_]
-    """(n,)"""
 
 
 def plain_errors(embeddings: Embeddings) -> Errors | None:
@@ -50,7 +41,14 @@ def plain_errors(embeddings: Embeddings) -> Errors | None:
 
 
 def write_discover_page(
-    page: Path, embeddings: Embeddings, found: Discovered, images: ImageSet | None, table: Path, run: Path | None = None
+    page: Path,
+    embeddings: Embeddings,
+    found: Discovered,
+    images: ImageSet | None,
+    scores: dict[str, Any],
+    *,
+    table: Path | None = None,
+    run: Path | None = None,
 ) -> None:
     """A self-contained page.
 
@@ -59,11 +57,13 @@ def write_discover_page(
         embeddings: What was clustered.
         found: The discovered subclasses of all embeddings.
         images: The pictures, row by row; None: the page names them only.
-        table: The CSV beside the page, which its text mentions.
+        scores: ``geometry``, ``transfer`` and ``recovery``, as far as they were measured.
+        table: The CSV that holds the subclasses, which the text mentions.
         run: The run directory whose encoder embedded the images, for how it was trained.
     """
     errors = plain_errors(embeddings)
-    home = {number: embeddings.superclass[found.cluster == number][0] for number in range(len(found.names))}
+    members = [embeddings.superclass[found.cluster == number] for number in range(len(found.names))]
+    home = {number: np.bincount(mine).argmax() for number, mine in enumerate(members)}  # merged, it may be in several
     superclasses = [
         {
             "name": name,
@@ -76,9 +76,11 @@ def write_discover_page(
         }
         for name, fact in found.superclasses.items()
     ]
-    facts: dict[str, Any] = {"title": TITLE, "errors": errors is not None, "table": table.name, "n": len(embeddings)}
+    trained = None if run is None else _training(run)
+    facts: dict[str, Any] = {"title": TITLE, "errors": errors is not None, "n": len(embeddings), "run": trained}
+    facts["table"] = None if table is None else table.name
+    facts["rows"] = summary(embeddings, found, errors, scores, {} if trained is None else trained["metrics"]["final"])
     facts |= {"map": map_data(embeddings, found, images, None if errors is None else errors.wrong), "grid": GRID}
-    facts["run"] = None if run is None else _training(run)
     write_text(page, render("discover.html", superclasses=superclasses, **facts))
 
 
@@ -124,10 +126,8 @@ def _subclass(
         "members": _members(rows, embeddings),
         "error": None,
     }
-    if errors is not None and errors.held_out[rows].any():
-        mine = rows[errors.held_out[rows]]
-        share = float(errors.wrong[mine].mean())
-        facts["error"] = {"share": share, "n": len(mine), "interval": wilson(share, len(mine))}
+    if errors is not None and (wrong := errors.share(rows)) is not None:
+        facts["error"] = {"share": wrong[0], "n": wrong[1], "interval": wilson(*wrong)}
     return facts
 
 

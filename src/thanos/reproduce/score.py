@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from thanos.artefact import Encoder, ModelCard, join_encoders, load_encoder
+from thanos.artefact import Encoder, card_for, join_encoders, load_encoder
 from thanos.config import TrainConfig, TransferConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
@@ -21,7 +21,7 @@ from thanos.embeddings import (
     side_by_side,
     write_embeddings,
 )
-from thanos.encoder import build_encoder, dimension
+from thanos.encoder import build_encoder
 from thanos.errors import DataError
 from thanos.evaluate.geometry import geometry
 from thanos.evaluate.transfer import transfer
@@ -165,19 +165,7 @@ def random_encoder(base: TrainConfig, images: ImageSet) -> Encoder:
     torch.manual_seed(base.seed)
     module = build_encoder(base.encoder, channels=images.channels, size=images.size)
     mean, std = images.mean_std
-    card = ModelCard(
-        encoders=(base.encoder,),
-        channels=images.channels,
-        size=images.size,
-        mean=mean,
-        std=std,
-        dim=dimension(module),
-        views=images.views,
-        method="none",
-        superclasses=images.superclass_names,
-        fingerprint=images.fingerprint,
-    )
-    return Encoder(module.eval(), card)
+    return Encoder(module.eval(), card_for(images, (base.encoder,), module, method="none", mean=mean, std=std))
 
 
 def raw_pixels(images: ImageSet) -> Embeddings:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -68,7 +69,15 @@ def _brought_together(config: DataConfig, largest: int, choices: Choices, error:
     raise error
 
 
-def settle(given: AutoTrainConfig, data: DataConfig, images: ImageSet, choices: Choices, seed: int) -> TrainConfig:
+def settle(
+    given: AutoTrainConfig,
+    data: DataConfig,
+    images: ImageSet,
+    choices: Choices,
+    *,
+    seed: int,
+    pretrained: bool | Path = False,
+) -> TrainConfig:
     """The whole configuration: what was given, and for the rest what suits the images and the device."""
     on_gpu = torch.cuda.is_available()
     asked = given.model_dump(exclude_none=True)
@@ -93,7 +102,7 @@ def settle(given: AutoTrainConfig, data: DataConfig, images: ImageSet, choices: 
     if "epochs" not in asked:
         epochs = max(FEWEST, min(MOST, round(STEPS / max(1, train // batch))))
         choices.choose("epochs", epochs, f"{epochs * max(1, train // batch):,} steps over {train:,} training images")
-    settings = data.model_dump(exclude_unset=True) | choices.settings | asked
+    settings = data.model_dump(exclude_unset=True) | choices.settings | asked | {"pretrained": pretrained}
     return TrainConfig(**settings, method=method, seed=seed)
 
 

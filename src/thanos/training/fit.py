@@ -22,14 +22,13 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from thanos.artefact import Encoder, ModelCard, balance_parts, load_encoder, save_encoder
+from thanos.artefact import Encoder, ModelCard, balance_parts, card_for, load_encoder, save_encoder
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.batches import BatchLoader, BatchOrder, Sampling, resident_on
 from thanos.data.check import twins
 from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
 from thanos.data.splits import watched
-from thanos.encoder import dimension
 from thanos.errors import ConfigError, Interrupted, ThanosError
 from thanos.methods import StepSettings, build_branches, encoder_of
 from thanos.names import DATASETS
@@ -295,6 +294,7 @@ def _fit(
         log_every=max(1, total // 200),
         window=window,
         group_losses=None if groups is None else groups.losses(branches),
+        card=_card(settings, branches, images).model_dump_json(),
     )
     trainer.val_check_interval = order.batches_per_epoch
     if rank == 0:
@@ -431,19 +431,12 @@ def _export_classifier(branches: nn.ModuleDict, images: ImageSet, file: Path) ->
 
 
 def _finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> Encoder:
-    module = encoder_of(branches)
-    card = ModelCard(
-        encoders=(settings.config.encoder,) * len(branches),
-        channels=images.channels,
-        size=images.size,
-        mean=settings.mean,
-        std=settings.std,
-        dim=dimension(module),
-        views=settings.views,
-        method=settings.config.method,
-        superclasses=images.superclass_names,
-        fingerprint=images.fingerprint,
-    )
-    encoder = Encoder(module.cpu().eval(), card)
+    encoder = Encoder(encoder_of(branches).cpu().eval(), _card(settings, branches, images))
     balance_parts(encoder, images)
     return encoder
+
+
+def _card(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> ModelCard:
+    names = (settings.config.encoder,) * len(branches)
+    facts: dict[str, Any] = {"method": settings.config.method, "mean": settings.mean, "std": settings.std}
+    return card_for(images, names, encoder_of(branches), views=settings.views, **facts)

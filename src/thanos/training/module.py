@@ -4,12 +4,14 @@ import math
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
+from thanos.artefact import CARD_IN_CHECKPOINT
 from thanos.data.batches import Batch
 from thanos.errors import ConfigError
 from thanos.evaluate.geometry import class_cosines
@@ -45,11 +47,14 @@ class TrainingModule(LightningModule):
         log_every: int,
         window: AlphaWindow | None = None,
         group_losses: nn.ModuleDict | None = None,
+        card: str = "",
     ):
         super().__init__()
         self.settings, self.branches = settings, branches
         self._steps = steps_of(settings.config)
         self._total_batches, self.log_every = total_batches, log_every
+        self._card = card
+        """The facts about the encoder, kept in every checkpoint, so that it can be used as it is."""
         self._clean: list[tuple[Tensor, Tensor]] = []
         self._right: list[tuple[Tensor, Tensor]] = []
         self.group_losses = group_losses
@@ -114,6 +119,9 @@ class TrainingModule(LightningModule):
             width, updates = self._window.dissolve - self._window.collapse, self._total_batches / self.log_every
             error = (within - self.settings.config.within_class_cosine).nan_to_num(0.0)
             self.alpha.add_(FOLLOWING * width / updates * error).clamp_(0, HIGHEST)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[CARD_IN_CHECKPOINT] = self._card
 
     def _seed_dropout(self, seed: int) -> None:
         if self.device.type == "cpu":

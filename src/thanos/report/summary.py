@@ -1,0 +1,128 @@
+"""A page's numbers: what was measured of an embedding, each with its interval, its images and what it says."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.data.splits import watched
+from thanos.discovery import Discovered
+from thanos.embeddings import Embeddings
+from thanos.evaluate.intervals import wilson
+
+LOWEST = 10
+"""Superclasses that are listed, those with the lowest accuracy first."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number."""
+
+    what: str
+    value: str
+    interval: str
+    images: int | None
+    says: str
+
+
+@dataclass(frozen=True)
+class Errors:
+    """A plain classifier's errors on the images it was not fitted on."""
+
+    wrong: NDArray[np.bool_]
+    """(n,)"""
+    held_out: NDArray[np.bool_]
+    """(n,)"""
+
+    def share(self, rows: NDArray) -> tuple[float, int] | None:
+        """Of these rows, held out: the share that is wrong, and how many there are; None without any."""
+        mine = rows[self.held_out[rows]]
+        return (float(self.wrong[mine].mean()), len(mine)) if len(mine) else None
+
+
+def summary(
+    embeddings: Embeddings, found: Discovered, errors: Errors | None, scores: dict[str, Any], final: dict[str, Any]
+) -> list[Row]:
+    """What is known, in the order in which it answers: is it learned, is it fair, are the subclasses there?
+
+    Args:
+        embeddings, found: What the page shows.
+        errors: Of a plain classifier.
+        scores: ``geometry``, ``transfer``, ``recovery`` (by split), as far as they were measured.
+        final: The last numbers of the training; empty without one.
+    """
+    rows = []
+    if (accuracy := final.get("validation/superclass_accuracy")) is not None:
+        n = len(watched(np.flatnonzero(embeddings.split == 1)))
+        if n:
+            rows.append(_share("superclass, by neighbours", accuracy, n, "validation images whose neighbours agree"))
+    rows += _transfer(scores.get("transfer", {}))
+    rows += [] if errors is None else _fairness(embeddings, found, errors)
+    rows += _recovery(scores.get("recovery", {}).get("test", {}))
+    return rows + _geometry(scores.get("geometry", {}))
+
+
+def _share(what: str, value: float, n: int, says: str) -> Row:
+    low, high = wilson(value, n)
+    return Row(what, f"{value:.1%}", f"{low:.1%} to {high:.1%}", n, says)
+
+
+def _transfer(scores: dict[str, Any]) -> list[Row]:
+    says = {
+        "probe": "true subclass of test images by a linear probe on the frozen embedding",
+        "neighbours": "the same by nearest neighbours",
+    }
+    return [
+        _share(f"fine labels, {reader}", scores[reader]["accuracy"], scores[reader]["n"], text)
+        for reader, text in says.items()
+        if reader in scores
+    ]
+
+
+def _fairness(embeddings: Embeddings, found: Discovered, errors: Errors) -> list[Row]:
+    everything = errors.share(np.arange(len(embeddings)))
+    assert everything is not None  # a plain classifier has held-out images
+    rows = [_share("plain classifier", 1 - everything[0], everything[1], "superclass of held-out images")]
+    by_class = [
+        (*share, name)
+        for value, name in enumerate(embeddings.superclass_names)
+        if (share := errors.share(np.flatnonzero(embeddings.superclass == value))) is not None
+    ]
+    for wrong, n, name in sorted(by_class, reverse=True)[:LOWEST]:
+        rows.append(_share(f"plain classifier on {name}", 1 - wrong, n, ""))
+    by_cluster = [
+        (*share, name)
+        for number, name in enumerate(found.names)
+        if (share := errors.share(np.flatnonzero(found.cluster == number))) is not None
+    ]
+    wrong, n, name = max(by_cluster)
+    return [*rows, _share(f"plain classifier on {name}", 1 - wrong, n, "the discovered subclass it serves worst")]
+
+
+def _recovery(scores: dict[str, Any]) -> list[Row]:
+    if not scores:
+        return []
+    n, alone = scores["n"], scores["one_cluster"]
+    said = (
+        ("discovered against true subclasses, F1", scores["macro_f1"], f"one cluster: {alone['macro_f1']:.2f}"),
+        ("the same, purity", scores["purity"], f"one cluster: {alone['purity']:.2f}"),
+        ("the same, adjusted mutual information", scores["adjusted_mutual_information"], "one cluster, chance: 0"),
+    )
+    return [Row(what, f"{value:.2f}", "", n, f"test images; {text}") for what, value, text in said]
+
+
+def _geometry(scores: dict[str, Any]) -> list[Row]:
+    named = {
+        "spread": ("spread within superclasses", "1 - mean cosine; 0: every superclass is a point"),
+        "between_class_cosine": ("cosine between superclasses", "below the cosine within where they are told apart"),
+        "effective_rank": ("effective rank", "how many directions the embedding uses"),
+        "alignment": ("alignment", "squared distance of two views of an image; lower: indifferent to augmentation"),
+        "uniformity": ("uniformity", "lower: more evenly spread over the sphere"),
+        "subclass_purity": ("purity of nearest neighbours", "whose nearest in their superclass is of their subclass"),
+    }
+    n = scores.get("n")
+    rows = [Row(what, f"{scores[key]:.2f}", "", n, says) for key, (what, says) in named.items() if key in scores]
+    if gone := scores.get("collapsed_superclasses"):
+        rows.append(Row("collapsed superclasses", str(len(gone)), "", n, ", ".join(gone[:LOWEST])))
+    return rows

@@ -1,0 +1,164 @@
+"""What a verb is pointed at: a run, a checkpoint, weights, a timm model or embeddings; what it holds is read once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thanos.config import DataConfig, SourceConfig, check_data, read_yaml
+from thanos.errors import ConfigError, DataError
+from thanos.names import DATASETS, nearest, timm_names
+
+if TYPE_CHECKING:
+    from thanos.artefact import Encoder
+    from thanos.data.imageset import ImageSet
+    from thanos.embeddings import Embeddings
+
+WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A path (or a timm model's name) with the options that go with it, checked before torch is imported.
+
+    Raises:
+        ConfigError: for what cannot be meant.
+    """
+
+    path: Path
+    options: SourceConfig
+
+    def __post_init__(self) -> None:
+        path, given = self.path, self.options.model_fields_set
+        if not path.exists() and not self.by_name:
+            raise ConfigError(
+                f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} does "
+                f"not exist{nearest(str(path), (*DATASETS, *timm_names()))}. Train one: thanos train --help"
+            )
+        if self.options.pretrained and not self.by_name:
+            raise ConfigError(f"--pretrained holds weights of a timm model, and {path} is none by name; drop it.")
+        if self.by_name and "data" not in given:
+            raise ConfigError(f"{path} is a timm model's name; say with --data which images it embeds.")
+        if self.options.weights != "last" and not path.is_dir():
+            raise ConfigError(f"--weights chooses between the weights of a run directory; {path} has one set. Drop it.")
+        reading = sorted(given & set(DataConfig.model_fields))
+        if not reading:
+            return
+        if self.of_embeddings:
+            raise ConfigError(f"{path} holds embeddings already; drop --data and the options of reading images.")
+        if "data" not in given:
+            named = ", ".join(f"--{name.replace('_', '-')}" for name in reading)
+            raise ConfigError(f"{named} says how images are read; say which ones with --data.")
+        check_data(self.options.data)
+
+    @property
+    def by_name(self) -> bool:
+        """Whether it is a timm model's name."""
+        return not self.path.exists() and str(self.path) in timm_names()
+
+    @property
+    def of_embeddings(self) -> bool:
+        """Whether it is a file of embeddings."""
+        return self.path.suffix == ".npz"
+
+    @property
+    def data(self) -> DataConfig | None:
+        """The images that were named; None: a run's own."""
+        if "data" not in self.options.model_fields_set:
+            return None
+        given = self.options.model_fields_set & set(DataConfig.model_fields)
+        return DataConfig(**self.options.model_dump(include=given))
+
+    @property
+    def run(self) -> Path | None:
+        """The run directory whose own images are meant; None: anything else."""
+        return self.path if self.path.is_dir() and self.data is None else None
+
+    def out(self, given: Path | None, name: str, *, suffix: str) -> Path:
+        """Where an outcome goes: as given; in the run; beside a file of embeddings.
+
+        Args:
+            given: ``--out``, if it was.
+            name: Of the outcome in a run directory; of the best weights' outcome ``-best`` stands behind it.
+            suffix: Of the file.
+        Raises:
+            ConfigError: where there is no such place.
+        """
+        if given is not None:
+            return given
+        if self.run is not None:
+            return self.run / f"{name}{'' if self.options.weights == 'last' else '-' + self.options.weights}{suffix}"
+        if self.of_embeddings:
+            return self.path.with_name(f"{self.path.stem}-{name}{suffix}")
+        raise ConfigError(f"--out names the {suffix} to write; it is needed here.")
+
+    @cached_property
+    def encoder(self) -> "Encoder":
+        """Raises DataError or ConfigError if there is none."""
+        from thanos.artefact import balance_parts, timm_encoder
+
+        if self.by_name:
+            return timm_encoder(str(self.path), self.options.pretrained or True, self.images)
+        if self.path.suffix == ".ckpt":  # until a run ends, its encoders stand side by side unbalanced
+            balance_parts(self._loaded, self._own_images() if self._settings.is_file() else self.images)
+        return self._loaded
+
+    @cached_property
+    def _loaded(self) -> "Encoder":
+        from thanos.artefact import load_encoder
+
+        return load_encoder(self.path / WEIGHTS[self.options.weights] if self.path.is_dir() else self.path)
+
+    @cached_property
+    def images(self) -> "ImageSet":
+        """Those named, or those of the run.
+
+        Raises:
+            ConfigError: if none are known.
+            DataError: if they have changed since the training, or cannot be read.
+        """
+        from thanos.data.load import load
+
+        if self.data is None:
+            return self._own_images()
+        images = load(self.data)
+        for note in images.notes:
+            print(note)
+        return images
+
+    @property
+    def pictures(self) -> "ImageSet | None":
+        """The images, where there are any beside the embeddings."""
+        return None if self.of_embeddings else self.images
+
+    @property
+    def _settings(self) -> Path:
+        """Of the run that it is (part of)."""
+        return (self.path if self.path.is_dir() else self.path.parent) / "config.yaml"
+
+    def _own_images(self) -> "ImageSet":
+        from thanos.data.load import load
+
+        trained_on = self._loaded.card.fingerprint
+        if self.path.suffix == ".safetensors" or not self._settings.is_file():
+            raise ConfigError(f"{self.path} does not say which images to take; say it with --data.")
+        known = {k: v for k, v in read_yaml(self._settings).items() if k in DataConfig.model_fields}
+        images = load(DataConfig(**known))
+        if images.fingerprint != trained_on:
+            raise DataError(
+                f"the images of {self.path} have changed since training (fingerprint {trained_on[:8]} then, "
+                f"{images.fingerprint[:8]} now). Say with --data which to take."
+            )
+        return images
+
+    @cached_property
+    def embeddings(self) -> "Embeddings":
+        """As they lie in the file or the run, or made now."""
+        from thanos.embeddings import embed, kept_embeddings, read_embeddings
+
+        if self.of_embeddings:
+            return read_embeddings(self.path)
+        kept = None if self.run is None else kept_embeddings(self.run, self.options.weights)
+        if kept is not None and kept.is_file():
+            return read_embeddings(kept)
+        return embed(self.encoder, self.images)

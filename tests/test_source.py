@@ -1,0 +1,165 @@
+"""One artefact everywhere: every input in every verb, with the same outcome; and nothing asks the network."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from thanos import DataConfig, TrainConfig, embed, load, load_encoder, read_embeddings, train
+from thanos.artefact import balance_parts
+from thanos.cli import run_command
+from thanos.config import RunConfig
+from thanos.errors import ConfigError, DataError
+
+ENCODES = ("run", "checkpoint", "weights", "timm")
+VERBS = {
+    "embed": "v.npz",
+    "transfer": None,
+    "geometry": None,
+    "discover": "found.csv",
+    "robust": "head.npz",
+    "report": "page.html",
+    "export --to csv": "v.csv",
+    "export --to onnx": "m.onnx",
+    "export --to safetensors": "w.safetensors",
+}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Each kind of source: its path, and the options it needs to know images and weights."""
+    folder = tmp_path_factory.mktemp("inputs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THANOS_CACHE", str(folder / "cache"))
+        train(
+            TrainConfig(epochs=2, train_limit=200),
+            folder / "run",
+            run=RunConfig(quiet=True, threads=1),
+            say=lambda line: None,
+        )
+        run_command(["embed", str(folder / "run"), "--out", str(folder / "vectors.npz")])
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", in_chans=3).state_dict(), folder / "vit.safetensors")
+    some = ["--data", "digits", "--train-limit", "200"]
+    of_timm = [*some, "--size", "64", "--pretrained", str(folder / "vit.safetensors")]
+    return {
+        "run": [str(folder / "run")],
+        "checkpoint": [str(folder / "run/last.ckpt")],
+        "weights": [str(folder / "run/model.safetensors"), *some],
+        "timm": ["test_vit", *of_timm],
+        "embeddings": [str(folder / "vectors.npz")],
+    }
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_input_in_every_verb(inputs, verb, tmp_path, capsys):
+    """Run, checkpoint, weights and embeddings are one encoder's: they print and write the same."""
+    said, left = {}, {}
+    for kind, source in inputs.items():
+        out = [] if VERBS[verb] is None else ["--out", str(tmp_path / kind / VERBS[verb])]
+        (tmp_path / kind).mkdir()
+        capsys.readouterr()
+        command = [*verb.split()[:1], *source, *verb.split()[1:], *out]
+        if kind == "embeddings" and verb in ("embed", "export --to onnx", "export --to safetensors"):
+            with pytest.raises(ConfigError, match=r"holds embeddings already|holds vectors, no encoder"):
+                run_command(command)
+            assert not list((tmp_path / kind).iterdir())
+            continue
+        run_command(command)
+        said[kind] = re.sub(
+            r"(20% held out for testing\n|alignment .*\n|[\w.-]*/[\w./-]+)", "", capsys.readouterr().out
+        )
+        left[kind] = sorted(file.name for file in (tmp_path / kind).iterdir())
+        assert VERBS[verb] is None or VERBS[verb] in left[kind]
+    same = [kind for kind in said if kind != "timm"]
+    for kind in same[1:]:
+        assert left[kind] == left["run"]
+        if verb in ("transfer", "geometry", "discover", "robust"):
+            assert said[kind] == said["run"], kind
+    if verb == "embed":
+        vectors = {kind: read_embeddings(tmp_path / kind / "v.npz").vectors for kind in ENCODES}
+        for kind in ("checkpoint", "weights"):
+            np.testing.assert_allclose(vectors[kind], vectors["run"], rtol=1e-5, atol=1e-6)
+        assert vectors["timm"].shape == (703, 64)
+
+
+def test_a_checkpoint_of_an_unfinished_run_is_an_encoder(tmp_path):
+    """Its weights are those of the moment; both parts have one mean length."""
+    script = (
+        "import sys; from thanos import TrainConfig, train; from thanos.training.monitor import KeepState\n"
+        "def stop(self, trainer, module):\n    trainer.save_checkpoint(sys.argv[1] + '/last.ckpt')\n    sys.exit(7)\n"
+        "KeepState.on_validation_end = stop\n"
+        "train(TrainConfig(epochs=3), __import__('pathlib').Path(sys.argv[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], capture_output=True, timeout=200)
+    assert done.returncode != 0
+    file = tmp_path / "run/last.ckpt"
+    with pytest.raises(DataError, match="its training is unfinished"):
+        run_command(["embed", str(tmp_path / "run")])
+    run_command(["embed", str(file), "--out", str(tmp_path / "v.npz")])
+    vectors = read_embeddings(tmp_path / "v.npz").of("train").vectors
+    lengths = [np.linalg.norm(part, axis=1).mean() for part in (vectors[:, :128], vectors[:, 128:])]
+    np.testing.assert_allclose(lengths, 1, rtol=1e-3)
+    encoder = load_encoder(file)
+    state = torch.load(file, weights_only=True)["state_dict"]
+    weight = next(value for name, value in state.items() if name.endswith("encoder.head.weight"))
+    torch.testing.assert_close(encoder.module.parts[0].head.weight.data, weight)
+    images = load(DataConfig())
+    balance_parts(encoder, images)
+    np.testing.assert_allclose(embed(encoder, images).of("train").vectors, vectors, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not one", None])
+def test_what_is_no_checkpoint(tmp_path, content):
+    file = tmp_path / "x.ckpt"
+    if content is None:
+        torch.save({"state_dict": {}}, file)
+    else:
+        file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a checkpoint is a run's last\.ckpt"):
+        load_encoder(file)
+
+
+def test_names_that_a_person_gave_are_on_the_page(inputs, tmp_path, capsys):
+    table = tmp_path / "found.csv"
+    run_command(["discover", *inputs["run"], "--clusters", "3", "--out", str(table)])
+    names = tmp_path / "mine.yaml"
+    discovered = [*json.loads((tmp_path / "found.json").read_text())["superclasses"]]
+    names.write_text(
+        "".join(f"{name}/{k}: {name} {'round' if k else 'thin'}\n" for name in discovered for k in range(3))
+    )
+    page = tmp_path / "named.html"
+    run_command(["report", *inputs["run"], "--table", str(table), "--names", str(names), "--out", str(page)])
+    shown = re.findall(r"<h3>(.*?)</h3>", page.read_text())
+    assert sorted(shown) == sorted(f"{name} {kind}" for name in discovered for kind in ("thin", "round"))
+    (tmp_path / "other.html").write_text("mine")
+    with pytest.raises(Exception, match="was not written by thanos"):
+        run_command(["report", *inputs["run"], "--out", str(tmp_path / "other.html")])
+    assert (tmp_path / "other.html").read_text() == "mine"
+    with pytest.raises(ConfigError, match="give both"):
+        run_command(["report", *inputs["embeddings"], "--names", str(names), "--out", str(page)])
+
+
+def test_nothing_asks_the_network(tmp_path, monkeypatch):
+    """From images to a page and an export, with every way out closed."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError(f"the network was asked: {arguments}")
+
+    for name in ("connect", "connect_ex", "sendto"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    for name in ("create_connection", "getaddrinfo", "gethostbyname"):
+        monkeypatch.setattr(socket, name, refuse)
+    run = tmp_path / "run"
+    run_command(["discover", "digits", "--train-method", "spread", "--epochs", "1", "--quiet", "-o", str(run)])
+    run_command(["robust", str(run)])
+    run_command(["export", str(run), "--to", "safetensors", "--out", str(tmp_path / "w.safetensors")])
+    assert Path(run / "subclasses.html").is_file()
