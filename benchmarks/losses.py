@@ -16,7 +16,6 @@ import importlib
 import importlib.util
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peak import peak_above
 
 DIM, VIEWS, CLASSES = 128, 2, 10
 SIZES = (128, 512, 2048, 8192, 65_536)
@@ -140,12 +140,12 @@ def measure(case: str, batch: int) -> dict[str, float]:
             once(rows, label)
 
         once(*inputs(256))  # code that any size needs
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_above()
     started = time.process_time()
     step()
     is_long = batch >= ONCE and not case.startswith("floor")
     taken = [time.process_time() - started] if is_long else []
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    megabytes = peak()
     while not is_long and (len(taken) < 3 or (sum(taken) < 2 and len(taken) < 200)):
         started = time.process_time()
         step()
@@ -153,7 +153,7 @@ def measure(case: str, batch: int) -> dict[str, float]:
         if sum(taken) > 60:
             break
     spread = (max(taken) - min(taken)) / 2
-    return {"seconds": statistics.median(taken) * scale, "half_range": spread * scale, "peak_mb": peak / 1024}
+    return {"seconds": statistics.median(taken) * scale, "half_range": spread * scale, "peak_mb": megabytes}
 
 
 def in_own_process(case: str, batch: int) -> dict[str, float]:
