@@ -38,6 +38,13 @@ TYPOS = [
     (["train", "--methd", "spread", "--out", "x"], "--method"),
     (["train", "--method", "sprad", "--out", "x"], "did you mean 'spread'?"),
     (["train", "--encoder", "resnet19", "--out", "x"], "did you mean 'resnet18'?"),
+    (["train", "--encoder", "torchvision/resnet18", "--out", "x"], "did you mean 'resnet18'?"),
+    (["train", "--epochs", "ten", "--out", "x"], "--epochs"),
+    (["train", "epochs=3", "--out", "x"], "'epochs=3' is not taken here"),
+    (["train", "--data", "d", "--out", "x"], "no such path exists"),
+    (["reprot", "x"], 'Did you mean "report"?'),
+    (["report", "resnet19", "--data", "digits"], "did you mean 'resnet18'?"),
+    (["report", "resnet18"], "say with --data"),
     (["train", "--encoder", "tinny", "--out", "x"], "did you mean 'tiny'?"),
     (["train", "--data", "cifr10", "--out", "x"], "did you mean 'cifar10'?"),
     (["train", "--data", "no/such/folder", "--out", "x"], "no such path exists"),
@@ -298,6 +305,28 @@ def test_bad_data_is_refused_before_training(capsys, tmp_path, fault, wanted, re
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")} == before  # nothing written, nothing touched
+
+
+@pytest.mark.parametrize("fault", ["truncated image", "table: missing file"])
+def test_mended_the_same_command_works(capsys, tmp_path, fault):
+    """A failed start is in nobody's way; without mending, --skip-bad goes on and tells what it left out."""
+    root = small_folder(tmp_path / "data")
+    whole = (root / "a" / "0.png").read_bytes()
+    data = break_it(root, fault)
+    small = ["--batch", 4, "--epochs", 1, "--validation", 0.4]
+    same = ["train", "--data", data, *small, "--quiet", "--out", tmp_path / "run"]
+    assert run(capsys, *same)[0] == 2
+    skipping = [*same[:-1], tmp_path / "skipped", "--skip-bad"]
+    assert run(capsys, *skipping)[0] == 0
+    (row,) = (tmp_path / "skipped" / "skipped.csv").read_text().splitlines()[1:]
+    assert ("0.png" in row) == (fault == "truncated image")
+    if fault == "truncated image":
+        (root / "a" / "0.png").write_bytes(whole)
+    else:
+        data.write_text(data.read_text().replace("\ndata/nowhere.png,a", ""))
+    assert run(capsys, *same)[0] == 0
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert not (tmp_path / "run" / "skipped.csv").exists()
 
 
 @pytest.mark.parametrize(

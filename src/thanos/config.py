@@ -430,7 +430,8 @@ def check_encoder(name: str) -> None:
     plain = name.removeprefix("timm/").split(".")[0]
     known = (*OWN_ENCODERS, *timm_names())
     if plain not in known:
-        raise ValueError(f"there is no encoder {name!r}{nearest(plain, known)} (own: {', '.join(OWN_ENCODERS)}).")
+        close = nearest(plain.rpartition("/")[2], known)
+        raise ValueError(f"there is no encoder {name!r}{close} (own: {', '.join(OWN_ENCODERS)}).")
 
 
 def check_data(name: str) -> None:

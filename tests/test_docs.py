@@ -1,0 +1,43 @@
+"""What README and docs say works: snippets run, commands parse, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from thanos.cli import app
+
+HOME = Path(__file__).parent.parent
+PAGES = {
+    file.relative_to(HOME).as_posix(): file.read_text("utf-8")
+    for file in (HOME / "README.md", *sorted((HOME / "docs").glob("*.md")))
+}
+
+
+def found(pattern):
+    """Every match in every page, named by page and number."""
+    return [
+        pytest.param(page, match, id=f"{page}:{number}")
+        for page, text in PAGES.items()
+        for number, match in enumerate(re.findall(pattern, text, re.MULTILINE | re.DOTALL))
+    ]
+
+
+@pytest.mark.parametrize(("page", "snippet"), found(r"^```python\n(.*?)^```"))
+def test_snippets_run(page, snippet, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(snippet, page, "exec"), {})
+
+
+@pytest.mark.parametrize(("page", "command"), found(r"^(?:    |\$ )?(?:[A-Z_]+=\S+ )*(thanos [^\n]*?)(?=\s+#|\s*$)"))
+def test_commands_parse(page, command):
+    function, bound, _ = app.parse_args(shlex.split(command)[1:], print_error=False, exit_on_error=False)
+    words = command.split()
+    assert {function.__name__, function.__name__.removeprefix("bench_")} & {*words[1:3], "all_of_theory"}
+    assert bound.arguments or words[1] in ("demo", "theory")
+
+
+@pytest.mark.parametrize(("page", "link"), found(r"\]\(([^)#\s]+)\)"))
+def test_links_lead_somewhere(page, link):
+    assert ((HOME / page).parent / link).exists()
