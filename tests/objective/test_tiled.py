@@ -69,16 +69,32 @@ def test_near_points_lose_no_digits(contrast):
     assert_close(slope.double(), gradient, rtol=0, atol=1e-3 * float(gradient.abs().max()))
 
 
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_rows_of_any_length(contrast):
+    """Also of none: where there is no direction to turn in, the gradient is that of the plain formula."""
+    generator = torch.Generator().manual_seed(0)
+    views = torch.randn(2, 40, 5, dtype=torch.float64, generator=generator)
+    views *= torch.logspace(-9, 6, 40, dtype=torch.float64)[:, None]
+    views[1, 7] = 0
+    (value, gradient), (ours, slope) = both("spread", contrast, 0.1, views, torch.arange(40) % 3, 8)
+    assert_close(ours, value, rtol=1e-12, atol=1e-12)
+    scale = gradient.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+    assert_close(slope / scale, gradient / scale, rtol=0, atol=1e-8)
+
+
 def test_large_batches_come_here_by_themselves(monkeypatch):
-    views = torch.randn(2, 256, 8, generator=torch.Generator().manual_seed(0))
+    views = torch.randn(2, 768, 8, generator=torch.Generator().manual_seed(0))
     called = []
     whole = contrastive.tiled_parts
     monkeypatch.setattr(contrastive, "tiled_parts", lambda *a, **k: called.append(1) or whole(*a, **k))
-    label = torch.arange(256) % 4
+    label = torch.arange(768) % 4
     for name in NAMES:
-        every_loss("cross-view")[name](views, label)
-        every_loss("cross-view")[name](views[:, :255], label[:255])
-    assert len(called) == len(NAMES)
+        at = 768 if name in ("info_nce", "supcon, all") else 256  # one number for each pair: plain is faster for longer
+        every_loss("cross-view")[name](views[:, : at - 1], label[: at - 1])
+        assert called == []
+        every_loss("cross-view")[name](views[:, :at], label[:at])
+        assert called == [1]
+        called.clear()
 
 
 MEMORY = """
