@@ -1,5 +1,6 @@
 """The command ``thanos``: one verb, one function; parse, build one configuration, call. Imports torch only to work."""
 
+import inspect
 import os
 import sys
 import traceback
@@ -515,8 +516,12 @@ def build(
         Where MNIST and CIFAR-10 lie; default: $THANOS_DATA, else ~/.cache/thanos/data.
     download
         Fetch what is missing of them.
-    cub, masks, places
-        For waterbirds: CUB_200_2011, its segmentations, and Places365 (data_large).
+    cub
+        For waterbirds: the folder CUB_200_2011.
+    masks
+        For waterbirds: its segmentations.
+    places
+        For waterbirds: Places365's data_large.
     out
         For waterbirds: the data folder to write to; default: --root.
     """
@@ -712,6 +717,25 @@ def mechanisms(
 
     run(out, print, seeds=seeds)
     print(f"numbers and pictures: {out}")
+
+
+def _unbroken(text: str) -> str:
+    """A docstring whose paragraphs and parameters are one line each: --help breaks lines by itself."""
+    head, mark, parameters = inspect.cleandoc(text).partition("Parameters\n----------\n")
+    head = "\n\n".join(" ".join(paragraph.split()) for paragraph in head.split("\n\n"))
+    lines: list[str] = []
+    for line in parameters.splitlines():
+        if line.startswith("    ") and lines[-1].startswith("    "):
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return head + mark + "\n".join(lines)
+
+
+for _each in (app, data_app, bench, reproduce, theory):
+    for _verb in _each.subapps:
+        if inspect.isfunction(_verb.default_command):
+            _verb.default_command.__doc__ = _unbroken(_verb.default_command.__doc__ or "")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -26,6 +26,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        for field in cls.model_fields.values():  # --help breaks lines by itself
+            field.description = field.description and " ".join(field.description.split())
+
 
 class ViewSpec(Settings):
     """How a random view is drawn, image by image."""
