@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thanos.artefact import ModelCard
 from thanos.config import read_yaml
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.discovery import Discovered
@@ -17,13 +18,14 @@ from thanos.evaluate.intervals import wilson
 from thanos.report.figures import as_png, thumbnail, training_curves
 from thanos.report.map import GRID, map_data
 from thanos.report.page import render
+from thanos.report.snippet import loading_code
 from thanos.report.summary import Errors, summary
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
 from thanos.storage import write_text
 
 TITLE = "thanos: discovered subclasses"
-TYPICAL, DOUBTFUL = 12, 6
+TYPICAL, DOUBTFUL, UNUSUAL = 12, 6, 6
 """Images shown of each subclass."""
 SHOWN_MEMBERS = 4
 """True subclasses named for each discovered one, the most frequent first."""
@@ -87,7 +89,8 @@ def write_discover_page(
 def _training(run: Path) -> dict[str, Any]:
     """How a run went, in numbers and words."""
     metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-    settings, card = read_yaml(run / "config.yaml"), json.loads((run / "model.json").read_text("utf-8"))
+    settings = read_yaml(run / "config.yaml")
+    card = ModelCard.model_validate_json((run / "model.json").read_text("utf-8"))
     final, provenance = metrics["final"], metrics["provenance"]
     within = final.get("validation/within_class_cosine")
     state = "superclasses spread without falling apart"
@@ -105,6 +108,7 @@ def _training(run: Path) -> dict[str, Any]:
         "within": within,
         "state": state,
         "card": card,
+        "code": loading_code(card, run / "model.safetensors"),
         "curves": as_png(training_curves({settings["method"]: run / "metrics.jsonl"})),
         "versions": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
         "hardware": provenance["hardware"],
@@ -118,11 +122,14 @@ def _subclass(
     central = rows[np.argsort(found.distance[rows], kind="stable")][:TYPICAL]
     rest = np.setdiff1d(rows, central)
     doubtful = rest[np.argsort(found.confidence[rest], kind="stable")][:DOUBTFUL]
+    rest = np.setdiff1d(rest, doubtful)
+    unusual = rest[np.argsort(-found.distance[rest], kind="stable")][:UNUSUAL]
     facts: dict[str, Any] = {
         "name": found.names[number],
         "sizes": {split: int((embeddings.split[rows] == k).sum()) for k, split in enumerate(SPLITS)},
         "typical": [_picture(i, embeddings, images) for i in central],
         "doubtful": [_picture(i, embeddings, images) for i in doubtful],
+        "unusual": [_picture(i, embeddings, images) for i in unusual],
         "members": _members(rows, embeddings),
         "error": None,
     }

@@ -1,0 +1,36 @@
+"""The code on the page gives our vectors, without this package."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from thanos import DataConfig, embed, load
+from thanos.artefact import Encoder, balance_parts, card_for, save_encoder
+from thanos.encoder import SideBySide, build_encoder
+from thanos.report.snippet import loading_code
+
+
+@pytest.mark.parametrize(
+    "encoders",
+    [("tiny",), ("tiny", "tiny"), ("resnet18-small",), ("paper-vit", "paper-vit"), ("test_resnet",), ("test_vit",)],
+    ids="+".join,
+)
+def test_the_code_gives_our_vectors(encoders, tmp_path, monkeypatch):
+    images = load(DataConfig(size=32)).take(np.arange(40))
+    torch.manual_seed(0)
+    parts = [build_encoder(name, channels=1, size=(32, 32)) for name in encoders]
+    module = parts[0] if len(parts) == 1 else SideBySide(parts)
+    mean, std = images.mean_std
+    encoder = Encoder(module.eval(), card_for(images, encoders, module, method="spread", mean=mean, std=std))
+    balance_parts(encoder, images)
+    ours = embed(encoder, images).vectors
+    save_encoder(encoder, tmp_path / "model.safetensors")
+    code = loading_code(encoder.card, tmp_path / "model.safetensors")
+    for name in [name for name in sys.modules if name.startswith("thanos")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    names: dict = {}
+    exec(compile(code, "page", "exec"), names)
+    vectors = names["embed"](torch.from_numpy(np.ascontiguousarray(images.images[np.arange(40)])))
+    np.testing.assert_allclose(vectors.numpy(), ours, rtol=1e-4, atol=1e-5)
