@@ -11,10 +11,11 @@ import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_samples
 
 from thanos import discovery as room
-from thanos.config import DiscoverConfig
+from thanos.config import DiscoverConfig, SourceConfig
 from thanos.discovery import discover, silhouettes
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError, OutputError
+from thanos.source import Source
 from thanos.verbs import discover_source
 
 
@@ -186,7 +187,7 @@ def test_the_table_and_its_facts(tmp_path, capsys):
     data = replace(clouds(), refs=tuple(f"{i}.png" for i in range(840)))
     write_embeddings(data, tmp_path / "e.npz")
     out = tmp_path / "found.csv"
-    found = discover_source(tmp_path / "e.npz", out, "last", None, DiscoverConfig())
+    found = discover_source(Source(tmp_path / "e.npz", SourceConfig()), out, DiscoverConfig())
     with out.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["image"] for line in lines] == list(data.refs)
@@ -200,5 +201,5 @@ def test_the_table_and_its_facts(tmp_path, capsys):
     assert "one cluster" in said
     out.write_text("my notes")
     with pytest.raises(OutputError, match="was not written by thanos discover"):
-        discover_source(tmp_path / "e.npz", out, "last", None, DiscoverConfig())
+        discover_source(Source(tmp_path / "e.npz", SourceConfig()), out, DiscoverConfig())
     assert out.read_text() == "my notes"
