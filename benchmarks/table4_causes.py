@@ -6,6 +6,9 @@ the source of the clusters and every one as what the head stands on, the worst g
 trainings:
 
 THANOS_DATA=DIR python benchmarks/table4_causes.py --work runs/table4/cpu --dataset coloured-digits-medium --seed 0
+
+For a set with a rare subclass: its F1 with many clusters, beside the same clusters shuffled, for among many small ones
+some hold a few rare images by chance.
 """
 
 import argparse
@@ -16,8 +19,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from thanos.config import RobustConfig
+import numpy as np
+
+from thanos.config import DiscoverConfig, RobustConfig
 from thanos.data.load import load
+from thanos.discovery import discover
 from thanos.embeddings import Embeddings
 from thanos.evaluate.recovery import recovery
 from thanos.provenance import commit, hardware, versions
@@ -33,7 +39,34 @@ CLUSTERINGS = {
     "components, k-means, 2 or more (table 4)": CLUSTERS,
     "hardness, mixture (George on Waterbirds)": HARDNESS,
 }
+MANY, SEEDS = (20, 40, 80), 5
+"""Clusters in each superclass, where one of its subclasses is rare."""
 DRO = RobustConfig(method="groupdro", groups="discovered")
+
+
+def many_clusters(known: Embeddings) -> dict[str, Any]:
+    """F1 of the smallest true subclass, training images; mean over seeds of k-means."""
+    assert known.subclass is not None
+    train = known.of("train")
+    assert train.subclass is not None
+    sizes = np.bincount(train.subclass)
+    rare = known.subclass_names[int(np.where(sizes > 0, sizes, sizes.max()).argmin())]
+    rng = np.random.default_rng(0)
+    scores: dict[str, Any] = {"subclass": rare, "images": int(sizes.min())}
+    for count in MANY:
+        f1, by_chance = [], []
+        for seed in range(SEEDS):
+            blind = replace(train, group=None, subclass=None)
+            found = discover(blind, DiscoverConfig(clusters=count, seed=seed)).cluster
+            names = train.subclass_names
+            f1.append(recovery(found, train.subclass, train.superclass, names)["best_f1"][rare])
+            shuffled = found.copy()
+            for value in np.unique(train.superclass):
+                rows = np.flatnonzero(train.superclass == value)
+                shuffled[rows] = rng.permutation(found[rows])
+            by_chance.append(recovery(shuffled, train.subclass, train.superclass, names)["best_f1"][rare])
+        scores[f"{count} clusters"] = {"f1": float(np.mean(f1)), "shuffled": float(np.mean(by_chance))}
+    return scores
 
 
 def measure(dataset: str, seed: int, scale: str, places: Places, heads: bool) -> dict[str, Any]:
@@ -42,7 +75,14 @@ def measure(dataset: str, seed: int, scale: str, places: Places, heads: bool) ->
     embeddings: dict[str, Embeddings] = {}
     for name in SOURCES:
         folders = tuple(places.run_folder(part.config(base)) for part in ROWS[name].parts)
+        if not all((folder / "model.safetensors").is_file() for folder in folders):
+            continue
         embeddings[name] = row_embeddings(ROWS[name], base, folders, images)
+    if dataset.startswith("rare"):
+        found = {name: many_clusters(each) for name, each in embeddings.items()}
+        for name, scores in found.items():
+            print(f"{dataset} {seed} {name}: {scores}", flush=True)
+        return {"rare subclass": found}
     blind = {name: replace(each, group=None, subclass=None) for name, each in embeddings.items()}
     recovered, crossed = {}, {}
     for source, known in embeddings.items():

@@ -112,7 +112,7 @@ def test_hostile_names_are_shown_not_executed(tmp_path):
     names = (f"{hostile}/0", "b/0")
     discovered = Discovered(np.repeat([0, 1], 20), names, np.zeros(40), np.ones(40), {hostile: fact, "b": fact})
     page = tmp_path / "page.html"
-    write_discover_page(page, embeddings, discovered, None, {}, table=tmp_path / "t.csv")
+    write_discover_page(page, embeddings, discovered, None, {}, of=hostile, table=tmp_path / "t.csv")
     assert hostile not in page.read_text()
     dump = chromium("--dump-dom", page.as_uri(), folder=tmp_path / "profile").stdout
     assert "<title>thanos: discovered subclasses</title>" in dump

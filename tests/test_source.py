@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
+from PIL import Image
 from safetensors.torch import save_file
 
 from thanos import DataConfig, TrainConfig, embed, load, load_encoder, read_embeddings, train
@@ -142,12 +145,58 @@ def test_names_that_a_person_gave_are_on_the_page(inputs, tmp_path, capsys):
     run_command(["report", *inputs["run"], "--table", str(table), "--names", str(names), "--out", str(page)])
     shown = re.findall(r"<h3>(.*?)</h3>", page.read_text())
     assert sorted(shown) == sorted(f"{name} {kind}" for name in discovered for kind in ("thin", "round"))
+    names.write_text("".join(f"{name}/0: one\n" for name in discovered))  # one name in two superclasses stays two
+    run_command(["report", *inputs["run"], "--table", str(table), "--names", str(names), "--out", str(page)])
+    assert {f"one ({name})" for name in discovered} < set(re.findall(r"<h3>(.*?)</h3>", page.read_text()))
     (tmp_path / "other.html").write_text("mine")
     with pytest.raises(Exception, match="was not written by thanos"):
         run_command(["report", *inputs["run"], "--out", str(tmp_path / "other.html")])
     assert (tmp_path / "other.html").read_text() == "mine"
     with pytest.raises(ConfigError, match="give both"):
         run_command(["report", *inputs["embeddings"], "--names", str(names), "--out", str(page)])
+
+
+def test_a_run_s_own_subclasses_and_names_are_taken(inputs, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(inputs["run"][0], run)
+    run_command(["discover", str(run), "--clusters", "2"])
+    names = run / "subclasses.yaml"
+    first = next(iter(yaml.safe_load(names.read_text())))
+    names.write_text(names.read_text().replace(f"{first}: {first}", f"{first}: mine"))
+    run_command(["discover", str(run), "--clusters", "2"])  # the same again: names stay
+    assert "your names" in capsys.readouterr().out
+    run_command(["robust", str(run)])
+    said = capsys.readouterr().out
+    assert f"subclasses of {run}/subclasses.csv, named by {names}" in said
+    assert len(re.findall("^discovered mine ", said, re.MULTILINE)) == 1
+    run_command(["report", str(run)])
+    assert "<h3>mine</h3>" in (run / "report.html").read_text()
+    run_command(["discover", str(run), "--clusters", "3"])  # other subclasses: names step aside
+    assert "mine" in (run / "subclasses-earlier.yaml").read_text()
+    assert "mine" not in names.read_text()
+
+
+def test_published_weights_that_cannot_be_had(tmp_path, monkeypatch):
+    """Without a network the answer comes at once, and blames what is at fault."""
+
+    def refuse(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"the published weights of test_vit cannot be had .* --pretrained FILE"):
+        run_command(["embed", "test_vit", "--data", "digits", "--size", "64", "--out", str(tmp_path / "v.npz")])
+    assert not (tmp_path / "v.npz").exists()
+
+
+def test_images_alone_can_be_embedded(inputs, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "new").mkdir()
+    for i in range(3):
+        pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "new" / f"{i}.png")
+    run_command(["embed", *inputs["run"], "--data", str(tmp_path / "new"), "--out", str(tmp_path / "v.npz")])
+    assert read_embeddings(tmp_path / "v.npz").superclass_names == ("unknown",)
 
 
 def test_nothing_asks_the_network(tmp_path, monkeypatch):

@@ -218,7 +218,7 @@ def timm_encoder(name: str, weights: Literal[True] | Path, images: ImageSet) -> 
 
 
 def _unfinished(path: Path) -> str:
-    if (path / "config.yaml").is_file():
+    if (path / "config.yaml").is_file() and not (path / "metrics.json").is_file():
         return f" (its training is unfinished: `thanos train --config {path / 'config.yaml'} --out {path}` goes on)"
     return ""
 

@@ -32,7 +32,7 @@ from thanos.config import (
     read_yaml,
 )
 from thanos.errors import ConfigError, DataError, ThanosError
-from thanos.names import DATASETS, nearest
+from thanos.names import DATASETS, nearest, timm_names
 from thanos.source import Source
 
 app = App(
@@ -104,12 +104,14 @@ def train(
     """
     from thanos.data.load import load
 
+    if "data" not in config.model_fields_set:
+        print("no --data: the digits that come with scikit-learn")
     images = load(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.fit import train as fit
 
     fit(config, out, images=images, run=run)
     if os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0":
-        print(f"next: thanos transfer {out}   or: thanos embed {out}")
+        print(f"next: thanos discover {out}   or: thanos embed {out}")
 
 
 @app.command(
@@ -148,9 +150,8 @@ def check(
     if out is not None:
         write_faults(checked.faults, out)
     if checked.faults:
-        raise DataError(
-            f"{len(checked.faults)} faults in {data}. Mend them; --skip-bad trains without bad files and rows."
-        )
+        many = "1 fault" if len(checked.faults) == 1 else f"{len(checked.faults)} faults"
+        raise DataError(f"{many} in {data}. Mend them; --skip-bad trains without bad files and rows.")
     if checked.remarks:
         print("no faults; mind the notes")
     else:
@@ -294,6 +295,11 @@ def discover(
         return
     if unused := sorted(training.model_fields_set):
         raise ConfigError(f"--{unused[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
+    if not source.exists() and str(source) not in timm_names():
+        raise ConfigError(
+            f"images are wanted (a folder SUPERCLASS/image, a CSV, an .npz, a data set's name), or what was trained on "
+            f"them; {source} does not exist{nearest(str(source), (*DATASETS, *timm_names()))}."
+        )
     from_ = Source(source, of)
     table = from_.out(out, "subclasses", suffix=".csv")
     from thanos.verbs import discover_source
@@ -345,12 +351,13 @@ def robust(
     out
         The classifier (.npz); its scores go beside it as .json. Default: robust-METHOD.npz in the run directory.
     table
-        Discovered subclasses from an earlier thanos discover; default: discover now.
+        Discovered subclasses from an earlier thanos discover; default: the run's own, else discover now.
     names
-        A YAML file 'discovered subclass: your name' for that table; equal names merge.
+        A YAML file 'discovered subclass: your name' for that table, equal names merge; default: the one beside the
+        run's own table.
     """
     from_ = Source(source, of)
-    if names is not None and table is None:
+    if names is not None and table is None and (from_.run is None or not (source / "subclasses.csv").is_file()):
         raise ConfigError("--names names the subclasses of a --table; give both.")
     if table is not None and config.groups != "discovered":
         raise ConfigError(f"--table holds discovered groups; drop it, or drop --groups {config.groups}.")
@@ -772,8 +779,9 @@ def run_command(tokens: list[str]) -> int:
     except UnusedCliTokensError as error:
         token = (error.unused_tokens or [""])[0]
         known = [name for each in (app, theory, reproduce, bench, data_app) for name in each]
+        hint = f" (images are named by --data {token})" if token in DATASETS or Path(token).exists() else ""
         raise ConfigError(
-            f"{token!r} is not taken here{nearest(token, known)}. See thanos {tokens[0]} --help."
+            f"{token!r} is not taken here{hint or nearest(token, known)}. See thanos {tokens[0]} --help."
         ) from error
     except CycloptsError as error:
         raise ConfigError(_one_line(error)) from error

@@ -455,21 +455,24 @@ def save(config: BaseModel, path: Path) -> None:
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A configuration file's keys and values.
+def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[str, Any]:
+    """A YAML file's keys and values.
 
+    Args:
+        path: The file.
+        wanted: What it should hold, for messages.
     Raises:
         ConfigError: if the file is missing, is no YAML, or holds no mapping.
     """
     if not path.is_file():
-        raise ConfigError(f"a YAML file of settings is wanted; {path} does not exist.")
+        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} does not exist.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first = str(error).replace("\n", " ")
-        raise ConfigError(f"a YAML file of settings is wanted; {path} cannot be read as YAML: {first}") from None
+        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} cannot be read as YAML: {first}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"a YAML file of settings like 'epochs: 10' is wanted; {path} holds {content!r}.")
+        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} holds {content!r}.")
     return content
 
 

@@ -108,6 +108,8 @@ def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool | Pa
     import timm
 
     build = partial(timm.create_model, name, num_classes=0, in_chans=channels, pretrained=bool(pretrained))
+    if pretrained is True:
+        _fetch_published(name)
     if isinstance(pretrained, Path):
         _check_weights(name, pretrained)
         build = partial(build, pretrained_cfg_overlay={"file": str(pretrained)})
@@ -127,6 +129,34 @@ def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool | Pa
             f"timm models), or choose one of {', '.join(OWN_ENCODERS)}."
         ) from None
     return model.train()
+
+
+def _fetch_published(name: str) -> None:
+    """Bring a model's published weights to this machine's cache, once.
+
+    Raises:
+        ConfigError: if there are none, or they cannot be had.
+    """
+    import socket
+
+    import timm
+    from huggingface_hub import constants
+
+    known = constants.HF_HUB_OFFLINE
+    try:
+        try:
+            socket.getaddrinfo("huggingface.co", 443)
+        except OSError:
+            constants.HF_HUB_OFFLINE = True  # what the cache holds, at once: the hub's client would try for a minute
+        timm.create_model(name, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).split("\n")[0].split(". ")[0].rstrip(".")
+        raise ConfigError(
+            f"the published weights of {name} cannot be had ({reason}). Give a file of them, --pretrained FILE; a "
+            f"training also starts without any."
+        ) from None
+    finally:
+        constants.HF_HUB_OFFLINE = known
 
 
 def _check_weights(name: str, file: Path) -> None:

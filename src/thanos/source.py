@@ -74,6 +74,20 @@ class Source:
         """The run directory whose own images are meant; None: anything else."""
         return self.path if self.path.is_dir() and self.data is None else None
 
+    @cached_property
+    def title(self) -> str:
+        """What a page about it is headed by."""
+        if self.path.suffix != ".ckpt":
+            return f"{self.path}{'' if self.data is None else f', images of {self.data.data}'}"
+        return f"{self.path}: a training's state after {self._loaded_steps} steps; its end may look otherwise"
+
+    @property
+    def _loaded_steps(self) -> str:
+        import torch
+
+        kept = torch.load(self.path, map_location="cpu", weights_only=True)
+        return f"{kept['global_step']:,}"
+
     def out(self, given: Path | None, name: str, *, suffix: str) -> Path:
         """Where an outcome goes: as given; in the run; beside a file of embeddings.
 

@@ -35,6 +35,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.unlink(temporary)
 
 
+def free_name(path: Path) -> Path:
+    """The path, or the first of name-2, name-3, ... that does not exist."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
+
+
 def write_text(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
 

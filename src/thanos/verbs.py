@@ -35,7 +35,7 @@ from thanos.report.discover_page import TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
 from thanos.source import Source
-from thanos.storage import write_json, write_text
+from thanos.storage import free_name, write_json, write_text
 from thanos.training.auto import announce, load_suitably, settle
 from thanos.training.folder import write_skipped
 
@@ -106,15 +106,27 @@ def report_source(source: Source, page: Path, table: Path | None, names: Path | 
     """The page anew, with a table's subclasses as a person named them."""
     if page.exists() and not _says(page, TITLE):
         raise OutputError(f"{page} is there and was not written by thanos. Name another --out.")
-    if table is None and source.run is not None and (own := source.run / "subclasses.csv").is_file():
-        table, beside = own, own.with_suffix(".yaml")
-        names = beside if names is None and beside.is_file() else names
+    table, names = _own_table(source, table, names)
     embeddings = source.embeddings
     found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(embeddings, table, names)
     scores = judge(source) | {"recovery": _recovered(embeddings, found)}
-    write_discover_page(page, embeddings, found, source.pictures, scores, table=table, run=source.run)
-    told = "discovered now" if table is None else f"of {table}{'' if names is None else f', named by {names}'}"
-    print(f"{len(found.names)} subclasses {told}; to look at: {page}")
+    write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=table, run=source.run)
+    print(f"{len(found.names)} subclasses {_told(table, names)}; to look at: {page}")
+
+
+def _own_table(source: Source, table: Path | None, names: Path | None) -> tuple[Path | None, Path | None]:
+    """A run's own discovered subclasses and the names beside them, where no others are given."""
+    if table is not None or source.run is None:
+        return table, names
+    own = source.out(None, "subclasses", suffix=".csv")
+    if not own.is_file():
+        return None, names
+    beside = own.with_suffix(".yaml")
+    return own, beside if names is None and beside.is_file() else names
+
+
+def _told(table: Path | None, names: Path | None) -> str:
+    return "discovered now" if table is None else f"of {table}{'' if names is None else f', named by {names}'}"
 
 
 def discover_images(
@@ -137,7 +149,7 @@ def discover_images(
     source = Source(run, SourceConfig())
     judge(source)
     found = discover_source(source, run / "subclasses.csv", config)
-    print(f"next: thanos robust {run}   or: thanos embed {run} --data NEW_IMAGES --out new.npz")
+    print(f"next: look at it, name subclasses in {run / 'subclasses.yaml'}; thanos report {run}, thanos robust {run}")
     return found
 
 
@@ -202,13 +214,14 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
         superclass, subclass = embeddings.superclass_names[embeddings.superclass[i]], found.names[found.cluster[i]]
         split = SPLITS[embeddings.split[i]]
         writer.writerow((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
+    unchanged = out.exists() and out.read_text("utf-8") == table.getvalue().replace("\r\n", "\n")
     write_text(out, table.getvalue())
     settings = config.model_dump(mode="json")
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
-    _offer_names(out, found)
+    _offer_names(out, found, unchanged)
     scores = {"recovery": known} | ({} if source.run is None else _kept(source))
-    write_discover_page(page, embeddings, found, source.pictures, scores, table=out, run=source.run)
+    write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=out, run=source.run)
     print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found
 
@@ -225,16 +238,24 @@ def _holds(file: Path, keys: set[str]) -> bool:
         return False
 
 
-def _offer_names(table: Path, found: Discovered) -> None:
-    """A file for a person's names; one that a person has changed is left."""
+def _offer_names(table: Path, found: Discovered, unchanged: bool) -> None:
+    """A file for a person's names; one that a person has changed stays, or steps aside for other subclasses."""
     file = table.with_suffix(".yaml")
     if file.exists():
         known = yaml.safe_load(file.read_text("utf-8"))
         if not isinstance(known, dict) or any(old != new for old, new in known.items()):
-            print(f"{file} holds names for an earlier discovery and is kept; move it away for a fresh one")
-            return
-    head = "# Name discovered subclasses; equal names merge. Then:\n"
-    head += f"# thanos robust RUN --table {table.name} --names {file.name}\n"
+            if unchanged:
+                print(f"your names in {file} are kept; thanos report shows the page under them")
+                return
+            aside = free_name(file.with_name(f"{file.stem}-earlier.yaml"))
+            file.rename(aside)
+            print(f"your names were for other subclasses and are now in {aside}")
+    head = (
+        "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so, and\n"
+    )
+    head += (
+        f"# thanos robust is fair to them (by itself in a run; else with --table {table.name} --names {file.name}).\n"
+    )
     names = {name: name for name in found.names}
     shown = yaml.safe_dump(names, allow_unicode=True, sort_keys=False)
     if yaml.safe_load(shown) != names:  # line breaks that YAML would fold, unless they are escaped
@@ -289,6 +310,9 @@ def robust_source(
         if file.exists() and not ours():
             raise OutputError(f"{file} is there and was not written by thanos robust. Name another --out.")
     embeddings = source.embeddings
+    if config.groups == "discovered":
+        table, names = _own_table(source, table, names)
+        print(f"subclasses {_told(table, names)}")
     discovered = _from_table(embeddings, table, names) if table is not None else None
     outcome = make_robust(embeddings, config, discovered=discovered)
     plain = RobustConfig(method="erm", groups=config.groups, select=config.select)

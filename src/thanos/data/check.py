@@ -86,7 +86,13 @@ def _misspelt(images: ImageSet) -> list[tuple[Fault, bool]]:
     """Rare superclasses spelt almost like a common one, and whether that is taken for a fault."""
     count = Counter(images.superclass.tolist())
     faults = []
+    plain = Counter(name.casefold() for name in images.superclass_names)
     for value, name in enumerate(images.superclass_names):
+        if plain[name.casefold()] > 1:
+            same = next(n for n in images.superclass_names if n != name and n.casefold() == name.casefold())
+            first = _place(images, int(np.flatnonzero(images.superclass == value)[0]))
+            faults.append((Fault(first, f"has the superclass {name!r}, and others have {same!r}"), True))
+            continue
         common = [images.superclass_names[v] for v, n in count.items() if count[value] <= RARE * n]
         if meant := nearest(name, common):
             first = _place(images, int(np.flatnonzero(images.superclass == value)[0]))
@@ -156,7 +162,7 @@ def report(checked: Checked, say: Callable[[str], None]) -> None:
         crossed = np.zeros((len(images.group_names), len(names)), dtype=np.int64)
         np.add.at(crossed, (images.group[known], images.superclass[known]), 1)
         _table("group", images.group_names, names, crossed, say)
-    for remark in (*images.notes, *checked.remarks):
+    for remark in (*(note for note in images.notes if "skipped.csv" not in note), *checked.remarks):
         say(f"note: {remark}")
     for fault in checked.faults[:SHOWN]:
         say(f"fault: {fault.where}: {fault.what}")

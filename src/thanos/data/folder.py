@@ -1,4 +1,4 @@
-"""A folder of images: [SPLIT/]SUPERCLASS/image or [SPLIT/]SUPERCLASS/SUBCLASS/image."""
+"""A folder of images: [SPLIT/]SUPERCLASS/image, [SPLIT/]SUPERCLASS/SUBCLASS/image, or images alone, to embed."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _SPLIT_FOLDERS = {
 
 
 def list_folder(folder: Path) -> Listing:
-    """Every image below ``folder`` with the labels its place gives it.
+    """Every image below ``folder`` with the labels its place gives it; in a folder of images alone, ``unknown``.
 
     Raises:
         DataError: if there is no image, or one lies at a depth that names no superclass.
@@ -30,8 +30,9 @@ def list_folder(folder: Path) -> Listing:
     parts = [p.relative_to(folder).parts for p in files]
     split = len({p[0] for p in parts}) > 1 and all(p[0].lower() in _SPLIT_FOLDERS for p in parts)
     listing = Listing(name=folder.resolve().name)
+    flat = all(len(p) == 1 for p in parts)
     for path, steps in zip(files, parts, strict=True):
-        label = steps[1:-1] if split else steps[:-1]
+        label = ("unknown",) if flat else steps[1:-1] if split else steps[:-1]
         if len(label) not in (1, 2):
             raise DataError(
                 f"images lie in SUPERCLASS/ or SUPERCLASS/SUBCLASS/ below {folder}; {'/'.join(steps)} does not. Move "

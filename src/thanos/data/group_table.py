@@ -19,6 +19,7 @@ class Member:
     """An image's discovered subclass, and how well it fits (:class:`thanos.Discovered`)."""
 
     subclass: str
+    superclass: str = ""
     distance: float = 0.0
     confidence: float = 0.0
 
@@ -28,7 +29,8 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
 
     Args:
         table: A CSV with the columns image and subclass, as ``thanos discover`` writes it.
-        names: A YAML file ``discovered name: your name``; equal names merge; what is not named keeps its own.
+        names: A YAML file ``discovered name: your name``; equal names merge inside a superclass (in two of them each
+            has its superclass behind it); what is not named keeps its own.
     Raises:
         DataError: if the table cannot be read, lacks a column, names an image twice, or has a distance or confidence
             that is no number.
@@ -56,13 +58,14 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
 
 def _member(row: dict[str, str], table: Path) -> Member:
     try:
-        return Member(row["subclass"] or "", float(row.get("distance") or 0), float(row.get("confidence") or 0))
+        numbers = (float(row.get(name) or 0) for name in ("distance", "confidence"))
+        return Member(row["subclass"] or "", row.get("superclass") or "", *numbers)
     except ValueError as error:
         raise DataError(f"{table} says of {row['image']!r}: {error}. Write it anew with thanos discover.") from None
 
 
 def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
-    given = read_yaml(file)
+    given = read_yaml(file, wanted="names like 'animals/0: horses'")
     known = sorted({member.subclass for member in found.values()})
     for old, new in given.items():
         if str(old) not in known:
@@ -70,9 +73,13 @@ def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
         if new is None or isinstance(new, dict | list) or not str(new).strip():
             raise ConfigError(f"{file} gives {old} the name {new!r}; a name is wanted.")
     by_name = {str(old): str(new).strip() for old, new in given.items()}
+    renamed = {image: replace(one, subclass=by_name.get(one.subclass, one.subclass)) for image, one in found.items()}
+    homes: dict[str, set[str]] = {}
+    for one in renamed.values():
+        homes.setdefault(one.subclass, set()).add(one.superclass)
     return {
-        image: replace(member, subclass=by_name.get(member.subclass, member.subclass))
-        for image, member in found.items()
+        image: replace(one, subclass=f"{one.subclass} ({one.superclass})") if len(homes[one.subclass]) > 1 else one
+        for image, one in renamed.items()
     }
 
 

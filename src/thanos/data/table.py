@@ -67,6 +67,9 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
             group=label_or_none(entry["group"]),
             split=entry["split"],
         )
+    if listing.skipped and not listing.paths:
+        (where, fault), count = listing.skipped[0], len(listing.skipped)
+        raise DataError(f"{table} has no usable row; the first of {count}: {where} {fault}.")
     if not listing.paths:
         raise DataError(f"{table} lists no images. Add rows with path and superclass.")
     if folder is not None:

@@ -19,7 +19,7 @@ from thanos.report.figures import as_png, thumbnail, training_curves
 from thanos.report.map import GRID, map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
-from thanos.report.summary import Errors, summary
+from thanos.report.summary import Errors, summary, worst
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
 from thanos.storage import write_text
@@ -49,6 +49,7 @@ def write_discover_page(
     images: ImageSet | None,
     scores: dict[str, Any],
     *,
+    of: str,
     table: Path | None = None,
     run: Path | None = None,
 ) -> None:
@@ -60,6 +61,7 @@ def write_discover_page(
         found: The discovered subclasses of all embeddings.
         images: The pictures, row by row; None: the page names them only.
         scores: ``geometry``, ``transfer`` and ``recovery``, as far as they were measured.
+        of: What was embedded by what.
         table: The CSV that holds the subclasses, which the text mentions.
         run: The run directory whose encoder embedded the images, for how it was trained.
     """
@@ -80,7 +82,7 @@ def write_discover_page(
     ]
     trained = None if run is None else _training(run)
     facts: dict[str, Any] = {"title": TITLE, "errors": errors is not None, "n": len(embeddings), "run": trained}
-    facts["table"] = None if table is None else table.name
+    facts |= {"of": of, "table": table, "found": found.superclasses, "worst": worst(found, errors)}
     facts["rows"] = summary(embeddings, found, errors, scores, {} if trained is None else trained["metrics"]["final"])
     facts |= {"map": map_data(embeddings, found, images, None if errors is None else errors.wrong), "grid": GRID}
     write_text(page, render("discover.html", superclasses=superclasses, **facts))
@@ -128,7 +130,7 @@ def _subclass(
         "name": found.names[number],
         "sizes": {split: int((embeddings.split[rows] == k).sum()) for k, split in enumerate(SPLITS)},
         "typical": [_picture(i, embeddings, images) for i in central],
-        "doubtful": [_picture(i, embeddings, images) for i in doubtful],
+        "doubtful": [_picture(i, embeddings, images) for i in doubtful] if (found.confidence[rows] < 1).any() else [],
         "unusual": [_picture(i, embeddings, images) for i in unusual],
         "members": _members(rows, embeddings),
         "error": None,

@@ -83,21 +83,27 @@ def _transfer(scores: dict[str, Any]) -> list[Row]:
 def _fairness(embeddings: Embeddings, found: Discovered, errors: Errors) -> list[Row]:
     everything = errors.share(np.arange(len(embeddings)))
     assert everything is not None  # a plain classifier has held-out images
-    rows = [_share("plain classifier", 1 - everything[0], everything[1], "superclass of held-out images")]
+    rows = [_share("a plain classifier errs", *everything, "on the superclass of held-out images")]
     by_class = [
         (*share, name)
         for value, name in enumerate(embeddings.superclass_names)
         if (share := errors.share(np.flatnonzero(embeddings.superclass == value))) is not None
     ]
     for wrong, n, name in sorted(by_class, reverse=True)[:LOWEST]:
-        rows.append(_share(f"plain classifier on {name}", 1 - wrong, n, ""))
-    by_cluster = [
+        rows.append(_share(f"it errs on {name}", wrong, n, "of this superclass"))
+    if (most := worst(found, errors)) is not None:
+        rows.append(_share(f"it errs on {most[2]}", most[0], most[1], "the discovered subclass it serves worst"))
+    return rows
+
+
+def worst(found: Discovered, errors: Errors | None) -> tuple[float, int, str] | None:
+    """The share of errors, the images and the name of the discovered subclass that a plain classifier errs on most."""
+    shares = [
         (*share, name)
         for number, name in enumerate(found.names)
-        if (share := errors.share(np.flatnonzero(found.cluster == number))) is not None
+        if errors is not None and (share := errors.share(np.flatnonzero(found.cluster == number))) is not None
     ]
-    wrong, n, name = max(by_cluster)
-    return [*rows, _share(f"plain classifier on {name}", 1 - wrong, n, "the discovered subclass it serves worst")]
+    return max(shares, default=None)
 
 
 def _recovery(scores: dict[str, Any]) -> list[Row]:

@@ -23,6 +23,9 @@ from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
 from thanos.storage import write_atomically, write_text
 from thanos.training.module import TrainingModule
 
+FORMED = 100
+"""Steps before which nobody expects superclasses to have formed."""
+
 
 class SameRun(Callback):
     """Before the first step, all processes hold their images, labels and settings against the first one's."""
@@ -157,7 +160,9 @@ class SpreadWatch(Callback):
         step, total = pl_module.batches_done, int(trainer.num_training_batches)
         within, largest = float(measured["spread/within"]), float(measured["spread/within_largest"])
         between = float(measured["spread/between"])
-        raise_it, lower_it = ("; raise alpha", "; lower alpha") if self._remedy else (" (SupCon does this)", "")
+        raise_it, lower_it = (
+            ("; raise alpha", "; lower alpha, or train longer") if self._remedy else (" (SupCon does this)", "")
+        )
         equal = between > COLLAPSED and within > COLLAPSED
         for state, holds, line in (
             (
@@ -177,7 +182,7 @@ class SpreadWatch(Callback):
                 self._compares_classes
                 and not equal
                 and within - between < DISSOLVED
-                and step > total / 2,  # before, they have not formed yet
+                and step > max(total / 2, FORMED),  # before, they have not formed yet
                 f"superclasses dissolve at step {step:,}: the cosine within them ({within:.3f}) is hardly above that "
                 f"between them ({between:.3f}){lower_it}",
             ),
