@@ -86,6 +86,7 @@ TYPOS = [
     (["discover", "digits", "--encoder", "resnet19"], "did you mean 'resnet18'?"),
     (["discover", "digits", "--epocs", "3"], "Did you mean --epochs?"),
     (["discover", "digits", "--reduce", "pka"], "did you mean 'pca'?"),
+    (["discover", "digits", "--method", "spread"], "--train-method spread"),
     (["discover", "digts"], "did you mean 'digits'?"),
     (["discover", "digits", "--lables", "x.csv"], "Did you mean --labels?"),
     (["check", "cifr10"], "did you mean 'cifar10'?"),

@@ -2,10 +2,10 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from thanos.errors import ConfigError
 from thanos.names import DATASETS, OWN_ENCODERS, nearest, timm_names
@@ -78,7 +78,7 @@ class DataConfig(Settings):
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the validation split and of the training subset."""
     labels: Literal["superclass", "subclass"] | Path = "superclass"
-    """A CSV with the labels of the images in the folder --data (columns: README). Or what training is told:
+    """A CSV with the labels of the images in the folder --data (columns: docs/own-data.md). Or what training is told:
     superclass, or subclass, the fine labels themselves, to see what they would give."""
     groups_from: Path | None = None
     """A table of discovered subclasses (thanos discover), which take the place of the images' groups."""
@@ -357,6 +357,15 @@ class DiscoverConfig(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     """Of clusterings and samples."""
 
+    @field_validator("method", mode="before")
+    @classmethod
+    def _of_clustering(cls, method: Any) -> Any:
+        if method in get_args(MethodName):
+            raise ValueError(
+                f"--method is how images are clustered; --train-method {method} is how an encoder is trained."
+            )
+        return method
+
     @model_validator(mode="after")
     def _fits_together(self) -> "DiscoverConfig":
         if self.least > self.most:
@@ -481,7 +490,7 @@ def explain(error: ValidationError, prefix: str = "--") -> str:
     faults: dict[str, tuple[list[str], Any]] = {}
     for fault in error.errors():
         where = ".".join(str(key).replace("_", "-") for key in fault["loc"] if not _is_union_branch(key))
-        if not where:
+        if not where or fault["type"] == "value_error":
             faults[fault["msg"].removeprefix("Value error, ")] = ([], None)
             continue
         if fault["type"] == "missing":

@@ -19,7 +19,7 @@ from thanos.report.figures import as_png, thumbnail, training_curves
 from thanos.report.map import GRID, map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
-from thanos.report.summary import Errors, summary, worst
+from thanos.report.summary import Errors, shape, summary, worst
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
 from thanos.storage import write_text
@@ -82,6 +82,7 @@ def write_discover_page(
     ]
     trained = None if run is None else _training(run)
     facts: dict[str, Any] = {"title": TITLE, "errors": errors is not None, "n": len(embeddings), "run": trained}
+    facts["shape"] = shape(scores.get("geometry", {}))
     facts |= {"of": of, "table": table, "found": found.superclasses, "worst": worst(found, errors)}
     facts["rows"] = summary(embeddings, found, errors, scores, {} if trained is None else trained["metrics"]["final"])
     facts |= {"map": map_data(embeddings, found, images, None if errors is None else errors.wrong), "grid": GRID}

@@ -49,7 +49,7 @@ def summary(
     Args:
         embeddings, found: What the page shows.
         errors: Of a plain classifier.
-        scores: ``geometry``, ``transfer``, ``recovery`` (by split), as far as they were measured.
+        scores: ``transfer`` and ``recovery`` (by split), as far as they were measured.
         final: The last numbers of the training; empty without one.
     """
     rows = []
@@ -59,8 +59,7 @@ def summary(
             rows.append(_share("superclass, by neighbours", accuracy, n, "validation images whose neighbours agree"))
     rows += _transfer(scores.get("transfer", {}))
     rows += [] if errors is None else _fairness(embeddings, found, errors)
-    rows += _recovery(scores.get("recovery", {}).get("test", {}))
-    return rows + _geometry(scores.get("geometry", {}))
+    return rows + _recovery(scores.get("recovery", {}).get("test", {}))
 
 
 def _share(what: str, value: float, n: int, says: str) -> Row:
@@ -118,7 +117,8 @@ def _recovery(scores: dict[str, Any]) -> list[Row]:
     return [Row(what, f"{value:.2f}", "", n, f"test images; {text}") for what, value, text in said]
 
 
-def _geometry(scores: dict[str, Any]) -> list[Row]:
+def shape(scores: dict[str, Any]) -> list[Row]:
+    """What :func:`thanos.geometry` measured."""
     named = {
         "spread": ("spread within superclasses", "1 - mean cosine; 0: every superclass is a point"),
         "between_class_cosine": ("cosine between superclasses", "below the cosine within where they are told apart"),
