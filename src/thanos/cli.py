@@ -104,13 +104,14 @@ def train(
     """
     from thanos.data.load import load
 
-    if "data" not in config.model_fields_set:
+    first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
+    if first and "data" not in config.model_fields_set:
         print("no --data: the digits that come with scikit-learn")
     images = load(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.fit import train as fit
 
     fit(config, out, images=images, run=run)
-    if os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0":
+    if first:
         print(f"next: thanos discover {out}   or: thanos embed {out}")
 
 
