@@ -73,6 +73,7 @@ TYPOS = [
     (["robust", ".", "--groups", "none"], "--groups given or discovered"),
     (["robust", ".", "--groups", "given", "--table", "t.csv"], "drop --groups given"),
     (["robust", ".", "--names", "n.yaml"], "give both"),
+    (["robust", ".", "--groups", "given", "--names", "n.yaml"], "drop --groups given"),
     (["discover", ".", "--least", "9", "--most", "4"], "--least is at most --most"),
     (["data", "build", "dominoes"], "did you mean 'dominoes-9"),
     (["reproduce", "table4", "--method", "thanoss"], "did you mean 'thanos'?"),

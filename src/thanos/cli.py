@@ -46,6 +46,13 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 Flat = Parameter(name="*")
+Judged = Annotated[
+    Path,
+    Parameter(
+        help="A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an "
+        ".npz with vectors and superclass."
+    ),
+]
 Of = Annotated[SourceConfig, Parameter(name="*", show_default=False)]
 _WHERE = Group("Over many machines", sort_key=2)
 _TRAINING = Group("Training, for images (what is left open is chosen, with a reason)", sort_key=1)
@@ -227,18 +234,11 @@ def transfer(
   thanos geometry embeddings.npz"""
 )
 def geometry(
-    source: Path,
+    source: Judged,
     *,
     of: Of = SourceConfig(),
 ) -> None:
-    """Measure an embedding's shape: spread, collapse, separation, alignment, uniformity, clustering of subclasses.
-
-    Parameters
-    ----------
-    source
-        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
-        vectors and superclass.
-    """
+    """Measure an embedding's shape: spread, collapse, separation, alignment, uniformity, clustering of subclasses."""
     from_ = Source(source, of)
     from thanos.verbs import geometry_source
 
@@ -331,7 +331,7 @@ def _holds_images(source: Path) -> bool:
   thanos robust embeddings.npz --method dfr --groups given --out fair.npz"""
 )
 def robust(
-    source: Path,
+    source: Judged,
     *,
     out: Path | None = None,
     table: Path | None = None,
@@ -346,9 +346,6 @@ def robust(
 
     Parameters
     ----------
-    source
-        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
-        vectors and superclass.
     out
         The classifier (.npz); its scores go beside it as .json. Default: robust-METHOD.npz in the run directory.
     table
@@ -358,10 +355,11 @@ def robust(
         run's own table.
     """
     from_ = Source(source, of)
-    if names is not None and table is None and (from_.run is None or not (source / "subclasses.csv").is_file()):
-        raise ConfigError("--names names the subclasses of a --table; give both.")
-    if table is not None and config.groups != "discovered":
-        raise ConfigError(f"--table holds discovered groups; drop it, or drop --groups {config.groups}.")
+    if (table or names) is not None and config.groups != "discovered":
+        option = "--table holds" if names is None else "--names names"
+        raise ConfigError(f"{option} discovered groups; drop it, or drop --groups {config.groups}.")
+    if config.groups == "discovered":
+        table, names = from_.discovered(table, names)
     where = from_.out(out, f"robust-{config.method}", suffix=".npz")
     from thanos.verbs import robust_source
 
@@ -418,7 +416,7 @@ def export(
   thanos report resnet18 --pretrained resnet18.safetensors --data photos/ --size 96 --out resnet18.html"""
 )
 def report(
-    source: Path,
+    source: Judged,
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     table: Path | None = None,
@@ -429,9 +427,6 @@ def report(
 
     Parameters
     ----------
-    source
-        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
-        vectors and superclass.
     out
         The page; default: report.html in the run directory.
     table
@@ -443,8 +438,7 @@ def report(
     where = from_.out(out, "report", suffix=".html")
     if where.suffix != ".html":
         raise ConfigError(f"--out names a .html page; got {where}.")
-    if names is not None and table is None and (from_.run is None or not (source / "subclasses.csv").is_file()):
-        raise ConfigError("--names names the subclasses of a --table; give both.")
+    table, names = from_.discovered(table, names)
     from thanos.verbs import report_source
 
     report_source(from_, where, table, names)

@@ -79,14 +79,10 @@ class Source:
         """What a page about it is headed by."""
         if self.path.suffix != ".ckpt":
             return f"{self.path}{'' if self.data is None else f', images of {self.data.data}'}"
-        return f"{self.path}: a training's state after {self._loaded_steps} steps; its end may look otherwise"
-
-    @property
-    def _loaded_steps(self) -> str:
         import torch
 
-        kept = torch.load(self.path, map_location="cpu", weights_only=True)
-        return f"{kept['global_step']:,}"
+        steps = torch.load(self.path, map_location="cpu", weights_only=True)["global_step"]
+        return f"{self.path}: a training's state after {steps:,} steps; its end may look otherwise"
 
     def out(self, given: Path | None, name: str, *, suffix: str) -> Path:
         """Where an outcome goes: as given; in the run; beside a file of embeddings.
@@ -105,6 +101,19 @@ class Source:
         if self.of_embeddings:
             return self.path.with_name(f"{self.path.stem}-{name}{suffix}")
         raise ConfigError(f"--out names the {suffix} to write; it is needed here.")
+
+    def discovered(self, table: Path | None, names: Path | None) -> tuple[Path | None, Path | None]:
+        """A table of discovered subclasses and a person's names for it: as given, else the run's own; None: neither.
+
+        Raises:
+            ConfigError: for names without a table.
+        """
+        if table is None and self.run is not None and (own := self.out(None, "subclasses", suffix=".csv")).is_file():
+            table, beside = own, own.with_suffix(".yaml")
+            names = beside if names is None and beside.is_file() else names
+        if names is not None and table is None:
+            raise ConfigError("--names names the subclasses of a --table; give both.")
+        return table, names
 
     @cached_property
     def encoder(self) -> "Encoder":

@@ -106,23 +106,11 @@ def report_source(source: Source, page: Path, table: Path | None, names: Path | 
     """The page anew, with a table's subclasses as a person named them."""
     if page.exists() and not _says(page, TITLE):
         raise OutputError(f"{page} is there and was not written by thanos. Name another --out.")
-    table, names = _own_table(source, table, names)
     embeddings = source.embeddings
     found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(embeddings, table, names)
     scores = judge(source) | {"recovery": _recovered(embeddings, found)}
     write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=table, run=source.run)
     print(f"{len(found.names)} subclasses {_told(table, names)}; to look at: {page}")
-
-
-def _own_table(source: Source, table: Path | None, names: Path | None) -> tuple[Path | None, Path | None]:
-    """A run's own discovered subclasses and the names beside them, where no others are given."""
-    if table is not None or source.run is None:
-        return table, names
-    own = source.out(None, "subclasses", suffix=".csv")
-    if not own.is_file():
-        return None, names
-    beside = own.with_suffix(".yaml")
-    return own, beside if names is None and beside.is_file() else names
 
 
 def _told(table: Path | None, names: Path | None) -> str:
@@ -311,7 +299,6 @@ def robust_source(
             raise OutputError(f"{file} is there and was not written by thanos robust. Name another --out.")
     embeddings = source.embeddings
     if config.groups == "discovered":
-        table, names = _own_table(source, table, names)
         print(f"subclasses {_told(table, names)}")
     discovered = _from_table(embeddings, table, names) if table is not None else None
     outcome = make_robust(embeddings, config, discovered=discovered)

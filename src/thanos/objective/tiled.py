@@ -138,6 +138,7 @@ class _Tiles(torch.autograd.Function):
             views: Neighbouring rows that show one image.
             narrow: Whether no similarity is beyond LARGEST.
         """
+        ctx.set_materialize_grads(False)  # parts that no loss uses cost nothing
         size = label.bincount()[label]
         side = _Side(x[:, 0], size - 1 if y is None else size, views - 1 if y is None else 1)
         other = side if y is None else _Side(x[:, 0], size, 1)
@@ -171,7 +172,9 @@ class _Tiles(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         x, y, label, positives, pull, other_pull, *sums = ctx.saved_tensors
         blocks, views, own, narrow = ctx.facts
-        attract, among_all, conditional = (g / len(x) / (1 if y is None else 2) for g in outer)
+        share = 1 / len(x) / (1 if y is None else 2)
+        attract, among_all, conditional = (x.new_zeros(()) if g is None else g * share for g in outer)
+        meets_all = outer[1] is not None  # known without waiting for the device
         points = x if y is None else y
         dx = torch.zeros_like(x)
         dy = dx if y is None else torch.zeros_like(y)
@@ -181,7 +184,7 @@ class _Tiles(torch.autograd.Function):
             ways.append(_Slopes(weight, negative, positive, everyone, attract / positives, among_all / positives))
         for tile in _tiles(label, blocks, views, symmetric=y is None):
             similarity = x[tile.rows] @ points[tile.columns].T
-            slope = _slope(similarity, tile, ways, among_all, conditional, own, narrow)
+            slope = _slope(similarity, tile, ways, among_all if meets_all else None, conditional, own, narrow)
             dx[tile.rows].addmm_(slope, points[tile.columns])
             dy[tile.columns].addmm_(slope.T, x[tile.rows])
         return dx, None if y is None else dy, None, None, None
@@ -298,7 +301,7 @@ def _slope(
     similarity: Tensor,
     tile: _Tile,
     ways: list[_Slopes],
-    among_all: Tensor,
+    among_all: Tensor | None,
     conditional: Tensor,
     own: int,
     narrow: bool,
@@ -311,7 +314,7 @@ def _slope(
     def softmaxes(each: list[tuple[Tensor, Tensor, int]]) -> Tensor:
         return _softmaxes(similarity, each) if grown is None else grown * _factor(each)
 
-    if negative is True and among_all == 0:
+    if negative is True and among_all is None:
         each = [(w.pulled[at], w.negatives[at], dim) for w, at, dim in known]
         return _softmaxes(similarity, each) if grown is None else grown.mul_(_factor(each))
     result = torch.zeros(())
@@ -324,7 +327,7 @@ def _slope(
             else:
                 odds = log_sum.exp()
                 result -= torch.div(odds * weight, grown + odds)
-            if among_all != 0:
+            if among_all is not None:
                 result -= way.among_all[at].unsqueeze(dim)
         if tile.positive is not True:
             result *= tile.positive
@@ -334,7 +337,7 @@ def _slope(
         softmax = softmaxes([(w.pulled[at], w.negatives[at], dim) for w, at, dim in known])
         softmax = softmax if negative is True else softmax.mul_(negative)
         result = softmax if tile.positive is False else result.add_(softmax)
-    if among_all != 0:
+    if among_all is not None:
         everyone = softmaxes([(among_all.expand(1), w.everyone[at], dim) for w, at, dim in known])
         result += everyone if tile.itself is None else everyone.masked_fill_(tile.itself, 0)
     return result
