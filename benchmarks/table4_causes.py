@@ -51,20 +51,15 @@ def many_clusters(known: Embeddings) -> dict[str, Any]:
     assert train.subclass is not None
     sizes = np.bincount(train.subclass)
     rare = known.subclass_names[int(np.where(sizes > 0, sizes, sizes.max()).argmin())]
-    rng = np.random.default_rng(0)
     scores: dict[str, Any] = {"subclass": rare, "images": int(sizes.min())}
     for count in MANY:
         f1, by_chance = [], []
         for seed in range(SEEDS):
             blind = replace(train, group=None, subclass=None)
             found = discover(blind, DiscoverConfig(clusters=count, seed=seed)).cluster
-            names = train.subclass_names
-            f1.append(recovery(found, train.subclass, train.superclass, names)["best_f1"][rare])
-            shuffled = found.copy()
-            for value in np.unique(train.superclass):
-                rows = np.flatnonzero(train.superclass == value)
-                shuffled[rows] = rng.permutation(found[rows])
-            by_chance.append(recovery(shuffled, train.subclass, train.superclass, names)["best_f1"][rare])
+            scored = recovery(found, train.subclass, train.superclass, train.subclass_names)
+            f1.append(scored["best_f1"][rare])
+            by_chance.append(scored["shuffled"]["best_f1"][rare])
         scores[f"{count} clusters"] = {"f1": float(np.mean(f1)), "shuffled": float(np.mean(by_chance))}
     return scores
 
@@ -73,7 +68,7 @@ def measure(dataset: str, seed: int, scale: str, places: Places, heads: bool) ->
     base = load_scale(scale).base(dataset, seed)
     images = load(base)
     embeddings: dict[str, Embeddings] = {}
-    for name in SOURCES:
+    for name in (*SOURCES, "random encoder", "supcon + supcon") if dataset.startswith("rare") else SOURCES:
         folders = tuple(places.run_folder(part.config(base)) for part in ROWS[name].parts)
         if not all((folder / "model.safetensors").is_file() for folder in folders):
             continue

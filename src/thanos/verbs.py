@@ -190,7 +190,8 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
     for split, scores in known.items():
         one = scores["one_cluster"]
         print(
-            f"recovery, {split}: F1 {scores['macro_f1']:.2f} (one cluster {one['macro_f1']:.2f}), rarest "
+            f"recovery, {split}: F1 {scores['macro_f1']:.2f} (one cluster {one['macro_f1']:.2f}, by chance "
+            f"{scores['shuffled']['macro_f1']:.2f}), rarest "
             f"{scores['rarest_f1']['mean']:.2f} ({one['rarest_f1']['mean']:.2f}), purity {scores['purity']:.2f} "
             f"({one['purity']:.2f}), adjusted mutual information {scores['adjusted_mutual_information']:.2f}"
         )

@@ -67,6 +67,26 @@ def test_one_cluster_scores_its_baseline_and_truth_scores_one():
     assert perfect["adjusted_mutual_information"] == pytest.approx(1)
 
 
+def test_shuffled_clusters_score_what_chance_does():
+    """Forty small clusters of noise beat one cluster on a rare subclass, and never their own shuffling."""
+    rng = np.random.default_rng(2)
+    true = (rng.random(4000) < 0.02).astype(int)
+    found = rng.integers(0, 40, 4000)
+    superclass = np.zeros(4000, dtype=int)
+    scores = recovery(found, true, superclass, ("common", "rare"))
+    assert scores["best_f1"]["rare"] > scores["one_cluster"]["rarest_f1"]["lowest"]
+    assert scores["shuffled"]["best_f1"]["rare"] == pytest.approx(scores["best_f1"]["rare"], rel=0.3)
+    best = []
+    for _ in range(50):
+        drawn = rng.permutation(found)
+        rare = true == 1
+        best.append(max(2 * (rare & (drawn == c)).sum() / (rare.sum() + (drawn == c).sum()) for c in range(40)))
+    assert scores["shuffled"]["best_f1"]["rare"] == pytest.approx(np.mean(best), rel=0.2)
+    grouped = np.where(true == 1, 40, found)
+    assert recovery(grouped, true, superclass)["best_f1"]["1"] == 1
+    assert recovery(grouped, true, superclass)["shuffled"]["best_f1"]["1"] < 0.2
+
+
 def test_waterbirds_baseline_is_the_published_counts():
     """184 of 3,682 landbirds stand on water, 56 of 1,113 waterbirds on land: 2p / (1 + p)."""
     for rare, size, expected in ((184, 3682, 0.095), (56, 1113, 0.096)):

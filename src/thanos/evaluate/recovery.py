@@ -2,14 +2,18 @@
 
 No published code defines the recovery F1 of the paper's Table 4; the definition here is ours. Inside a superclass, with
 ``N[c, s]`` images of cluster c and subclass s, a cluster taken for a subclass has precision ``N[c, s] / N[c, .]`` and
-recall ``N[c, s] / N[., s]``; F1 is their harmonic mean. A subclass scores the F1 of its best cluster. One cluster that
-holds the whole superclass scores ``2p / (1 + p)`` for a subclass of share p: that baseline always stands beside.
+recall ``N[c, s] / N[., s]``; F1 is their harmonic mean. A subclass scores the F1 of its best cluster. Two baselines
+always stand beside: one cluster that holds the whole superclass scores ``2p / (1 + p)`` for a subclass of share p; and
+the same clusters with their images shuffled score what many small clusters get by chance.
 """
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+SHUFFLES = 5
+"""Draws behind what chance scores."""
 
 
 def f1_table(counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -36,13 +40,17 @@ def recovery(
         largest, subclasses left over score 0; mean over subclasses), ``purity`` (share of images that are of their
         cluster's most frequent subclass), ``adjusted_rand`` and ``adjusted_mutual_information`` (scikit-learn's,
         unweighted mean over superclasses), ``one_cluster`` (``macro_f1``, ``rarest_f1``, ``purity`` of one cluster a
-        superclass) and ``n``. Empty without a superclass of two or more subclasses.
+        superclass), ``shuffled`` (``best_f1`` and ``macro_f1`` of the same clusters with the images of a superclass
+        drawn into them at random, mean of 5 draws from a fixed seed) and ``n``. Empty without a superclass of two or
+        more subclasses.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
     from sklearn.metrics.cluster import contingency_matrix
 
     best: dict[str, float] = {}
+    by_chance: dict[str, float] = {}
+    rng = np.random.default_rng(0)
     alone: list[float] = []
     rarest, rarest_alone, assigned, rand, information = [], [], [], [], []
     pure = pure_alone = images = 0
@@ -55,6 +63,9 @@ def recovery(
         f1 = f1_table(counts)
         names = [subclass_names[kind] if subclass_names else str(kind) for kind in kinds]
         best |= dict(zip(names, f1.max(axis=0).tolist(), strict=True))
+        drawn = [contingency_matrix(rng.permutation(found[rows]), true[rows]) for _ in range(SHUFFLES)]
+        chance = np.mean([f1_table(each).max(axis=0) for each in drawn], axis=0)
+        by_chance |= dict(zip(names, chance.tolist(), strict=True))
         whole = 2 * sizes / (len(rows) + sizes)
         alone += whole.tolist()
         smallest = int(sizes.argmin())
@@ -84,5 +95,6 @@ def recovery(
             "rarest_f1": {"mean": float(np.mean(rarest_alone)), "lowest": float(np.min(rarest_alone))},
             "purity": pure_alone / images,
         },
+        "shuffled": {"best_f1": by_chance, "macro_f1": float(np.mean([*by_chance.values()]))},
         "n": images,
     }

@@ -109,8 +109,9 @@ def _recovery(scores: dict[str, Any]) -> list[Row]:
     if not scores:
         return []
     n, alone = scores["n"], scores["one_cluster"]
+    chance = f", the same clusters shuffled: {scores['shuffled']['macro_f1']:.2f}"
     said = (
-        ("discovered against true subclasses, F1", scores["macro_f1"], f"one cluster: {alone['macro_f1']:.2f}"),
+        ("discovered against true subclasses, F1", scores["macro_f1"], f"one cluster: {alone['macro_f1']:.2f}{chance}"),
         ("the same, purity", scores["purity"], f"one cluster: {alone['purity']:.2f}"),
         ("the same, adjusted mutual information", scores["adjusted_mutual_information"], "one cluster, chance: 0"),
     )

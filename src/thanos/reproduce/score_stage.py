@@ -24,7 +24,8 @@ STAGE_DEFINITIONS = {
     "worst_class": "the lowest accuracy of a superclass",
     "auroc": "of the second superclass, over all test images and between subclasses",
     "recovery": "discovered against true groups inside each superclass; F1 of a group is that of its best cluster; "
-    "one_cluster: what one cluster a superclass scores",
+    "one_cluster: what one cluster a superclass scores; shuffled: what the same clusters score with a superclass's "
+    "images drawn into them at random",
     "selection": "the rule by which validation chose among a method's settings, and the validation images behind it",
     "discovered_groups": "as groups, for the discovered ones",
 }

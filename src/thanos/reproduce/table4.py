@@ -46,8 +46,10 @@ _PLAIN = RobustConfig(method="erm", groups="none")
 _DRO = RobustConfig(method="groupdro", groups="discovered")
 CLUSTERS = DiscoverConfig(least=2)
 """`thanos discover`'s own defaults, and no superclass left whole: how every embedding is clustered."""
-RARE_CLUSTERS = DiscoverConfig(method="mixture", least=2, overcluster=True)
-"""For sets with a rare subclass: George's for MNIST and ISIC, with principal components in UMAP's place."""
+RARE_CLUSTERS = DiscoverConfig(clusters=20)
+"""For sets with a rare subclass: many, as the few that a silhouette asks for are each larger than the subclass."""
+MIXTURES = DiscoverConfig(method="mixture", least=2, overcluster=True)
+"""George's for MNIST and ISIC, with principal components in UMAP's place."""
 HARDNESS = DiscoverConfig(reduce="hardness", components=1, length="own", method="mixture", least=2)
 """George's for Waterbirds and CelebA: a mixture along the direction that tells the superclass."""
 
@@ -89,9 +91,16 @@ NETWORKS = (
     _row("groupdro, network", "GroupDRO on a new network, true groups", "ceiling", _ERM, _TRUE, network=True),
 )
 """The last stage is a whole network; for the first seed."""
-ROWS = {row.name: row for row in (*HEADS, *NETWORKS)}
 RECOVERY = ("random encoder", "george", "george (hardness)", "supcon", "spread", "thanos")
 """Rows that discover groups in an embedding."""
+_TWO_SUPCON = (Part("supcon"), Part("supcon", second=True))
+RARE_ONLY = (
+    _row("supcon + supcon", "control: two seeds of SupCon", "control", _TWO_SUPCON, _DRO),
+    _row("supcon (mixtures)", "George's overclustered mixtures", "variant", _SUPCON, _DRO, clusters=MIXTURES),
+    _row("thanos (mixtures)", "George's overclustered mixtures", "variant", _THANOS, _DRO, clusters=MIXTURES),
+)
+"""On sets with a rare subclass, beside RECOVERY."""
+ROWS = {row.name: row for row in (*HEADS, *RARE_ONLY, *NETWORKS)}
 
 LABEL_FREE = ("jtt", "afr", "george", "george (hardness)", "supcon")
 """The rivals that see no group label; the paper's, and AFR."""
@@ -109,7 +118,7 @@ def planned_blocks(config: Table4Config) -> list[Block]:
     check_rows(config.method, ROWS)
     chosen = set(config.method or ROWS)
     blocks = []
-    for rows, seeds in ((HEADS, config.seeds), (NETWORKS, 1)):
+    for rows, seeds in (((*HEADS, *RARE_ONLY), config.seeds), (NETWORKS, 1)):
         for seed in range(seeds):
             for dataset in config.dataset:
                 base = scale.base(dataset, seed, config.root).model_copy(update={"download": config.download})
@@ -120,13 +129,16 @@ def planned_blocks(config: Table4Config) -> list[Block]:
 
 def _rows_of(dataset: str, rows: Iterable[Row]) -> list[Row]:
     """The rows that a set has, with the clustering that is its; sets without groups are there for recovery."""
-    usual = RARE_CLUSTERS if dataset.startswith("rare") else CLUSTERS
+    usual = RARE_CLUSTERS if dataset in RARE else CLUSTERS
+    wanted = {*ROWS} - {row.name for row in RARE_ONLY}
+    if not dataset.startswith(GROUPED):
+        wanted = {*RECOVERY, *(row.name for row in RARE_ONLY)}
     found = []
     for row in rows:
         assert row.stage is not None
         clusters = row.stage.clusters or usual
         stage = replace(row.stage, clusters=clusters) if row.stage.config.groups == "discovered" else row.stage
-        if dataset.startswith(GROUPED) or row.name in RECOVERY:
+        if row.name in wanted:
             found.append(replace(row, stage=stage))
     return found
 
@@ -195,12 +207,12 @@ def render(results: Path, scales: Sequence[str]) -> Path:
 _INTRODUCTION = """# Table 4: worst-group accuracy and subclass recovery
 
 Encoders are trained on superclass labels only. Rows *without* group labels see no true group before the test: clusters
-inside each superclass (docs/discover.md; k-means on principal components, for the rare sets George's overclustered
-mixtures) take the groups' place in training and in choosing among settings; ERM, JTT and AFR choose by the worst
-superclass. GroupDRO and DFR, and JTT as published, see the true groups of training or
-validation images. The last stage is a convex head on the frozen embedding (docs/robust.md), or, where it says network,
-a whole network for one seed. Worst-group accuracy on test images in %, mean ± standard deviation over seeds that pair
-split, images, initialisation and views. Every number is in `runs/`; `thanos reproduce table4` writes this page."""
+inside each superclass (docs/discover.md; k-means on principal components, for the rare sets twenty of them) take the
+groups' place in training and in choosing among settings; ERM, JTT and AFR choose by the worst superclass. GroupDRO and
+DFR, and JTT as published, see the true groups of training or validation images. The last stage is a convex head on the
+frozen embedding (docs/robust.md), or, where it says network, a whole network for one seed. Worst-group accuracy on
+test images in %, mean ± standard deviation over seeds that pair split, images, initialisation and views. Every number
+is in `runs/`; `thanos reproduce table4` writes this page."""
 
 
 def _section(found: Finished) -> str:
@@ -209,7 +221,7 @@ def _section(found: Finished) -> str:
         parts.append(f"### {DATASETS[dataset]} (`{dataset}`)")
         if dataset.startswith(GROUPED):
             parts += [_worst_groups(found, dataset), _differences(found, dataset)]
-        parts.append(_recovered(found, dataset))
+        parts.append(_rare(found, dataset) if dataset in RARE else _recovered(found, dataset))
     return "\n\n".join([*parts, "### Mean lifts beside the paper's", _lifts(found), _paper()])
 
 
@@ -251,21 +263,21 @@ def _differences(found: Finished, dataset: str) -> str:
     pairs = [("thanos", other) for other in ("erm", "george", "supcon", "jtt", "afr", "spread", "thanos, plain")]
     pairs += [("groupdro", "erm"), ("thanos, network", "erm, network"), ("thanos, network", "george, network")]
     for a, b in pairs:
-        values = found.difference(a, b, dataset)
-        if not values:
-            lines.append(f"| {a} - {b} | not run yet | | |")
-            continue
-        low, high = mean_interval(values)
-        interval = f"{low:+.1f} to {high:+.1f}" if math.isfinite(low) else "one seed"
-        lines.append(f"| {a} - {b} | {np.mean(values):+.1f} | {interval} | {', '.join(f'{v:+.1f}' for v in values)} |")
+        lines.append(_difference_line(f"{a} - {b}", found.difference(a, b, dataset)))
     return "\n".join(lines)
+
+
+def _difference_line(what: str, values: Sequence[float]) -> str:
+    if not values:
+        return f"| {what} | not run yet | | |"
+    low, high = mean_interval(values)
+    interval = f"{low:+.1f} to {high:+.1f}" if math.isfinite(low) else "one seed"
+    return f"| {what} | {np.mean(values):+.1f} | {interval} | {', '.join(f'{v:+.1f}' for v in values)} |"
 
 
 def _recovered(found: Finished, dataset: str) -> str:
     """F1 of discovered against true groups on the training images, and of one cluster a superclass."""
-    rare = RARE.get(dataset)
-    of_rarest = "F1, rarest groups" if rare is None else f"F1, rare class ({rare})"
-    head = ["recovery, training images", "F1, mean over groups", of_rarest, "purity", "clusters", "seeds"]
+    head = ["recovery, training images", "F1, mean over groups", "F1, rarest groups", "purity", "clusters", "seeds"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     base: dict[str, list[float]] = {}
     for name in RECOVERY:
@@ -275,19 +287,50 @@ def _recovered(found: Finished, dataset: str) -> str:
             continue
         scores = [record["scores"]["recovery"]["train"] for record in records]
         one = [each["one_cluster"] for each in scores]
-        which = "mean" if rare is None else "lowest"  # the rare class is the smallest of all
-        for key, values in (("macro", [o["macro_f1"] for o in one]), ("rare", [o["rarest_f1"][which] for o in one]),
+        for key, values in (("macro", [o["macro_f1"] for o in one]), ("rare", [o["rarest_f1"]["mean"] for o in one]),
                             ("pure", [o["purity"] for o in one])):  # fmt: skip
             base[key] = [100 * v for v in values]
         sizes = [len(c["sizes"]) for record in records for c in record["scores"]["clusters"].values()]
         cells = [name, mean_and_deviation([100 * s["macro_f1"] for s in scores])]
-        smallest = [s["rarest_f1"]["mean"] if rare is None else s["best_f1"][rare] for s in scores]
-        cells.append(mean_and_deviation([100 * value for value in smallest]))
+        cells.append(mean_and_deviation([100 * s["rarest_f1"]["mean"] for s in scores]))
         cells += [mean_and_deviation([100 * s["purity"] for s in scores]), f"{min(sizes)} to {max(sizes)}"]
         lines.append("| " + " | ".join([*cells, str(len(records))]) + " |")
     if base:
         cells = [mean_and_deviation(base[key]) for key in ("macro", "rare", "pure")]
         lines.append("| one cluster a superclass | " + " | ".join([*cells, "1", ""]) + " |")
+    return "\n".join(lines)
+
+
+def _rare(found: Finished, dataset: str) -> str:
+    """F1 of the rare class on the training images, beside what its clusters score by chance, and by seed."""
+    rare = RARE[dataset]
+    head = ["recovery, training images", "what", f"F1, rare class ({rare})", "its clusters shuffled"]
+    head += ["F1, mean over classes", "clusters", "F1 of the rare class by seed"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    by_row: dict[str, dict[int, float]] = {}
+    one: dict[int, float] = {}
+    for name in (*RECOVERY, *(row.name for row in RARE_ONLY)):
+        records = found.records[name, dataset]
+        if not records:
+            lines.append(f"| {name} | {ROWS[name].what} | not run yet |" + " |" * (len(head) - 3))
+            continue
+        scores = {seed: record["scores"]["recovery"]["train"] for seed, record in records.items()}
+        by_row[name] = {seed: 100 * each["best_f1"][rare] for seed, each in scores.items()}
+        one |= {seed: 100 * each["one_cluster"]["rarest_f1"]["lowest"] for seed, each in scores.items()}
+        sizes = [len(c["sizes"]) for record in records.values() for c in record["scores"]["clusters"].values()]
+        cells = [f"**{name}**" if name == "thanos" else name, ROWS[name].what]
+        cells.append(mean_and_deviation([*by_row[name].values()]))
+        cells.append(mean_and_deviation([100 * each["shuffled"]["best_f1"][rare] for each in scores.values()]))
+        cells.append(mean_and_deviation([100 * each["macro_f1"] for each in scores.values()]))
+        cells += [str(min(sizes)) if min(sizes) == max(sizes) else f"{min(sizes)} to {max(sizes)}"]
+        lines.append("| " + " | ".join([*cells, ", ".join(f"{v:.1f}" for v in by_row[name].values())]) + " |")
+    if one:
+        cells = ["one cluster a superclass", "", mean_and_deviation([*one.values()]), "", "", "1"]
+        lines.append("| " + " | ".join([*cells, ", ".join(f"{v:.1f}" for v in one.values())]) + " |")
+    lines += ["", "| difference in F1 of the rare class | mean | 95% interval | by seed |", "|---|---|---|---|"]
+    for a, b in (("thanos", "supcon"), ("thanos", "supcon + supcon"), ("thanos (mixtures)", "supcon (mixtures)")):
+        x, y = by_row.get(a, {}), by_row.get(b, {})
+        lines.append(_difference_line(f"{a} - {b}", [x[seed] - y[seed] for seed in x if seed in y]))
     return "\n".join(lines)
 
 
