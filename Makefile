@@ -14,6 +14,7 @@ setup: .venv/.ready
 	$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps -e .
 	touch $@
+	@echo "ready; next: $(BIN)/thanos demo"
 
 demo: setup
 	$(BIN)/thanos demo --out $(DEMO_OUT)

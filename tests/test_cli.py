@@ -58,6 +58,11 @@ TYPOS = [
     (["train", "--batch", "1", "--out", "x"], "--batch should be greater than or equal to 2"),
     (["train", "--views-per-image", "1", "--out", "x"], "--views-per-image should be greater than or equal to 2"),
     (["train", "--precision", "bf17", "--out", "x"], "--precision"),
+    (["clasify", "x"], 'Did you mean "classify"?'),
+    (["train", "--data", "digits", "--size", "5000", "--out", "x"], "would enlarge images of 8 pixels 625 times"),
+    (["discover", __file__, "-o", "x"], "is one file of another kind"),
+    (["check", __file__], "is one file of another kind"),
+    (["embed", __file__, "--out", "x.npz"], "is a file of another kind"),
     (["train", "--released-loss", "--contrast", "all-view", "--out", "x"], "drop --released-loss"),
     (["train", "--pretrained", "--out", "x"], "has no published weights"),
     (["train"], "--out"),
@@ -164,7 +169,19 @@ def test_torch_is_not_imported_to_answer(tmp_path, arguments, code):
     assert "\x1b" not in process.stdout + process.stderr  # no escape codes in a pipe
 
 
-VERBS = ["demo", "train", "check", "embed", "transfer", "geometry", "discover", "robust", "export", "compare"]
+VERBS = [
+    "demo",
+    "train",
+    "check",
+    "embed",
+    "transfer",
+    "geometry",
+    "discover",
+    "robust",
+    "classify",
+    "export",
+    "compare",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)

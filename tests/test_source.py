@@ -1,5 +1,6 @@
 """One artefact everywhere: every input in every verb, with the same outcome; and nothing asks the network."""
 
+import csv
 import json
 import re
 import shutil
@@ -20,7 +21,7 @@ from thanos import DataConfig, TrainConfig, embed, load, load_encoder, read_embe
 from thanos.artefact import balance_parts
 from thanos.cli import run_command
 from thanos.config import RunConfig
-from thanos.errors import ConfigError, DataError
+from thanos.errors import ConfigError, DataError, OutputError
 
 ENCODES = ("run", "checkpoint", "weights", "timm")
 VERBS = {
@@ -120,6 +121,52 @@ def test_a_checkpoint_of_an_unfinished_run_is_an_encoder(tmp_path):
     images = load(DataConfig())
     balance_parts(encoder, images)
     np.testing.assert_allclose(embed(encoder, images).of("train").vectors, vectors, rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_classifier_says_of_new_images(inputs, tmp_path, capsys):
+    """Against the .npz's own arrays by hand, for a run's images and for others."""
+    run = Path(inputs["run"][0])
+    table = tmp_path / "predicted.csv"
+    with pytest.raises(ConfigError, match="none of its own"):
+        run_command(["classify", inputs["embeddings"][0], "--out", str(table)])
+    with pytest.raises(ConfigError, match=r"absent\.npz does not exist"):
+        run_command(["classify", str(run), "--classifier", str(tmp_path / "absent.npz"), "--out", str(table)])
+    head = tmp_path / "fair.npz"
+    run_command(["robust", str(run), "--out", str(head)])
+    capsys.readouterr()
+    run_command(["classify", str(run), "--classifier", str(head), "--out", str(table)])
+    said = capsys.readouterr().out
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    embeddings, kept = read_embeddings(run / "../vectors.npz"), np.load(head)
+    logits = (embeddings.vectors - kept["mean"]) / kept["scale"] @ kept["weight"].T + kept["bias"]
+    expected = kept["superclass_names"][logits.argmax(axis=1)]
+    assert [row["predicted"] for row in rows] == expected.tolist()
+    share = np.exp(logits).max(axis=1) / np.exp(logits).sum(axis=1)
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], share, atol=1e-4)
+    truth = np.array(embeddings.superclass_names)[embeddings.superclass]
+    assert [row["superclass"] for row in rows] == truth.tolist()
+    test = embeddings.split == 2
+    assert f"right on {(expected == truth)[test].mean():.1%} of {test.sum():,} test images" in said
+
+    (tmp_path / "new").mkdir()
+    images = load(DataConfig())
+    for i in range(3):
+        Image.fromarray(images.images[np.array([i])][0].squeeze()).save(tmp_path / f"new/{i}.png")
+    run_command(["classify", str(run), "--classifier", str(head), "--data", str(tmp_path / "new"), "--out", str(table)])
+    said = capsys.readouterr().out
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    vectors = load_encoder(run).embed(images.take(np.arange(3)))
+    logits = (vectors - kept["mean"]) / kept["scale"] @ kept["weight"].T + kept["bias"]
+    assert [row["predicted"] for row in rows] == kept["superclass_names"][logits.argmax(axis=1)].tolist()
+    assert {row["superclass"] for row in rows} == {""}
+    assert "right on" not in said
+    (tmp_path / "notes.csv").write_text("mine\n")
+    with pytest.raises(OutputError, match="not written by thanos classify"):
+        run_command(["classify", str(run), "--classifier", str(head), "--out", str(tmp_path / "notes.csv")])
+    with pytest.raises(DataError, match="for embeddings of 256 dimensions; those of test_vit have 64"):
+        run_command(["classify", *inputs["timm"], "--classifier", str(head), "--out", str(tmp_path / "t.csv")])
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 not one", None])

@@ -122,6 +122,18 @@ def train(
         print(f"next: thanos discover {out}   or: thanos embed {out}")
 
 
+class _Checked(DataConfig):
+    """What of it decides how images are read; the rest of it is not for ``thanos check``."""
+
+    data: Annotated[str, Parameter(show=False)] = "digits"
+    skip_bad: Annotated[bool, Parameter(show=False)] = False
+    validation: Annotated[float, Parameter(show=False)] = 0.1
+    train_limit: Annotated[int | None, Parameter(show=False)] = None
+    split_seed: Annotated[int, Parameter(show=False)] = 0
+    groups_from: Annotated[Path | None, Parameter(show=False)] = None
+    groups_named: Annotated[Path | None, Parameter(show=False)] = None
+
+
 @app.command(
     help_epilogue="""Examples:
   thanos check photos/
@@ -132,7 +144,7 @@ def check(
     data: str,
     *,
     out: Path | None = None,
-    config: Annotated[DataConfig, Flat] = DataConfig(),
+    config: Annotated[_Checked, Flat] = _Checked(),
 ) -> None:
     """Find every fault of images and labels before anything is trained; exits 2 if there is one.
 
@@ -153,7 +165,7 @@ def check(
     from thanos.data.check import check as look
     from thanos.data.check import report, write_faults
 
-    checked = look(config.model_copy(update={"data": data}))
+    checked = look(DataConfig(**config.model_dump(exclude_unset=True) | {"data": data}))
     report(checked, print)
     if out is not None:
         write_faults(checked.faults, out)
@@ -319,7 +331,7 @@ def _holds_images(source: Path) -> bool:
             return "vectors.npy" not in arrays.namelist()
     if source.is_dir():
         return not any((source / name).is_file() for name in ("config.yaml", "model.json", "data.json"))
-    return str(source) in DATASETS or source.suffix.lower() in (".csv", ".tsv", ".txt")
+    return str(source) in DATASETS or (source.is_file() and source.suffix not in (".npz", ".ckpt", ".safetensors"))
 
 
 @app.command(
@@ -364,6 +376,37 @@ def robust(
     from thanos.verbs import robust_source
 
     robust_source(from_, where, config, table, names)
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos classify runs/a --data new-photos/ -o predicted.csv
+  thanos classify runs/a --classifier runs/a/robust-jtt.npz --data new-photos/ -o predicted.csv
+  thanos classify embeddings.npz --classifier fair.npz"""
+)
+def classify(
+    source: Judged,
+    *,
+    classifier: Path | None = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    of: Of = SourceConfig(),
+) -> None:
+    """Tell the superclass of images by a classifier that thanos robust (or train) made; writes a CSV.
+
+    Parameters
+    ----------
+    classifier
+        The .npz; default: the run's robust-groupdro.npz, else its classifier.npz.
+    out
+        A CSV: image, predicted, probability, and the superclass where it is known; default: predicted.csv in the run
+        directory.
+    """
+    from_ = Source(source, of)
+    where = from_.out(out, "predicted", suffix=".csv")
+    head = from_.classifier(classifier)
+    from thanos.verbs import classify_source
+
+    classify_source(from_, head, where)
 
 
 @app.command(
@@ -436,8 +479,6 @@ def report(
     """
     from_ = Source(source, of)
     where = from_.out(out, "report", suffix=".html")
-    if where.suffix != ".html":
-        raise ConfigError(f"--out names a .html page; got {where}.")
     table, names = from_.discovered(table, names)
     from thanos.verbs import report_source
 

@@ -36,7 +36,9 @@ class Cell:
     def text(self) -> str:
         if self.value is None:
             return "-"
-        return f"{100 * self.value:.1f}" if self.share else f"{self.value:.3f}"
+        if self.share:
+            return f"{100 * self.value:.1f}"
+        return f"{self.value:.3f}" if self.value < 10 else f"{self.value:,.0f}"
 
     @property
     def around(self) -> str:
@@ -55,13 +57,19 @@ class Line:
     settings: dict[str, str]
     cells: dict[str, Cell]
 
+    @property
+    def commands(self) -> dict[str, bool]:
+        """Behind the cells, and whether each was run."""
+        return {cell.command: cell.value is not None for cell in self.cells.values()}
+
 
 SETTINGS = ("data", "method", "encoder", "alpha", "epochs", "batch", "seed")
 COLUMNS = {
     "fine accuracy, probe": "linear probe on the fine labels, test images",
     "fine accuracy, neighbours": "nearest neighbours, test images",
     "superclass accuracy": "20 nearest neighbours vote for the superclass, validation images",
-    "spread": "1 - mean cosine between images of one superclass, validation images",
+    "spread": "1 - mean cosine between images of one superclass; on validation images, as in training's last line (a "
+    "run's page measures it on test images)",
     "recovery F1": "discovered against true subclasses, test images",
     "worst group": "of test images, true groups; of the thanos robust classifier that validation favours",
     "worst discovered group": "the same for discovered groups",

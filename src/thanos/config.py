@@ -16,6 +16,8 @@ MethodName = Literal[
 ]
 RobustMethod = Literal["erm", "reweight", "groupdro", "jtt", "dfr", "afr"]
 Rule = Literal["worst-group", "worst-discovered", "worst-class"]
+LISTINGS = (".csv", ".tsv", ".txt", ".npz")
+"""Kinds of file that list images or hold them."""
 SEEDS = 100
 """The most paired repetitions of a table."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -449,8 +451,14 @@ def check_encoder(name: str) -> None:
 
 
 def check_data(name: str) -> None:
-    """Raise ConfigError unless ``name`` is a data set, or a folder or file that exists."""
-    if name in DATASETS or Path(name).exists():
+    """Raise ConfigError unless ``name`` is a data set, a folder, or a file of a kind that lists or holds images."""
+    path = Path(name)
+    if path.is_file() and path.suffix.lower() not in LISTINGS:
+        raise ConfigError(
+            f"images are given as a folder SUPERCLASS/image, a table ({', '.join(LISTINGS[:-1])}) or an .npz; "
+            f"{name!r} is one file of another kind. Give the folder that it is in, or a table that lists it."
+        )
+    if name in DATASETS or path.exists():
         return
     hint = nearest(name, DATASETS)
     raise ConfigError(

@@ -35,6 +35,11 @@ class Source:
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} does "
                 f"not exist{nearest(str(path), (*DATASETS, *timm_names()))}. Train one: thanos train --help"
             )
+        if path.is_file() and path.suffix not in (".ckpt", ".safetensors", ".npz"):
+            raise ConfigError(
+                f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} is a "
+                f"file of another kind. Images are named by --data, a table of subclasses by --table."
+            )
         if self.options.pretrained and not self.by_name:
             raise ConfigError(f"--pretrained holds weights of a timm model, and {path} is none by name; drop it.")
         if self.by_name and "data" not in given:
@@ -95,6 +100,8 @@ class Source:
             ConfigError: where there is no such place.
         """
         if given is not None:
+            if given.suffix != suffix:
+                raise ConfigError(f"--out names a {suffix} file; got {given}. Call it {given.with_suffix(suffix)}.")
             return given
         if self.run is not None:
             return self.run / f"{name}{'' if self.options.weights == 'last' else '-' + self.options.weights}{suffix}"
@@ -114,6 +121,19 @@ class Source:
         if names is not None and table is None:
             raise ConfigError("--names names the subclasses of a --table; give both.")
         return table, names
+
+    def classifier(self, given: Path | None) -> Path:
+        """The .npz of a linear classifier on the embeddings: as given, else the run's own.
+
+        Raises:
+            ConfigError: where there is none.
+        """
+        own = [self.path / name for name in ("robust-groupdro.npz", "classifier.npz") if self.path.is_dir()]
+        found = next((file for file in ([given] if given else own) if file.is_file()), None)
+        if found is None:
+            where = f"{given} does not exist" if given else f"{self.path} has none of its own"
+            raise ConfigError(f"--classifier names the .npz of thanos robust; {where}. Make one: thanos robust --help")
+        return found
 
     @cached_property
     def encoder(self) -> "Encoder":

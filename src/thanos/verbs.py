@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from torch import Generator
 
 from thanos.artefact import load_encoder
@@ -26,6 +27,7 @@ from thanos.discovery import Discovered, discover
 from thanos.embeddings import Embeddings, embed, kept_embeddings, write_embeddings
 from thanos.errors import DataError, MissingLabels, OutputError
 from thanos.evaluate.geometry import EXACT, geometry
+from thanos.evaluate.intervals import wilson
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
 from thanos.export import Format, export_onnx, export_table, export_weights
@@ -324,6 +326,45 @@ def robust_source(
     write_json(facts, scores)
     print(f"classifier: {out} · scores: {facts}")
     return scores
+
+
+PREDICTED = ("image", "predicted", "probability", "superclass")
+"""Columns of a table of predictions."""
+
+
+def classify_source(source: Source, classifier: Path, out: Path) -> NDArray[np.int64]:
+    """Write each image's superclass as the classifier tells it, and its probability; where it is known also that."""
+    if out.exists() and not _says(out, ",".join(PREDICTED)):
+        raise OutputError(f"{out} is there and was not written by thanos classify. Name another --out.")
+    head, names = read_head(classifier)
+    embeddings = source.embeddings
+    if embeddings.vectors.shape[1] != head.weight.shape[1]:
+        raise DataError(
+            f"{classifier} is for embeddings of {head.weight.shape[1]} dimensions; those of {source.path} have "
+            f"{embeddings.vectors.shape[1]}. Give the classifier that was made for them."
+        )
+    probability = head.probabilities(embeddings.vectors)
+    predicted = probability.argmax(axis=1)
+    known = set(embeddings.superclass_names) <= set(names)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(PREDICTED)
+    refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
+    truth = [embeddings.superclass_names[i] if known else "" for i in embeddings.superclass]
+    for i, ref in enumerate(refs):
+        writer.writerow((ref, names[predicted[i]], f"{probability[i, predicted[i]]:.4f}", truth[i]))
+    write_text(out, table.getvalue())
+    counts = np.bincount(predicted, minlength=len(names))
+    told = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
+    print(f"{len(predicted):,} images by {classifier}: {told}; in {out}")
+    if known:
+        right = np.array([names[p] for p in predicted]) == np.array(truth)
+        rows = np.flatnonzero(embeddings.split == 2) if source.run is not None else np.arange(len(right))
+        if len(rows):
+            low, high = wilson(float(right[rows].mean()), len(rows))
+            which = "test images" if source.run is not None else "images"
+            print(f"right on {right[rows].mean():.1%} of {len(rows):,} {which} (95% {low:.1%} to {high:.1%})")
+    return np.asarray(predicted)
 
 
 def _is_head(file: Path) -> bool:

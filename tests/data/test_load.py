@@ -179,6 +179,7 @@ def test_mixed_sizes(folder):
     assert "big.png is 30x20" in message
     assert "--size 8" in message
     assert read(folder, size=16).images.shape == (41, 16, 16, 3)
+    assert "--size 500 would enlarge images of 8 pixels 62 times" in refusal(folder, size=500)
     assert read(folder, size="auto").images.shape == (41, 8, 8, 3)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from thanos.config import DataConfig
 from thanos.data.files import default_views, squared, unique_names
-from thanos.data.imageset import SPLITS, ImageSet, ids_of
+from thanos.data.imageset import SPLITS, ImageSet, check_enlarged, ids_of
 from thanos.data.splits import with_splits
 from thanos.data.table import columns_of, label_or_none
 from thanos.errors import DataError
@@ -109,6 +109,7 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     pictures = _pictures(pictures, file.stem)
     if isinstance(config.size, int) and pictures.shape[1:3] != (config.size, config.size):
         side = config.size
+        check_enlarged(side, min(pictures.shape[1:3]))
         pictures = np.stack([np.asarray(squared(Image.fromarray(picture.squeeze()), side)) for picture in pictures])
         notes.append(f"{len(pictures)} of {len(pictures)} brought to {side}x{side}")
     return replace(_image_set(pictures, labels, refs, file.stem), notes=tuple(notes))

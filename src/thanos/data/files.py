@@ -21,7 +21,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cache_folder, cached_images
-from thanos.data.imageset import SPLITS, Images, ImageSet, ids_of
+from thanos.data.imageset import SPLITS, Images, ImageSet, check_enlarged, ids_of
 from thanos.errors import DataError
 from thanos.storage import write_text
 
@@ -182,6 +182,7 @@ def _agree_on_size(listing: Listing, looks: list[_Look], config: DataConfig) -> 
             )
         return sizes[0][0], []
     size = _typical_size(sizes) if config.size == "auto" else config.size
+    check_enlarged(size, int(np.median([min(s) for s in sizes])))
     changed = sum(s != (size, size) for s in sizes)
     return size, [f"{changed} of {len(sizes)} brought to {size}x{size}"] if changed else []
 

@@ -10,11 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import ViewSpec
+from thanos.errors import DataError
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, SplitName, SplitName] = ("train", "validation", "test")
 UNKNOWN = -1
 """The subclass or group id of an image whose label is not known."""
+ENLARGED = 16
+"""Times a side that images are enlarged at most."""
+
+
+def check_enlarged(side: int, own: int) -> None:
+    """Raise DataError if bringing images of ``own`` pixels a side to ``side`` is surely a slip."""
+    if side > ENLARGED * own:
+        raise DataError(
+            f"--size {side} would enlarge images of {own} pixels {side / own:.0f} times: no detail comes with that, "
+            f"and every step costs {(side / own) ** 2:,.0f} times as much. Give at most {ENLARGED * own}."
+        )
 
 
 class Images(Protocol):

@@ -13,7 +13,7 @@ from thanos.config import DataConfig, ViewSpec
 from thanos.data import hierarchy
 from thanos.data.cache import cached_images, data_folder
 from thanos.data.files import SUFFIXES, Listing, read_listing
-from thanos.data.imageset import SPLITS, ImageSet, ids_of
+from thanos.data.imageset import SPLITS, ImageSet, check_enlarged, ids_of
 from thanos.errors import DataError
 
 # Crops are milder where the object fills the frame, and nothing that has a handedness is flipped.
@@ -304,6 +304,7 @@ def resized(images: ImageSet, config: DataConfig) -> ImageSet:
     if config.size in (None, "auto") or (config.size, config.size) == images.size:
         return images
     side = int(config.size)
+    check_enlarged(side, min(images.size))
     source = images.images
 
     def fill(out: NDArray[np.uint8]) -> None:

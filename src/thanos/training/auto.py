@@ -96,8 +96,9 @@ def settle(
         batch = 128
         while batch > max(8, train // 8):
             batch //= 2
-        why = "the paper's" if batch == 128 else f"{train // batch} steps an epoch on {train:,} training images"
-        choices.choose("batch", min(batch, train), why)
+        batch = min(batch, train)
+        why = "the paper's" if batch == 128 else f"{train // max(1, batch)} steps an epoch on {train:,} training images"
+        choices.choose("batch", batch, why)
     batch = asked.get("batch", choices.settings.get("batch", 128))
     if "epochs" not in asked:
         epochs = max(FEWEST, min(MOST, round(STEPS / max(1, train // batch))))

@@ -117,7 +117,11 @@ class Progress(Callback):
 
     def _numbers(self, trainer: pl.Trainer, module: pl.LightningModule, done: int) -> str:
         assert isinstance(module, TrainingModule)
-        shown = {"train/loss": "loss", "spread/within": "cosine within", "validation/superclass_accuracy": "kNN"}
+        shown = {
+            "train/loss": "loss",
+            "spread/within": "cosine within superclasses",
+            "validation/superclass_accuracy": "neighbours' accuracy",
+        }
         values = module.newest
         parts = [f"{label} {float(values[name]):.3f}" for name, label in shown.items() if name in values]
         rate = (done - self._start_step) * self._batch * trainer.world_size / (time.perf_counter() - self._started)

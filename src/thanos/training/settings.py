@@ -48,18 +48,19 @@ def describe_alpha(
         return []
     config, alpha = settings.config, settings.alpha
     where = (
-        f"window {window.collapse:.3f} to {window.dissolve:.3f} for {len(images.superclass_names)} superclasses, "
+        f"superclasses collapse below {window.collapse:.3f}, dissolve above {window.dissolve:.3f} (for "
+        f"{len(images.superclass_names)} of them, "
         f"batch {config.batch}{f' x {processes} processes' if processes > 1 else ''}, temperature "
-        f"{config.temperature:g}"
+        f"{config.temperature:g})"
     )
     how = {"auto": " (auto)", "follow": f" at first, then towards a measured cosine of {config.within_class_cosine:g}"}
     lines = [f"alpha {alpha:.3f}{how.get(str(config.alpha), '')} · {where}"]
     if config.released_loss:
-        return [*lines, "the window is that of the unclipped loss; the released one does not collapse"]
+        return [*lines, "these bounds are those of the unclipped loss; the released one does not collapse"]
     if alpha < window.collapse:
-        lines.append(f"warning: at alpha {alpha:.3f}, below its window, superclasses collapse; raise it or use auto.")
+        lines.append(f"warning: at alpha {alpha:.3f} superclasses collapse; raise it or use auto.")
     if alpha > window.dissolve:
-        lines.append(f"warning: at alpha {alpha:.3f}, above its window, superclasses dissolve; lower it or use auto.")
+        lines.append(f"warning: at alpha {alpha:.3f} superclasses dissolve; lower it or use auto.")
     return lines
 
 
