@@ -5,10 +5,14 @@ the median processor time of a step, and the peak of resident memory above what 
 are taken out by an allocator that keeps freed memory (MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=60000000000); memory is
 measured without that.
 
+On a GPU (--device cuda): milliseconds between events, peak of allocated memory; also the plain formula compiled and the
+Triton kernels.
+
 Peers come from the index (pip install pytorch-metric-learning lightly einops); SupContrast's and the paper's own loss
 by a path, if given. Figures go to a .json, and a picture of cost against batch size beside it.
 
 python benchmarks/losses.py --supcontrast SupContrast/losses.py --thanos-code thanos-code
+python benchmarks/losses.py --device cuda --out results/losses_gpu.json
 """
 
 import argparse
@@ -40,17 +44,18 @@ FLOOR_SIDE = 8192
 Step = Callable[[], object]
 
 
-def inputs(batch: int) -> tuple[torch.Tensor, torch.Tensor]:
+def inputs(batch: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     rows = torch.nn.functional.normalize(torch.randn(VIEWS, batch, DIM, generator=generator), dim=-1)
-    return rows, torch.arange(batch)[torch.randperm(batch, generator=generator)] % CLASSES
+    label = torch.arange(batch)[torch.randperm(batch, generator=generator)] % CLASSES
+    return rows.to(device), label.to(device)
 
 
-def floor(count: int) -> Step:
+def floor(count: int, device: str) -> Step:
     """Similarities, and the two products of their gradient."""
     side = min(count, FLOOR_SIDE)
-    x, y = torch.randn(side, DIM), torch.randn(side, DIM)
-    similarity, dx, dy = torch.empty(side, side), torch.empty(side, DIM), torch.empty(side, DIM)
+    x, y = torch.randn(side, DIM, device=device), torch.randn(side, DIM, device=device)
+    similarity, dx, dy = x.new_empty(side, side), torch.empty_like(x), torch.empty_like(y)
 
     def step() -> None:
         torch.mm(x, y.T, out=similarity)
@@ -60,14 +65,22 @@ def floor(count: int) -> Step:
     return step
 
 
-def ours(name: str, contrast: str, large: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+def ours(
+    name: str, contrast: str, large: int, *, kernels: bool = False, compiled: bool = False
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     from thanos import info_nce_loss, spread_loss, supcon_loss
-    from thanos.objective import contrastive
+    from thanos.objective import contrastive, tiled
 
-    contrastive.LARGE["cpu"] = large
+    contrastive.LARGE.update(cpu=large, cuda=large)
+    if not kernels:
+        tiled._fused = lambda rows: None
     options: dict[str, Any] = {"temperature": 0.5, "contrast": contrast}
     if name == "spread":
-        return lambda views, label: spread_loss(views, label, alpha=0.5, **options)
+
+        def spread(views: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+            return spread_loss(views, label, alpha=0.5, **options)
+
+        return torch.compile(spread) if compiled else spread
     if name == "supcon":
         return lambda views, label: supcon_loss(views, label, denominator="all", **options)
     return lambda views, label: info_nce_loss(views, **options)
@@ -119,17 +132,25 @@ CASES: dict[str, tuple[str, Callable[[], Callable[[torch.Tensor, torch.Tensor], 
     "the paper's L_spread": ("cross-view", papers, 512),
 }
 """Contrast, the loss, and the largest batch it is tried on."""
+ON_GPU: dict[str, tuple[str, Callable[[], Callable[[torch.Tensor, torch.Tensor], torch.Tensor]], int]] = {
+    "L_spread, compiled": ("cross-view", lambda: ours("spread", "cross-view", 2**62, compiled=True), 16_384),
+    "L_spread, kernels": ("cross-view", lambda: ours("spread", "cross-view", 0, kernels=True), 65_536),
+    "L_spread all-view, kernels": ("all-view", lambda: ours("spread", "all-view", 0, kernels=True), 65_536),
+    "SupCon (Khosla), kernels": ("all-view", lambda: ours("supcon", "all-view", 0, kernels=True), 65_536),
+}
+"""More of them, and how far the others go there: memory is no bound below GPU_LARGEST."""
+GPU_SIZES, GPU_LARGEST = (512, 2048, 4096, 8192, 16_384, 65_536), 16_384
 
 
-def measure(case: str, batch: int) -> dict[str, float]:
+def measure(case: str, batch: int, device: str) -> dict[str, float]:
     """In this process: median seconds of a step, their spread, and megabytes at the peak."""
     torch.set_num_threads(1)
     if case.startswith("floor"):
         count = batch * (VIEWS if case == "floor all-view" else 1)
-        step, scale = floor(count), (count / min(count, FLOOR_SIDE)) ** 2
+        step, scale = floor(count, device), (count / min(count, FLOOR_SIDE)) ** 2
     else:
-        rows, label = inputs(batch)
-        loss = CASES[case][1]()
+        rows, label = inputs(batch, device)
+        loss = (CASES | ON_GPU)[case][1]()
         scale = 1.0
 
         def once(views: torch.Tensor, kinds: torch.Tensor) -> None:
@@ -139,7 +160,9 @@ def measure(case: str, batch: int) -> dict[str, float]:
         def step() -> None:
             once(rows, label)
 
-        once(*inputs(256))  # code that any size needs
+        once(*inputs(256, device))  # code that any size needs
+    if device == "cuda":
+        return {name: value * (scale if name != "peak_mb" else 1) for name, value in on_gpu(step).items()}
     peak = peak_above()
     started = time.process_time()
     step()
@@ -156,13 +179,37 @@ def measure(case: str, batch: int) -> dict[str, float]:
     return {"seconds": statistics.median(taken) * scale, "half_range": spread * scale, "peak_mb": megabytes}
 
 
-def in_own_process(case: str, batch: int) -> dict[str, float]:
+def on_gpu(step: Step) -> dict[str, float]:
+    """Between events, after steps that compile and warm up; peak above what stands before a step."""
+    for _ in range(3):
+        step()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    megabytes = (torch.cuda.max_memory_allocated() - before) / 2**20
+    taken: list[float] = []
+    while len(taken) < 5 or (sum(taken) < 1 and len(taken) < 100):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        step()
+        end.record()
+        end.synchronize()
+        taken.append(start.elapsed_time(end) / 1000)
+    return {
+        "seconds": statistics.median(taken),
+        "half_range": (max(taken) - min(taken)) / 2,
+        "peak_mb": megabytes,
+    }
+
+
+def in_own_process(case: str, batch: int, device: str) -> dict[str, float]:
     """Seconds without page faults, memory with an ordinary allocator."""
     found: dict[str, float] = {}
     both = ((KEEP, ("seconds", "half_range")), ({}, ("peak_mb",)))
-    is_long = batch >= ONCE and not case.startswith("floor")
-    for extra, keys in (({}, ("seconds", "half_range", "peak_mb")),) if is_long else both:
-        command = [sys.executable, __file__, "--one", case, str(batch)]
+    together = device == "cuda" or (batch >= ONCE and not case.startswith("floor"))
+    for extra, keys in (({}, ("seconds", "half_range", "peak_mb")),) if together else both:
+        command = [sys.executable, __file__, "--device", device, "--one", case, str(batch)]
         run = subprocess.run(command, capture_output=True, text=True, env=os.environ | extra | {"OMP_NUM_THREADS": "1"})
         if run.returncode:
             return {"failed": run.returncode}
@@ -174,20 +221,28 @@ def in_own_process(case: str, batch: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--one", nargs=2, metavar=("CASE", "BATCH"), help="measure here and print JSON")
-    parser.add_argument("--batch", type=int, action="append", help=f"only these sizes; default: {SIZES}")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument(
+        "--batch", type=int, action="append", help=f"only these; default: {SIZES}, on a GPU {GPU_SIZES}"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/losses.json"))
     parser.add_argument("--supcontrast", type=Path, help="SupContrast's losses.py")
     parser.add_argument("--thanos-code", type=Path, help="the paper's repository")
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(measure(given.one[0], int(given.one[1]))))
+        print(json.dumps(measure(given.one[0], int(given.one[1]), given.device)))
         return
     from thanos.provenance import commit, hardware, versions
     from thanos.storage import write_json
 
     measured: dict[str, dict[str, Any]] = {}
-    sizes = given.batch or SIZES
-    command = "python benchmarks/losses.py" + "".join(f" --batch {size}" for size in given.batch or ())
+    sizes = given.batch or (SIZES if given.device == "cpu" else GPU_SIZES)
+    if given.device == "cuda":
+        for case, (contrast, loss, largest) in CASES.items():
+            CASES[case] = contrast, loss, largest if case == "the paper's L_spread" else max(largest, GPU_LARGEST)
+        CASES.update(ON_GPU)
+    command = "python benchmarks/losses.py" + (" --device cuda" if given.device == "cuda" else "")
+    command += "".join(f" --batch {size}" for size in given.batch or ())
     command += " --supcontrast SupContrast/losses.py" if given.supcontrast else ""
     command += " --thanos-code thanos-code" if given.thanos_code else ""
     for case, name, path in (
@@ -199,12 +254,15 @@ def main() -> None:
         else:
             os.environ[name] = str(path)
     for batch in sizes:
-        floors = {contrast: in_own_process(f"floor {contrast}", batch) for contrast in ("cross-view", "all-view")}
+        floors = {
+            contrast: in_own_process(f"floor {contrast}", batch, given.device)
+            for contrast in ("cross-view", "all-view")
+        }
         rows: dict[str, Any] = {f"floor {contrast}": figures for contrast, figures in floors.items()}
         for case, (contrast, _, largest) in CASES.items():
             if batch > largest:
                 continue
-            figures = in_own_process(case, batch)
+            figures = in_own_process(case, batch, given.device)
             if "seconds" in figures:
                 figures["times_floor"] = figures["seconds"] / floors[contrast]["seconds"]
             rows[case] = figures
@@ -225,6 +283,9 @@ SHOWN = {
     "SupContrast SupCon": ("SupContrast", "#d55e00", "--"),
     "pytorch-metric-learning SupCon": ("pytorch-metric-learning", "#cc79a7", "--"),
     "the paper's L_spread": ("the paper's L_spread", "black", "--"),
+    "L_spread, kernels": ("L_spread, cross-view, Triton", "#0072b2", "-."),
+    "L_spread all-view, kernels": ("L_spread, all-view, Triton", "#009e73", "-."),
+    "L_spread, compiled": ("L_spread, cross-view, compiled", "#56b4e9", "--"),
 }
 """Lines of the picture: label, colour, style."""
 PLAIN_BELOW = {("SupCon (Khosla), tiled", batch): "SupCon (Khosla), plain" for batch in SIZES if batch < 768}

@@ -119,3 +119,17 @@ def test_memory_is_linear_in_the_batch(contrast):
         [sys.executable, "-c", MEMORY, contrast, "8192"], capture_output=True, text=True, check=True
     )
     assert float(process.stdout) < 100
+
+
+@pytest.mark.parametrize(("batch", "whole"), [(20, True), (300, False)])
+def test_survive_torch_compile(batch, whole):
+    """The plain formulas as one graph; the tiles wherever the compiler breaks it."""
+    generator = torch.Generator().manual_seed(0)
+    views = torch.randn(2, batch, 8, generator=generator, requires_grad=True)
+    label = torch.randint(0, 3, (batch,), generator=generator)
+    loss = every_loss("cross-view")["spread"]
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=whole)
+    value, ours = loss(views, label), compiled(views, label)
+    assert_close(ours, value)
+    (gradient,), (slope,) = (torch.autograd.grad(each, views) for each in (value, ours))
+    assert_close(slope, gradient)

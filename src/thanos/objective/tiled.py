@@ -7,10 +7,12 @@ these and one more look at each tile.
 
 Rows are sorted by superclass, so that most tiles hold negatives only and need no mask. A tile serves its rows and its
 columns as anchors at once: in cross-view contrast these are the two directions of a pair of views, in all-view contrast
-the two triangles of the symmetric matrix, of which only one is computed.
+the two triangles of the symmetric matrix, of which only one is computed. On a GPU with Triton the tiles stay on the
+chip (thanos.objective.fused).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +22,8 @@ from torch.nn.functional import softplus
 
 SIDE = 640
 """The largest side of a tile: it stays in a core's cache."""
+SIDE_ELSEWHERE = 4096
+"""Not measured yet: on a GPU, few large tiles."""
 SHORTEST = 1e-6
 """Shorter rows are not brought to unit length: their gradients would be without bound."""
 LARGEST = 32.0
@@ -53,14 +57,25 @@ def tiled_parts(views: Tensor, superclass: Tensor, *, temperature: float, all_vi
     """
     count = len(views)
     order = superclass.argsort(stable=True)
-    label = superclass[order].unique_consecutive(return_inverse=True)[1]
-    narrow = 1 / temperature <= LARGEST
+    label = superclass[order]
     rows = _Rows.apply(views, order, temperature**-0.5, all_view)
+    parts = partial(_Tiles.apply, 1 / temperature <= LARGEST) if (fused := _fused(rows)) is None else fused
     if all_view:
-        return Parts(*_Tiles.apply(rows, None, label.repeat_interleave(count), count, narrow))
+        return Parts(*parts(rows, None, label.repeat_interleave(count, output_size=len(rows)), count))
     views = rows.unbind(0)  # their gradients are laid side by side, where those of rows[i] would each fill all of rows
-    pairs = [_Tiles.apply(views[i], views[j], label, 1, narrow) for i in range(count) for j in range(i)]
+    pairs = [parts(views[i], views[j], label, 1) for i in range(count) for j in range(i)]
     return Parts(*(torch.stack(part).mean() for part in zip(*pairs, strict=True)))
+
+
+def _fused(rows: Tensor) -> Callable[..., tuple[Tensor, ...]] | None:
+    """The kernels, where there are any for such rows."""
+    if not rows.is_cuda or rows.dtype != torch.float32:
+        return None
+    try:
+        from thanos.objective.fused import WIDEST, FusedParts
+    except ModuleNotFoundError:  # Triton is not made for every system
+        return None
+    return FusedParts.apply if rows.shape[-1] <= WIDEST else None
 
 
 class _Rows(torch.autograd.Function):
@@ -128,21 +143,22 @@ class _Tile(NamedTuple):
 
 class _Tiles(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor | None, label: Tensor, views: int, narrow: bool) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, narrow: bool, x: Tensor, y: Tensor | None, label: Tensor, views: int) -> tuple[Tensor, ...]:
         """Means of the three parts over the anchors of x, and of y if there is one.
 
         Args:
+            narrow: Whether no similarity is beyond LARGEST.
             x: Sorted rows, (n, dim), whose products are similarities.
             y: The same images in another view; None: x against itself.
-            label: 0, 1, ... in order, shape (n,).
+            label: In order, shape (n,).
             views: Neighbouring rows that show one image.
-            narrow: Whether no similarity is beyond LARGEST.
         """
         ctx.set_materialize_grads(False)  # parts that no loss uses cost nothing
-        size = label.bincount()[label]
+        label, sizes = label.unique_consecutive(return_inverse=True, return_counts=True)[1:]
+        size = sizes[label]
         side = _Side(x[:, 0], size - 1 if y is None else size, views - 1 if y is None else 1)
         other = side if y is None else _Side(x[:, 0], size, 1)
-        blocks = _blocks(label.bincount().tolist(), views)
+        blocks = _blocks(sizes.tolist(), views, SIDE if x.device.type == "cpu" else SIDE_ELSEWHERE)
         points = x if y is None else y
         for tile in _tiles(label, blocks, views, symmetric=y is None):
             if tile.negative is not False:
@@ -187,7 +203,7 @@ class _Tiles(torch.autograd.Function):
             slope = _slope(similarity, tile, ways, among_all if meets_all else None, conditional, own, narrow)
             dx[tile.rows].addmm_(slope, points[tile.columns])
             dy[tile.columns].addmm_(slope.T, x[tile.rows])
-        return dx, None if y is None else dy, None, None, None
+        return None, dx, None if y is None else dy, None, None
 
 
 def _tiles(label: Tensor, blocks: list[_Block], views: int, *, symmetric: bool) -> Iterator[_Tile]:
@@ -211,22 +227,23 @@ def _tiles(label: Tensor, blocks: list[_Block], views: int, *, symmetric: bool) 
             yield _Tile(rows, columns, positive, negative, own, not (symmetric and i == j), itself)
 
 
-def _blocks(sizes: list[int], views: int) -> list[_Block]:
+def _blocks(sizes: list[int], views: int, side: int) -> list[_Block]:
     """Parts of a large superclass, or several small ones.
 
     Args:
         sizes: Rows of each superclass.
         views: No block ends between rows that show one image.
+        side: The longest of a block.
     """
     found: list[_Block] = []
     start = first = end = 0
     for kind, size in enumerate(sizes):
-        if end > start and (size > SIDE // 4 or end + size - start > SIDE):
+        if end > start and (size > side // 4 or end + size - start > side):
             found.append((slice(start, end), first, kind - 1))
             start, first = end, kind
         end += size
-        if size > SIDE // 4:
-            chunk = -(-size // -(-size // SIDE))
+        if size > side // 4:
+            chunk = -(-size // -(-size // side))
             chunk = max(1, -(-chunk // views)) * views
             found += [(slice(at, min(at + chunk, end)), kind, kind) for at in range(start, end, chunk)]
             start, first = end, kind + 1
