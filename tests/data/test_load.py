@@ -8,6 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from thanos.config import DataConfig
+from thanos.data import files
 from thanos.data.cache import cached_images
 from thanos.data.files import decode
 from thanos.data.imageset import SPLITS
@@ -323,3 +324,23 @@ def test_a_jpeg_cut_short_is_found(tmp_path):
     whole = (tmp_path / "b/0.jpg").read_bytes()
     (tmp_path / "b/0.jpg").write_bytes(whole[: len(whole) * 9 // 10])
     assert "truncated" in refusal(tmp_path)
+
+
+def test_the_fingerprint_of_images_on_demand_is_remembered(folder, monkeypatch):
+    """It is that of the same images in memory, is found once, and again when a file or a label changes."""
+    in_memory = read(folder).fingerprint
+    monkeypatch.setattr(files, "IN_CACHE", 0)
+    monkeypatch.setattr(files, "MANY", 10)
+    decoded = []
+    decode = files.decode
+    monkeypatch.setattr(files, "decode", lambda path, *rest: decoded.append(path) or decode(path, *rest))
+    assert read(folder).fingerprint == in_memory
+    assert len(decoded) == 40
+    decoded.clear()
+    assert read(folder).fingerprint == in_memory
+    assert decoded == []
+    assert read(folder, split_seed=1).fingerprint != in_memory
+    few = read(folder).take(np.arange(5))
+    assert few.fingerprint != in_memory
+    picture(next((folder / "cats" / "cats-a").glob("*.png")), seed=77)
+    assert read(folder).fingerprint != in_memory

@@ -33,7 +33,7 @@ def test_alpha_auto_is_solved_for_this_run():
     assert settings.alpha == window.alpha
     (line,) = describe_alpha(settings, window, images)
     assert f"alpha {window.alpha:.3f} (auto)" in line
-    assert f"window {window.collapse:.3f} to {window.dissolve:.3f}" in line
+    assert f"collapse below {window.collapse:.3f}, dissolve above {window.dissolve:.3f}" in line
 
 
 @pytest.mark.parametrize("wanted", [0.35, 0.75])

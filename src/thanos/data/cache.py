@@ -4,12 +4,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thanos.errors import DataError
+from thanos.storage import write_text
 
 
 def cache_folder() -> Path:
@@ -20,6 +22,14 @@ def cache_folder() -> Path:
 def data_folder(root: Path | None) -> Path:
     """Where published data sets lie: ``--root``, else $THANOS_DATA, else data/ in the cache."""
     return root or Path(os.environ.get("THANOS_DATA") or cache_folder() / "data")
+
+
+def remembered(key: str, find: Callable[[], str]) -> str:
+    """What ``find`` once found for ``key``: for what takes long and can change only if the key does."""
+    file = cache_folder() / "images" / f"{blake2b(key.encode(), digest_size=16).hexdigest()}.txt"
+    if not file.is_file():
+        write_text(file, find())
+    return file.read_text("utf-8")
 
 
 def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], None]) -> NDArray[np.uint8]:

@@ -28,6 +28,8 @@ from thanos.storage import write_text
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 IN_CACHE = 4 * 2**30
 """Collections up to this many decoded bytes are decoded once; larger ones on demand."""
+MANY = 512
+"""Files at a time above which all cores decode; a batch has fewer, and worker processes of its own."""
 
 
 @dataclass
@@ -87,7 +89,7 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
     listing, looks = listing.keep(good), [looks[i] for i in good]
     size, size_note = _agree_on_size(listing, looks, config)
     channels, mode_note = _agree_on_mode(listing, looks, config)
-    images: Images = FileImages(listing.paths, size, channels)
+    images: Images = FileImages(listing.paths, size, channels, identity=repr((files, good, size, channels)))
     if len(good) * size * size * channels <= IN_CACHE:
         kept = blake2b(repr((files, good, size, channels)).encode(), digest_size=16).hexdigest()
         images = cached_images(kept, images.shape, partial(_decode_all, listing.paths))
@@ -272,16 +274,24 @@ def _to_eight_bits(image: Image.Image, mode: str) -> Image.Image:
 class FileImages:
     """Image files that are decoded when asked for."""
 
-    def __init__(self, paths: Sequence[Path], size: int, channels: int):
+    def __init__(self, paths: Sequence[Path], size: int, channels: int, *, identity: str):
         self._paths = paths
         self.on_demand = True
+        self.identity = identity
+        """Changes if any of the files does."""
         self.shape = (len(paths), size, size, channels)
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return np.stack([decode(self._paths[i], self.shape[1], self.shape[3]) for i in rows])
+        out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        if len(rows) > MANY:
+            _decode_all([self._paths[i] for i in rows], out)
+            return out
+        for place, i in enumerate(rows):
+            out[place] = decode(self._paths[i], self.shape[1], self.shape[3])
+        return out
 
 
 def manifest(images: ImageSet) -> str:

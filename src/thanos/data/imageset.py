@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import ViewSpec
+from thanos.data.cache import remembered
 from thanos.errors import DataError
 
 SplitName = Literal["train", "validation", "test"]
@@ -102,12 +103,21 @@ class ImageSet:
     @cached_property
     def fingerprint(self) -> str:
         """Of pixels, labels and splits: equal for the same data however they were read."""
+        read = getattr(self.images, "identity", None)
+        if read is None:
+            return self._digest()
+        labels = [None if each is None else each.tolist() for each in (self.superclass, self.subclass, self.group)]
+        names = (self.superclass_names, self.subclass_names, self.group_names)
+        return remembered(repr((read, labels, names, self.split.tolist())), self._digest)
+
+    def _digest(self) -> str:
         digest = blake2b(digest_size=16)
         digest.update(repr((self.images.shape, self.superclass_names, self.subclass_names, self.group_names)).encode())
         for values in (self.superclass, self.split, self.subclass, self.group):
             digest.update(b"-" if values is None else np.ascontiguousarray(values, dtype=np.int64).tobytes())
-        for start in range(0, len(self), 4096):
-            digest.update(np.ascontiguousarray(self.images[np.arange(start, min(start + 4096, len(self)))]).tobytes())
+        chunk = max(1, 2**28 // int(np.prod(self.images.shape[1:])))
+        for start in range(0, len(self), chunk):
+            digest.update(np.ascontiguousarray(self.images[np.arange(start, min(start + chunk, len(self)))]).tobytes())
         return digest.hexdigest()
 
     @cached_property
@@ -145,6 +155,8 @@ class Rows:
         self._images, self._rows = images, rows
         self.on_demand = getattr(images, "on_demand", False)
         self.shape = (len(rows), *images.shape[1:])
+        read = getattr(images, "identity", None)
+        self.identity = read and f"{read} {blake2b(rows.astype(np.int64).tobytes(), digest_size=16).hexdigest()}"
 
     def __len__(self) -> int:
         return len(self._rows)
