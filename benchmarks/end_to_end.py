@@ -2,7 +2,8 @@
 
 Both train the `tiny` encoder and its projector by Khosla's SupCon on two views of 128 images, AdamW. The usual one:
 PIL images through torchvision's transforms in worker processes, float32, channels first, SupContrast's loss (a file the
-user gives) or else pytorch-metric-learning's. Rounds are taken in turn, so that all meet the same machine.
+user gives) or else pytorch-metric-learning's. Rounds are taken in turn, so that all meet the same machine. What bf16 can
+give is bounded by how fast the machine multiplies in it: that is measured beside.
 
 THANOS_DATA=DIR python benchmarks/end_to_end.py --supcontrast SupContrast/losses.py --out results/end_to_end.json
 """
@@ -121,6 +122,17 @@ def images_per_second(steps: Iterator[None], count: int) -> float:
     return count * CONFIG.batch / (time.perf_counter() - started)
 
 
+def products_per_second(dtype: torch.dtype, side: int = 2048) -> float:
+    """GFLOP a second of square matrix products."""
+    x = torch.randn(side, side).to(dtype)
+    taken = []
+    for _ in range(6):
+        started = time.perf_counter()
+        x @ x
+        taken.append(time.perf_counter() - started)
+    return 2 * side**3 / median(taken[1:]) / 1e9
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--supcontrast", type=Path, help="SupContrast's losses.py")
@@ -147,6 +159,7 @@ def main() -> None:
     usual = np.max([rates[each] for each in pipelines if each.startswith("usual")], axis=0)
     ratios = {each: np.array(rates[each]) / usual for each in ("ours, float32", "ours, bf16")}
     parts = parts_of_a_step(CONFIG, images, steps=given.steps)
+    products = {str(dtype): products_per_second(dtype) for dtype in (torch.float32, torch.bfloat16)}
     result = {
         "command": f"python benchmarks/end_to_end.py --rounds {given.rounds} --steps {given.steps} "
         f"--threads {given.threads}{' --supcontrast SupContrast/losses.py' if given.supcontrast else ''}",
@@ -157,6 +170,7 @@ def main() -> None:
             for each, r in ratios.items()
         },
         "our_parts_seconds": parts,
+        "matrix_products_gflop_per_second": products,
         "views_share": parts["views"] / sum(parts.values()),
         "commit": commit(),
         "hardware": hardware(),
@@ -166,6 +180,7 @@ def main() -> None:
         print(f"{each}: {ratio['median']:.2f} times the usual ({ratio['low']:.2f} to {ratio['high']:.2f})")
     print(", ".join(f"{part} {1000 * seconds:.1f} ms" for part, seconds in parts.items()))
     print(f"views: {result['views_share']:.0%} of a step")
+    print("matrix products: " + ", ".join(f"{dtype} {rate:.0f} GFLOP/s" for dtype, rate in products.items()))
     if given.out:
         write_json(given.out, result)
 
