@@ -2,8 +2,8 @@
 
 Both train the `tiny` encoder and its projector by Khosla's SupCon on two views of 128 images, AdamW. The usual one:
 PIL images through torchvision's transforms in worker processes, float32, channels first, SupContrast's loss (a file the
-user gives) or else pytorch-metric-learning's. Rounds are taken in turn, so that all meet the same machine. What bf16 can
-give is bounded by how fast the machine multiplies in it: that is measured beside.
+user gives) or else pytorch-metric-learning's. Rounds are taken in turn, so that all meet the same machine. What bf16
+can give is bounded by how fast the machine multiplies in it: that is measured beside.
 
 THANOS_DATA=DIR python benchmarks/end_to_end.py --supcontrast SupContrast/losses.py --out results/end_to_end.json
 """
