@@ -59,6 +59,11 @@ TYPOS = [
     (["train", "--views-per-image", "1", "--out", "x"], "--views-per-image should be greater than or equal to 2"),
     (["train", "--precision", "bf17", "--out", "x"], "--precision"),
     (["clasify", "x"], 'Did you mean "classify"?'),
+    (["check"], "DATA is missing. For examples: thanos check --help"),
+    (["train"], "--out is missing. For examples: thanos train --help"),
+    (["train", "--out"], "--out takes a value; none came"),
+    (["frobnicate"], "See thanos --help."),
+    (["embed", "."], "a run directory holds a config.yaml and weights; . does not"),
     (["train", "--data", "digits", "--size", "5000", "--out", "x"], "would enlarge images of 8 pixels 625 times"),
     (["discover", __file__, "-o", "x"], "is one file of another kind"),
     (["check", __file__], "is one file of another kind"),
@@ -75,10 +80,10 @@ TYPOS = [
     (["train", "--robust", "groupdr", "--out", "x"], "did you mean 'groupdro'?"),
     (["train", "--method", "infonce", "--robust", "reweight", "--out", "x"], "this run trains none"),
     (["robust", "no-such.npz"], "no-such.npz does not exist"),
-    (["robust", ".", "--groups", "none"], "--groups given or discovered"),
-    (["robust", ".", "--groups", "given", "--table", "t.csv"], "drop --groups given"),
-    (["robust", ".", "--names", "n.yaml"], "give both"),
-    (["robust", ".", "--groups", "given", "--names", "n.yaml"], "drop --groups given"),
+    (["robust", "resnet18", "--data", "digits", "--groups", "none"], "--groups given or discovered"),
+    (["robust", "resnet18", "--data", "digits", "--groups", "given", "--table", "t.csv"], "drop --groups given"),
+    (["robust", "resnet18", "--data", "digits", "--names", "n.yaml"], "give both"),
+    (["robust", "resnet18", "--data", "digits", "--groups", "given", "--names", "n.yaml"], "drop --groups given"),
     (["discover", ".", "--least", "9", "--most", "4"], "--least is at most --most"),
     (["data", "build", "dominoes"], "did you mean 'dominoes-9"),
     (["reproduce", "table4", "--method", "thanoss"], "did you mean 'thanos'?"),
@@ -100,8 +105,8 @@ TYPOS = [
     (["check", "digits", "--skip-bd"], "Did you mean --skip-bad?"),
     (["train", "--precison", "32", "--out", "x"], "Did you mean --precision?"),
     (["train", "--precision", "bf16", "--out", "x"], "did you mean 'bf16-mixed'?"),
-    (["robust", ".", "--method", "gropdro"], "did you mean 'groupdro'?"),
-    (["robust", ".", "--grups", "given"], "Did you mean --groups?"),
+    (["robust", "resnet18", "--data", "digits", "--method", "gropdro"], "did you mean 'groupdro'?"),
+    (["robust", "resnet18", "--data", "digits", "--grups", "given"], "Did you mean --groups?"),
     (["reproduce", "tabel3"], 'Did you mean "table3"?'),
     (["reproduce", "table3", "--scale", "papr"], "did you mean 'paper'?"),
     (["theory", "sugest"], "did you mean 'suggest'?"),
@@ -203,7 +208,7 @@ def test_the_whole_way_from_the_command_line(capsys, tmp_path):
         "model.json", "best.safetensors", "best.json", "classifier.npz", "best-classifier.npz",
     }  # fmt: skip
     code, out, _ = run(capsys, "train", *small, "--out", run_a)
-    assert (code, "nothing to do" in out) == (0, True)
+    assert (code, "not trained again" in out) == (0, True)
     code, _, err = run(capsys, "train", *small[2:], "--epochs", "2", "--out", run_a)
     assert code == 2
     assert "epochs 1 there, 2 here" in err
@@ -414,3 +419,9 @@ def test_verbs_that_do_not_train_do_not_import_lightning():
     """It takes seconds."""
     code = "import sys, thanos.verbs, thanos.compare; sys.exit('pytorch_lightning' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_help_and_version_as_words(capsys):
+    assert run(capsys, "help")[1] == run(capsys, "--help")[1]
+    assert run(capsys, "help", "check")[1] == run(capsys, "check", "--help")[1]
+    assert run(capsys, "version")[1] == run(capsys, "--version")[1]

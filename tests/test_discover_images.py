@@ -58,7 +58,7 @@ def test_the_same_command_trains_nothing_again(found, capsys):
     before = (folder / "model.safetensors").stat().st_mtime_ns
     table = (folder / "subclasses.csv").read_bytes()
     run_command(["discover", "digits", "--epochs", "12", "-o", str(folder)])
-    assert "finished; nothing to do" in capsys.readouterr().out
+    assert "not trained again" in capsys.readouterr().out
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
     assert (folder / "subclasses.csv").read_bytes() == table
 
@@ -220,4 +220,4 @@ def test_a_checkpoint_named_from_here_goes_on(tmp_path, monkeypatch, capsys):
     command += ["--encoder", "resnet18", "--pretrained", "w.safetensors", "--method", "spread", "--quiet", "--out", "r"]
     run_command(command)
     run_command(command)
-    assert "nothing to do" in capsys.readouterr().out
+    assert "not trained again" in capsys.readouterr().out

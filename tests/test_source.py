@@ -21,6 +21,7 @@ from thanos import DataConfig, TrainConfig, embed, load, load_encoder, read_embe
 from thanos.artefact import balance_parts
 from thanos.cli import run_command
 from thanos.config import RunConfig
+from thanos.data.group_table import read_table
 from thanos.errors import ConfigError, DataError, OutputError
 
 ENCODES = ("run", "checkpoint", "weights", "timm")
@@ -261,3 +262,47 @@ def test_nothing_asks_the_network(tmp_path, monkeypatch):
     run_command(["robust", str(run)])
     run_command(["export", str(run), "--to", "safetensors", "--out", str(tmp_path / "w.safetensors")])
     assert Path(run / "subclasses.html").is_file()
+
+
+def test_new_images_are_brought_to_what_the_encoder_takes(inputs, tmp_path, capsys):
+    """Of any size and mode, in a folder or a table without labels; all in one split."""
+    run = inputs["run"][0]
+    (tmp_path / "new").mkdir()
+    rng = np.random.default_rng(0)
+    for i, size in enumerate([(30, 20, 1), (8, 8, 1), (64, 64, 1)]):
+        Image.fromarray(rng.integers(0, 256, size[:2], dtype=np.uint8)).save(tmp_path / f"new/{i}.png")
+    (tmp_path / "new.csv").write_text("path\nnew/0.png\nnew/1.png\nnew/2.png\n")
+    found = []
+    for source in ("new", "new.csv"):
+        run_command(["embed", run, "--data", str(tmp_path / source), "-o", str(tmp_path / "v.npz")])
+        found.append(read_embeddings(tmp_path / "v.npz"))
+        said = capsys.readouterr().out
+        assert "2 of 3 brought to 8x8" in said
+        assert "held out" not in said
+    np.testing.assert_array_equal(found[0].vectors, found[1].vectors)
+    assert set(found[0].split.tolist()) == {2}
+    asked = load(DataConfig(data=str(tmp_path / "new"), size=8))
+    np.testing.assert_allclose(embed(load_encoder(run), asked).vectors, found[0].vectors, rtol=1e-5, atol=1e-6)
+    with pytest.raises(DataError, match="has only 'unknown'"):
+        train(TrainConfig(data=str(tmp_path / "new.csv"), size=8), tmp_path / "run")
+
+
+def test_embed_keeps_what_is_not_its_own(inputs, tmp_path):
+    file = tmp_path / "images.npz"
+    np.savez(file, images=np.zeros((20, 8, 8), dtype=np.uint8), superclass=np.arange(20) % 2)
+    before = file.read_bytes()
+    with pytest.raises(OutputError, match="holds no embeddings"):
+        run_command(["embed", *inputs["run"], "--data", str(file), "--out", str(file)])
+    assert file.read_bytes() == before
+
+
+def test_weights_without_their_facts(inputs, tmp_path):
+    shutil.copy(Path(inputs["run"][0]) / "model.safetensors", tmp_path / "lone.safetensors")
+    with pytest.raises(DataError, match=r"has no lone\.json beside it"):
+        load_encoder(tmp_path / "lone.safetensors")
+
+
+def test_a_blank_keeps_a_subclass_s_own_name(tmp_path):
+    (tmp_path / "t.csv").write_text("image,superclass,subclass\na,x,x/0\nb,x,x/1\n")
+    (tmp_path / "n.yaml").write_text("x/0:\nx/1: ' '\n")
+    assert [one.subclass for one in read_table(tmp_path / "t.csv", tmp_path / "n.yaml").values()] == ["x/0", "x/1"]

@@ -148,7 +148,12 @@ def load_encoder(source: Path | str) -> Encoder:
         return _of_checkpoint(path)
     weights = path / "model.safetensors" if path.is_dir() else path
     facts = weights.with_suffix(".json")
-    if weights.suffix != ".safetensors" or not weights.is_file() or not facts.is_file():
+    if weights.suffix == ".safetensors" and weights.is_file() and not facts.is_file():
+        raise DataError(
+            f"{weights} has no {facts.name} beside it, which says what it is the weights of. Copy that too; or, if it "
+            f"is a timm model's, name the model and pass --pretrained {weights}."
+        )
+    if weights.suffix != ".safetensors" or not weights.is_file():
         raise DataError(
             f"an encoder is a finished run's directory, a .safetensors file with its .json beside it, or a run's "
             f".ckpt; {path} is none{_unfinished(path if path.is_dir() else path.parent)}."
@@ -219,8 +224,16 @@ def timm_encoder(name: str, weights: Literal[True] | Path, images: ImageSet) -> 
 
 def _unfinished(path: Path) -> str:
     if (path / "config.yaml").is_file() and not (path / "metrics.json").is_file():
-        return f" (its training is unfinished: `thanos train --config {path / 'config.yaml'} --out {path}` goes on)"
+        return f" (its training is unfinished: `{_command_of(path)}` goes on)"
     return ""
+
+
+def _command_of(run: Path) -> str:
+    """The command that a run was started by, as its log has it."""
+    log = run / "run.log"
+    lines = log.read_text("utf-8").splitlines() if log.is_file() else []
+    typed = [line.removeprefix("command: ") for line in lines if line.startswith("command: thanos ")]
+    return typed[0] if typed else f"thanos train --config {run / 'config.yaml'} --out {run}"
 
 
 def join_encoders(*encoders: Encoder, images: ImageSet) -> Encoder:

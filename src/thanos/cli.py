@@ -2,12 +2,13 @@
 
 import inspect
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, UnusedCliTokensError
 from cyclopts.config import Dict
 from cyclopts.validators import Number
 from pydantic import ValidationError
@@ -53,6 +54,7 @@ Judged = Annotated[
         ".npz with vectors and superclass."
     ),
 ]
+Out = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Of = Annotated[SourceConfig, Parameter(name="*", show_default=False)]
 _WHERE = Group("Over many machines", sort_key=2)
 _TRAINING = Group("Training, for images (what is left open is chosen, with a reason)", sort_key=1)
@@ -66,7 +68,7 @@ _RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
 )
 def demo(
     *,
-    out: Path = Path("runs/demo"),
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("runs/demo"),
     config: Annotated[DemoConfig, Flat] = DemoConfig(),
 ) -> None:
     """Train SupCon, L_spread and the autoencoder on digits labelled only '< 5' or '>= 5'; show what survives.
@@ -96,7 +98,7 @@ def demo(
 )
 def train(
     *,
-    out: Path,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
     config: Annotated[TrainConfig, Flat] = TrainConfig(),
     run: Annotated[RunConfig, Parameter(name="*", group=_RUN)] = RunConfig(),
 ) -> None:
@@ -143,7 +145,7 @@ class _Checked(DataConfig):
 def check(
     data: str,
     *,
-    out: Path | None = None,
+    out: Out = None,
     config: Annotated[_Checked, Flat] = _Checked(),
 ) -> None:
     """Find every fault of images and labels before anything is trained; exits 2 if there is one.
@@ -171,7 +173,8 @@ def check(
         write_faults(checked.faults, out)
     if checked.faults:
         many = "1 fault" if len(checked.faults) == 1 else f"{len(checked.faults)} faults"
-        raise DataError(f"{many} in {data}. Mend them; --skip-bad trains without bad files and rows.")
+        remedy = "; --skip-bad trains without bad files and rows" if checked.images.skipped else ""
+        raise DataError(f"{many} in {data}. Mend {'it' if len(checked.faults) == 1 else 'them'}{remedy}.")
     if checked.remarks:
         print("no faults; mind the notes")
     else:
@@ -189,7 +192,7 @@ def check(
 def embed(
     source: Path,
     *,
-    out: Path | None = None,
+    out: Out = None,
     of: Of = SourceConfig(),
 ) -> None:
     """Embed images with a trained encoder; writes one .npz that numpy reads.
@@ -201,7 +204,8 @@ def embed(
     source
         A run directory, its last.ckpt, a .safetensors file with its .json, or a timm model's name (with --data).
     out
-        The .npz; default: embeddings.npz (of the best weights: embeddings-best.npz) in the run directory.
+        The .npz. Needed with --data; of a run's own images by default embeddings.npz (of the best weights:
+        embeddings-best.npz) in the run directory.
     """
     from_ = Source(source, of)
     if from_.of_embeddings:
@@ -268,7 +272,7 @@ def geometry(
 def discover(
     source: Path,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Out = None,
     config: Annotated[DiscoverConfig, Flat] = DiscoverConfig(),
     of: Of = SourceConfig(),
     training: Annotated[AutoTrainConfig, Parameter(name="*", group=_TRAINING)] = AutoTrainConfig(),
@@ -345,7 +349,7 @@ def _holds_images(source: Path) -> bool:
 def robust(
     source: Judged,
     *,
-    out: Path | None = None,
+    out: Out = None,
     table: Path | None = None,
     names: Path | None = None,
     config: Annotated[RobustConfig, Flat] = RobustConfig(),
@@ -388,7 +392,7 @@ def classify(
     source: Judged,
     *,
     classifier: Path | None = None,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Out = None,
     of: Of = SourceConfig(),
 ) -> None:
     """Tell the superclass of images by a classifier that thanos robust (or train) made; writes a CSV.
@@ -398,8 +402,8 @@ def classify(
     classifier
         The .npz; default: the run's robust-groupdro.npz, else its classifier.npz.
     out
-        A CSV: image, predicted, probability, and the superclass where it is known; default: predicted.csv in the run
-        directory.
+        A CSV: image, predicted, probability, and the superclass where it is known. Needed with --data; of a run's own
+        images by default predicted.csv in the run directory.
     """
     from_ = Source(source, of)
     where = from_.out(out, "predicted", suffix=".csv")
@@ -419,7 +423,7 @@ def export(
     source: Path,
     *,
     to: Literal["onnx", "safetensors", "csv"],
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Out = None,
     of: Of = SourceConfig(),
 ) -> None:
     """Write what a run learned for other programs: ONNX (checked), weights in timm's names, vectors as CSV.
@@ -433,7 +437,8 @@ def export(
         onnx: a model from uint8 images to vectors, normalisation inside; an extra, `pip install thanos-repr[onnx]`.
         safetensors: weights, and the facts needed to use them in a .json. csv: a line for each image.
     out
-        The file; default: model.onnx or embeddings.csv (of the best weights: -best) in the run directory.
+        The file. Needed for safetensors, and with --data; else by default model.onnx or embeddings.csv (of the best
+        weights: -best) in the run directory.
     """
     from_ = Source(source, of)
     if from_.of_embeddings and to != "csv":
@@ -461,7 +466,7 @@ def export(
 def report(
     source: Judged,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: Out = None,
     table: Path | None = None,
     names: Path | None = None,
     of: Of = SourceConfig(),
@@ -541,7 +546,7 @@ def build(
     cub: Path | None = None,
     masks: Path | None = None,
     places: Path | None = None,
-    out: Path | None = None,
+    out: Out = None,
 ) -> None:
     """Build a set and print how many images each group has; --data NAME then takes it in every verb.
 
@@ -808,6 +813,8 @@ def main(arguments: list[str] | None = None) -> None:
 def run_command(tokens: list[str]) -> int:
     """Parse and carry out one command line."""
     provenance.TYPED[:] = tokens
+    if tokens and tokens[0] in ("help", "version"):
+        tokens = [*tokens[1:2], f"--{tokens[0]}"]
     tokens, settings = _take_config(tokens)
     app.config = [Dict(settings, use_commands_as_keys=False, source="--config")] if settings else []
     try:
@@ -819,6 +826,14 @@ def run_command(tokens: list[str]) -> int:
         raise ConfigError(
             f"{token!r} is not taken here{hint or nearest(token, known)}. See thanos {tokens[0]} --help."
         ) from error
+    except MissingArgumentError as error:
+        if error.argument is None:
+            raise ConfigError(_one_line(error)) from error
+        name = error.argument.name
+        what = f"{name} takes a value; none came"
+        if name not in tokens:
+            what = f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
+        raise ConfigError(f"{what}. For examples: thanos {tokens[0]} --help") from error
     except CycloptsError as error:
         raise ConfigError(_one_line(error)) from error
     return 0
@@ -843,7 +858,8 @@ def _take_config(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
 def _one_line(error: CycloptsError) -> str:
     if isinstance(error.__cause__, ValidationError):
         return explain(error.__cause__)
-    return " ".join(str(error).replace('"[', '"').replace("][", ".").replace(']" from', '" from').split())
+    text = re.sub(r" Available commands: .*", " See thanos --help.", str(error), flags=re.DOTALL)
+    return " ".join(text.replace('"[', '"').replace("][", ".").replace(']" from', '" from').split())
 
 
 def _fail(message: str, debug: bool, code: int) -> None:

@@ -28,9 +28,11 @@ class Cell:
     """None: not measured yet."""
     interval: Interval | None
     command: str
-    """That gives it, or would."""
+    """That gives it, or would; empty where the images lack the labels for it."""
     share: bool = True
     """Shown in %."""
+    ran: bool = True
+    """Whether the command was carried out, be it without this number."""
 
     @property
     def text(self) -> str:
@@ -60,7 +62,7 @@ class Line:
     @property
     def commands(self) -> dict[str, bool]:
         """Behind the cells, and whether each was run."""
-        return {cell.command: cell.value is not None for cell in self.cells.values()}
+        return {cell.command: cell.ran for cell in self.cells.values() if cell.command}
 
 
 SETTINGS = ("data", "method", "encoder", "alpha", "epochs", "batch", "seed")
@@ -102,11 +104,12 @@ def _line(run: Path) -> Line:
     train = f"thanos train --config {where}/config.yaml --out NEW"
     final = metrics["final"]
     cells = {}
+    data = _json(run / "data.json")
     for name, reader in (("fine accuracy, probe", "probe"), ("fine accuracy, neighbours", "neighbours")):
         kept = metrics.get("transfer/last", {})
         scores = kept.get(reader, {})
-        typed = kept.get("command", f"thanos transfer {where}")
-        cells[name] = Cell(scores.get("accuracy"), _pair(scores.get("interval")), typed)
+        typed = kept.get("command", f"thanos transfer {where}" if data.get("subclasses") else "")
+        cells[name] = Cell(scores.get("accuracy"), _pair(scores.get("interval")), typed, ran=bool(scores))
     accuracy, held_out = final.get("validation/superclass_accuracy"), _validation_images(run)
     around = wilson(accuracy, held_out) if accuracy is not None and held_out else None
     cells["superclass accuracy"] = Cell(accuracy, around, train)
@@ -115,7 +118,7 @@ def _line(run: Path) -> Line:
     found = _json(run / "subclasses.json")
     recovered = found.get("recovery", {}).get("test", {})
     typed = found.get("command", f"thanos discover {where}")
-    cells["recovery F1"] = Cell(recovered.get("macro_f1"), None, typed, share=False)
+    cells["recovery F1"] = Cell(recovered.get("macro_f1"), None, typed, share=False, ran=bool(found))
     cells["worst group"] = _worst_group(run, where, "groups")
     cells["worst discovered group"] = _worst_group(run, where, "discovered_groups")
     cells["seconds"] = Cell(metrics.get("seconds"), None, train, share=False)
@@ -135,7 +138,8 @@ def _worst_group(run: Path, where: str, kind: str) -> Cell:
         if worst and (best is None or chosen > best[0]):
             typed = found.get("command", f"thanos robust {where}")
             best = chosen, Cell(worst["accuracy"], _pair(worst["interval"]), typed)
-    return Cell(None, None, f"thanos robust {where}") if best is None else best[1]
+    ran = any(run.glob("robust-*.json"))
+    return Cell(None, None, f"thanos robust {where}", ran=ran) if best is None else best[1]
 
 
 def _validation_images(run: Path) -> int:
@@ -169,7 +173,10 @@ def write_comparison(lines: list[Line], page: Path) -> None:
         for name in COLUMNS
         if name != "seconds" and name != "spread"
     }
-    facts = {"title": TITLE, "lines": lines, "varied": varied, "common": common, "columns": COLUMNS, "best": best}
+    shown = {k: what for k, what in COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
+    unmeasured = [name for name in COLUMNS if name not in shown]
+    facts = {"title": TITLE, "lines": lines, "varied": varied, "common": common, "columns": shown, "best": best}
+    facts["unmeasured"] = unmeasured
     write_text(page, render("compare.html", **facts))
     table = io.StringIO(newline="")
     out = csv.writer(table)

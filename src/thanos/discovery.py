@@ -5,7 +5,7 @@ not: a protected group, or a cause of anything; it is a set of images that this 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,15 +41,15 @@ class _Model(Protocol):
 class Discovered:
     """Clusters of all images; ids run on from superclass to superclass."""
 
-    cluster: Ids
+    cluster: Ids = field(repr=False)
     names: tuple[str, ...]
     """Of the ids: the superclass and a number, by size."""
-    distance: NDArray[np.float64]
+    distance: NDArray[np.float64] = field(repr=False)
     """Of each image from its cluster's centre, in the reduced space; 1 is the root mean square distance of training
     embeddings from their mean."""
-    confidence: NDArray[np.float64]
+    confidence: NDArray[np.float64] = field(repr=False)
     """0 to 1: how much nearer the own centre is than the next one (1 - own / next); 1 with one cluster."""
-    superclasses: dict[str, dict[str, Any]]
+    superclasses: dict[str, dict[str, Any]] = field(repr=False)
     """By superclass: ``clusters``, the ``silhouette`` of every number tried, ``unstructured`` (what clouds without
     clusters and of the same covariance reach), ``silhouette_images`` (fewer than ``images`` where sampled),
     ``variance_kept``."""

@@ -24,7 +24,8 @@ def hardware() -> str:
     if cpuinfo.is_file():
         model = next((line.split(": ")[1] for line in cpuinfo.read_text().splitlines() if "model name" in line), model)
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} threads" + "".join(f", {name}" for name in cuda)
+    counts = f"{os.cpu_count()} cores, threads: {torch.get_num_threads()}"
+    return ", ".join([model, counts, *cuda])
 
 
 def command() -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thanos.config import DataConfig, SourceConfig, check_data, read_yaml
 from thanos.errors import ConfigError, DataError
@@ -40,6 +40,10 @@ class Source:
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} is a "
                 f"file of another kind. Images are named by --data, a table of subclasses by --table."
             )
+        if path.is_dir() and not any((path / name).is_file() for name in ("config.yaml", *WEIGHTS.values())):
+            runs = sorted(each.parent.name for each in path.glob("*/config.yaml"))
+            inside = f"; runs in it: {', '.join(runs[:5])}" if runs else ""
+            raise ConfigError(f"a run directory holds a config.yaml and weights; {path} does not{inside}.")
         if self.options.pretrained and not self.by_name:
             raise ConfigError(f"--pretrained holds weights of a timm model, and {path} is none by name; drop it.")
         if self.by_name and "data" not in given:
@@ -164,10 +168,17 @@ class Source:
 
         if self.data is None:
             return self._own_images()
-        images = load(self.data)
+        images = load(self.data.model_copy(update=self._as_the_encoder_takes_them()))
         for note in images.notes:
             print(note)
         return images
+
+    def _as_the_encoder_takes_them(self) -> dict[str, Any]:
+        """How images must be read that were named without a word on it."""
+        if self.by_name or "size" in self.options.model_fields_set:
+            return {}
+        card = self._loaded.card
+        return {"size": card.size[0], "convert": card.channels == 3} if card.size[0] == card.size[1] else {}
 
     @property
     def pictures(self) -> "ImageSet | None":

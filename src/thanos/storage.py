@@ -3,9 +3,12 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from thanos.errors import OutputError
 
@@ -50,3 +53,26 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+@contextmanager
+def only_one(folder: Path, option: str) -> Iterator[None]:
+    """Keep other commands out of a folder; a process that dies lets go of it.
+
+    Args:
+        folder: Made if it is not there.
+        option: The flag that names it.
+    Raises:
+        OutputError: if another command is at work there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise OutputError(f"another command is at work in {folder}. Wait for it, or name another {option}.") from None
+    try:
+        yield
+    finally:
+        (folder / ".lock").unlink(missing_ok=True)
+        lock.release()

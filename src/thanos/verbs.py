@@ -24,7 +24,7 @@ from thanos.config import (
 from thanos.data.group_table import group_ids, read_table
 from thanos.data.imageset import SPLITS
 from thanos.discovery import Discovered, discover
-from thanos.embeddings import Embeddings, embed, kept_embeddings, write_embeddings
+from thanos.embeddings import Embeddings, embed, kept_embeddings, read_embeddings, write_embeddings
 from thanos.errors import DataError, MissingLabels, OutputError
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.intervals import wilson
@@ -43,13 +43,23 @@ from thanos.training.folder import write_skipped
 
 
 def embed_source(source: Source, out: Path) -> Embeddings:
+    if out.exists():
+        try:
+            read_embeddings(out)
+        except DataError:
+            raise OutputError(f"{out} is there and holds no embeddings. Name another --out.") from None
     images = source.images
     embeddings = embed(source.encoder, images)
     write_embeddings(embeddings, out)
-    if images.skipped:
-        write_skipped(out.with_name("skipped.csv"), images)
+    _list_skipped(source, out)
     print(f"{len(embeddings):,} embeddings of {source.encoder.card.dim} dimensions in {out}")
     return embeddings
+
+
+def _list_skipped(source: Source, out: Path) -> None:
+    """What was left out of the images that were named, beside the outcome."""
+    if source.pictures is not None and source.pictures.skipped and source.run is None:
+        write_skipped(out.with_name(f"{out.stem}-skipped.csv"), source.pictures)
 
 
 def transfer_source(source: Source, config: TransferConfig) -> dict[str, Any]:
@@ -112,6 +122,7 @@ def report_source(source: Source, page: Path, table: Path | None, names: Path | 
     found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(embeddings, table, names)
     scores = judge(source) | {"recovery": _recovered(embeddings, found)}
     write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=table, run=source.run)
+    _list_skipped(source, page)
     print(f"{len(found.names)} subclasses {_told(table, names)}; to look at: {page}")
 
 
@@ -213,6 +224,7 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
     _offer_names(out, found, unchanged)
     scores = {"recovery": known} | ({} if source.run is None else _kept(source))
     write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=out, run=source.run)
+    _list_skipped(source, out)
     print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found
 
@@ -241,6 +253,8 @@ def _offer_names(table: Path, found: Discovered, unchanged: bool) -> None:
             aside = free_name(file.with_name(f"{file.stem}-earlier.yaml"))
             file.rename(aside)
             print(f"your names were for other subclasses and are now in {aside}")
+    elif file.with_name(f"{file.stem}-earlier.yaml").exists():
+        print(f"names that you gave to other subclasses are in {file.stem}-earlier*.yaml beside {table}")
     head = (
         "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so, and\n"
     )
@@ -302,7 +316,7 @@ def robust_source(
             raise OutputError(f"{file} is there and was not written by thanos robust. Name another --out.")
     embeddings = source.embeddings
     if config.groups == "discovered":
-        print(f"subclasses {_told(table, names)}")
+        print(f"subclasses {_told(table, names)}{'; to see them: thanos discover' if table is None else ''}")
     discovered = _from_table(embeddings, table, names) if table is not None else None
     outcome = make_robust(embeddings, config, discovered=discovered)
     plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
@@ -316,6 +330,7 @@ def robust_source(
     for line in _beside(outcome.scores, beside.scores, config.method):
         print(line)
     write_head(outcome.robust.head, embeddings.superclass_names, out)
+    _list_skipped(source, out)
     scores = {
         "command": command(),
         "settings": config.model_dump(mode="json") | outcome.robust.settings,
@@ -325,7 +340,30 @@ def robust_source(
     }
     write_json(facts, scores)
     print(f"classifier: {out} · scores: {facts}")
+    if config.method != "erm":
+        print(_weighed(outcome.scores, beside.scores, out))
     return scores
+
+
+def _weighed(scores: dict[str, Any], plain: dict[str, Any], out: Path) -> str:
+    """What the method gives and takes, in a sentence."""
+    key = "groups" if "groups" in scores else "discovered_groups" if "discovered_groups" in scores else None
+    if key is None:
+        gain, worst, uncertain = (
+            scores["worst_class"]["accuracy"] - plain["worst_class"]["accuracy"],
+            "superclass",
+            False,
+        )
+    else:
+        mine, other = (each[key]["worst_group"] for each in (scores, plain))
+        gain, worst = mine["accuracy"] - other["accuracy"], "group"
+        uncertain = mine["interval"][0] <= other["accuracy"] <= mine["interval"][1]
+    cost = scores["sample_accuracy"] - plain["sample_accuracy"]
+    said = f"against the plain classifier: worst {worst} {100 * gain:+.1f} points, all images {100 * cost:+.1f}"
+    if gain > 0 and not uncertain:
+        return said
+    doubt = "which its interval does not tell from nothing" if gain > 0 else "so it serves no group better here"
+    return f"{said}: {doubt}. The plain one: thanos robust ... --method erm --out {out.with_name('plain.npz')}"
 
 
 PREDICTED = ("image", "predicted", "probability", "superclass")
@@ -354,6 +392,7 @@ def classify_source(source: Source, classifier: Path, out: Path) -> NDArray[np.i
     for i, ref in enumerate(refs):
         writer.writerow((ref, names[predicted[i]], f"{probability[i, predicted[i]]:.4f}", truth[i]))
     write_text(out, table.getvalue())
+    _list_skipped(source, out)
     counts = np.bincount(predicted, minlength=len(names))
     told = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
     print(f"{len(predicted):,} images by {classifier}: {told}; in {out}")

@@ -11,11 +11,12 @@ import pytest
 from thanos.config import RunConfig, TrainConfig, TransferConfig, ViewSpec
 from thanos.errors import DataError, Interrupted, OutputError
 from thanos.reproduce import plan
-from thanos.reproduce.plan import carry_out, missing, only_one, trainings
+from thanos.reproduce.plan import carry_out, missing, trainings
 from thanos.reproduce.record import Places, fingerprint, read_record
 from thanos.reproduce.rows import CONTROL_SEED, ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
 from thanos.reproduce.table3 import METHODS
+from thanos.storage import only_one
 
 QUIET = RunConfig(quiet=True, threads=1)
 PINNED = {"cpu": "60429f771dd2", "paper-fast": "ac7c794cdf1b", "resnet18": "5460bce5a3ae", "paper": "ed8700c58a98"}
@@ -225,12 +226,12 @@ def test_a_signal_to_the_plan_alone_makes_every_worker_save_its_state(tmp_path):
 
 def test_a_work_folder_takes_one_command_at_a_time(tmp_path):
     with (
-        only_one(tmp_path / "work"),
+        only_one(tmp_path / "work", "--work"),
         pytest.raises(OutputError, match="another command is at work"),
-        only_one(tmp_path / "work"),
+        only_one(tmp_path / "work", "--work"),
     ):
         pass
-    with only_one(tmp_path / "work"):
+    with only_one(tmp_path / "work", "--work"):
         pass
 
 

@@ -111,7 +111,6 @@ def test_other_files_are_not_written_over(capsys, source):
 @pytest.mark.parametrize(("content", "said"), [
     ("a/9: x\n", "names 'a/9', which was not discovered"),
     ("a/0: [x]\n", "a name is wanted"),
-    ("a/0:\n", "a name is wanted"),
 ])  # fmt: skip
 def test_names_that_fit_nothing(capsys, source, content, said):
     file, _ = source

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 from thanos.config import RunConfig, TrainConfig, ViewSpec
 from thanos.data.batches import BatchLoader, BatchOrder, balanced
 from thanos.data.load import load
+from thanos.errors import OutputError
+from thanos.storage import only_one
 from thanos.theory.spread import solve_alpha
 from thanos.training.fit import train
 from thanos.training.module import warmup_cosine
@@ -275,3 +277,15 @@ def wait_for(condition, seconds=120):
 def children(pid):
     """Of a process, on Linux."""
     return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_two_commands_do_not_train_into_one_folder(tmp_path):
+    """The second is refused while the first holds the folder, and may go on once it does not."""
+    out = tmp_path / "run"
+    config = TrainConfig(epochs=1, train_limit=200)
+    with only_one(out, "--out"), pytest.raises(OutputError, match="another command is at work"):
+        train(config, out, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
+    assert not (out / "config.yaml").exists()
+    train(config, out, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
+    assert not (out / ".lock").exists()
+    assert repr(train(config, out, say=lambda line: None)) == f"Run(folder={out!r})"

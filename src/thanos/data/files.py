@@ -93,7 +93,7 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
     if len(good) * size * size * channels <= IN_CACHE:
         kept = blake2b(repr((files, good, size, channels)).encode(), digest_size=16).hexdigest()
         images = cached_images(kept, images.shape, partial(_decode_all, listing.paths))
-    skip_note = [f"{len(skipped)} skipped (see skipped.csv)"] if skipped else []
+    skip_note = [f"{len(skipped)} skipped (listed in a skipped.csv)"] if skipped else []
     return _labelled(
         listing, images, views or default_views(channels), [*listing.notes, *skip_note, *size_note, *mode_note], skipped
     )
@@ -155,6 +155,8 @@ def _look_at_all(paths: Sequence[Path], files: str) -> list[_Look]:
 def _look(path: Path) -> _Look:
     """Decode a file fully once: a truncated image shows only at its end."""
     try:
+        if path.stat().st_size == 0:
+            return _Look("", 0, 0, "the file is empty")
         with Image.open(path) as image:
             width, height = _turned(image)
             image.draft(None, (1, 1))  # a JPEG is read to its end, without working out every pixel

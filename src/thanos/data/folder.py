@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from thanos.data.files import SUFFIXES, Listing
+from thanos.data.imageset import UNLABELLED
 from thanos.errors import DataError
 
 _SPLIT_FOLDERS = {
@@ -15,7 +16,7 @@ _SPLIT_FOLDERS = {
 
 
 def list_folder(folder: Path) -> Listing:
-    """Every image below ``folder`` with the labels its place gives it; in a folder of images alone, ``unknown``.
+    """Every image below ``folder`` with the labels its place gives it; in a folder of images alone, UNLABELLED.
 
     Raises:
         DataError: if there is no image, or one lies at a depth that names no superclass.
@@ -32,7 +33,7 @@ def list_folder(folder: Path) -> Listing:
     listing = Listing(name=folder.resolve().name)
     flat = all(len(p) == 1 for p in parts)
     for path, steps in zip(files, parts, strict=True):
-        label = ("unknown",) if flat else steps[1:-1] if split else steps[:-1]
+        label = (UNLABELLED,) if flat else steps[1:-1] if split else steps[:-1]
         if len(label) not in (1, 2):
             raise DataError(
                 f"images lie in SUPERCLASS/ or SUPERCLASS/SUBCLASS/ below {folder}; {'/'.join(steps)} does not. Move "

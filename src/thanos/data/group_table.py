@@ -30,7 +30,7 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
     Args:
         table: A CSV with the columns image and subclass, as ``thanos discover`` writes it.
         names: A YAML file ``discovered name: your name``; equal names merge inside a superclass (in two of them each
-            has its superclass behind it); what is not named keeps its own.
+            has its superclass behind it); what is not named, or has a blank, keeps its own.
     Raises:
         DataError: if the table cannot be read, lacks a column, names an image twice, or has a distance or confidence
             that is no number.
@@ -70,9 +70,9 @@ def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
     for old, new in given.items():
         if str(old) not in known:
             raise ConfigError(f"{file} names {old!r}, which was not discovered{nearest(str(old), known)}.")
-        if new is None or isinstance(new, dict | list) or not str(new).strip():
+        if isinstance(new, dict | list):
             raise ConfigError(f"{file} gives {old} the name {new!r}; a name is wanted.")
-    by_name = {str(old): str(new).strip() for old, new in given.items()}
+    by_name = {str(old): str(new).strip() for old, new in given.items() if new is not None and str(new).strip()}
     renamed = {image: replace(one, subclass=by_name.get(one.subclass, one.subclass)) for image, one in found.items()}
     homes: dict[str, set[str]] = {}
     for one in renamed.values():

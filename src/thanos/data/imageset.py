@@ -17,6 +17,8 @@ SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, SplitName, SplitName] = ("train", "validation", "test")
 UNKNOWN = -1
 """The subclass or group id of an image whose label is not known."""
+UNLABELLED = "unknown"
+"""The superclass of images that come without any."""
 ENLARGED = 16
 """Times a side that images are enlarged at most."""
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.draw import draw_stratified
-from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.imageset import SPLITS, UNLABELLED, ImageSet
 
 TEST_SHARE = 0.2
 """Held out for testing where the data name no test split."""
@@ -22,7 +22,12 @@ def watched(held_out: Rows) -> Rows:
 
 
 def with_splits(images: ImageSet, validation: float, seed: int) -> ImageSet:
-    """Hold out test (where there is none) and validation images, stratified by superclass; fine labels play no part."""
+    """Hold out test (where there is none) and validation images, stratified by superclass; fine labels play no part.
+
+    Images without labels are there to be embedded, and all for testing.
+    """
+    if images.superclass_names == (UNLABELLED,) and not images.splits_named:
+        return replace(images, split=np.full(len(images), SPLITS.index("test"), dtype=np.int8))
     split = images.split.copy()
     notes = list(images.notes)
     for name, share in (("test", TEST_SHARE), ("validation", validation)):

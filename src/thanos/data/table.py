@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thanos.data.files import SUFFIXES, Listing
-from thanos.data.imageset import SPLITS
+from thanos.data.imageset import SPLITS, UNLABELLED
 from thanos.errors import DataError
 from thanos.names import nearest
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "path": ("file", "filename", "file_name", "filepath", "image", "image_path", "img", "img_path"),
-    "superclass": ("label", "labels", "class", "class_name", "coarse", "coarse_label", "target", "y"),
+    "path": ("file", "filename", "file_name", "filepath", "image", "image_path", "image_name", "img", "img_path"),
+    "superclass": ("label", "labels", "class", "class_name", "category", "coarse", "coarse_label", "target", "y"),
     "subclass": ("fine", "fine_label", "subclass_name"),
     "group": ("group_name", "subgroup"),
     "split": ("set", "subset", "partition"),
@@ -42,6 +42,7 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=next((d for d in "\t;" if d in header), ","))
     columns = next(rows, [])
     places, note = columns_of(table.name, columns, "column")
+    unlabelled = "superclass" not in places
     listing = Listing(name=table.stem, notes=[note] if note else [])
     seen: dict[Path, int] = {}
     home = table.parent if folder is None else folder
@@ -49,6 +50,7 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
         if not row:
             continue
         entry = dict.fromkeys(COLUMNS, "") | {k: row[i].strip() for k, i in places.items() if i < len(row)}
+        entry["superclass"] = UNLABELLED if unlabelled else entry["superclass"]
         entry["split"] = _SPLIT_NAMES.get(entry["split"].lower(), entry["split"].lower())
         path = (home / entry["path"]).resolve()
         fault = _fault(entry, path, home)
@@ -69,7 +71,9 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
         )
     if listing.skipped and not listing.paths:
         (where, fault), count = listing.skipped[0], len(listing.skipped)
-        raise DataError(f"{table} has no usable row; the first of {count}: {where} {fault}.")
+        beside = table.parent / where.partition(": ")[2]
+        hint = f" They lie beside the table: name {table} alone." if folder is not None and beside.is_file() else ""
+        raise DataError(f"{table} has no usable row; the first of {count}: {where} {fault}.{hint}")
     if not listing.paths:
         raise DataError(f"{table} lists no images. Add rows with path and superclass.")
     if folder is not None:
@@ -115,11 +119,12 @@ def columns_of(source: str, names: Sequence[str], kind: str) -> tuple[dict[str, 
             raise DataError(
                 f"{source} may have the {kind}s {', '.join(COLUMNS)}; it has {names[i]!r}{close}. Rename or remove it."
             )
+    unlabelled = set(places) == {"path"} and not ignored  # images alone, to embed
     for name in NEEDED:
-        if name not in places and (name != "path" or kind == "column"):
+        if name not in places and (name != "path" or kind == "column") and not (name == "superclass" and unlabelled):
             shown = ", ".join(repr(each) for each in names) or "none"
-            others = ", ".join(COLUMNS[name][:4])
-            raise DataError(f"{source} needs the {kind} {name!r} (or {others}); it has {shown}. Add it.")
+            others = ", ".join(COLUMNS[name])
+            raise DataError(f"{source} needs the {kind} {name!r} (or {others}); it has {shown}. Add or rename one.")
     left = [names[i] for i in ignored]
     parts = [f"{source}: {', '.join(taken)}"] if taken else []
     parts += [f"{'' if taken else f'{source}: '}not used: {', '.join(left)}"] if left else []

@@ -54,7 +54,7 @@ encoder.eval()
 @torch.inference_mode()
 def embed(images):  # uint8 (n, {height}, {width}, {channels}) -> (n, {dim})
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in ({mean}, {std}))
-    return encoder((images.permute(0, 3, 1, 2) / 255 - mean) / std)
+    return encoder((torch.as_tensor(images).permute(0, 3, 1, 2) / 255 - mean) / std)
 """
 _SEVERAL = """
 state = load_file({weights!r})
@@ -67,13 +67,20 @@ for k, encoder in enumerate(encoders):
 @torch.inference_mode()
 def embed(images):  # uint8 (n, {height}, {width}, {channels}) -> (n, {dim})
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in ({mean}, {std}))
-    x = (images.permute(0, 3, 1, 2) / 255 - mean) / std
+    x = (torch.as_tensor(images).permute(0, 3, 1, 2) / 255 - mean) / std
     return torch.cat([encoder(x) * scale for encoder, scale in zip(encoders, state["scale"])], dim=1)
+"""
+_READ = """
+def read(path):  # a picture as embed takes it
+    from numpy import array
+    from PIL import Image, ImageOps
+    picture = ImageOps.fit(Image.open(path).convert({mode!r}), ({width}, {height}), Image.Resampling.BILINEAR)
+    return torch.from_numpy(array(picture)).reshape(1, {height}, {width}, {channels})
 """
 
 
 def loading_code(card: ModelCard, weights: Path) -> str:
-    """Python that defines ``embed`` for uint8 images; encoders of one kind, as a run leaves them.
+    """Python that defines ``embed`` for uint8 images, and ``read``; encoders of one kind, as a run leaves them.
 
     Args:
         card: The facts beside the weights.
@@ -83,6 +90,7 @@ def loading_code(card: ModelCard, weights: Path) -> str:
     facts = {
         "name": name,
         "channels": card.channels,
+        "mode": "L" if card.channels == 1 else "RGB",
         "size": (height, width),
         "sized": f", img_size={(height, width)}" if _takes_size(name, card) else "",
         "weights": str(weights),
@@ -93,7 +101,7 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         "std": [round(value, 6) for value in card.std],
     }
     use = _ONE if len(card.encoders) == 1 else _SEVERAL
-    return _OWN.get(name, _TIMM).format(**facts) + use.format(**facts)
+    return "".join(text.format(**facts) for text in (_OWN.get(name, _TIMM), use, _READ))
 
 
 def _takes_size(name: str, card: ModelCard) -> bool:

@@ -13,10 +13,11 @@ from thanos.errors import ThanosError
 from thanos.reproduce import table3, table4
 from thanos.reproduce.estimate import training_seconds
 from thanos.reproduce.launch import check_launcher, launch
-from thanos.reproduce.plan import Training, carry_out, check_images, duration, missing, only_one, trainings
+from thanos.reproduce.plan import Training, carry_out, check_images, duration, missing, trainings
 from thanos.reproduce.rows import Block
 from thanos.reproduce.scale import SCALES
 from thanos.reproduce.table3 import places_of
+from thanos.storage import only_one
 
 Say = Callable[[str], None]
 
@@ -55,7 +56,7 @@ def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results:
     def show() -> None:
         table.render(results, scales)
 
-    with only_one(places.work):
+    with only_one(places.work, "--work"):
         if where.launcher == "here":
             failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
         else:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.load import load
 from thanos.errors import DataError, Interrupted, OutputError
@@ -107,25 +105,6 @@ def check_images(blocks: Sequence[Block], left: Sequence[Block], places: Places)
                 f"the images of {first.title} are not those that its finished rows were measured on. Bring those back, "
                 f"or delete {places.records / first.base.data}/*.json to run all its rows on these."
             )
-
-
-@contextmanager
-def only_one(work: Path) -> Iterator[None]:
-    """Keep others out of a work folder.
-
-    Raises:
-        OutputError: if another command is at work there.
-    """
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(f"another command is at work in {work}. Wait for it, or name another --work.") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def trainings(blocks: Sequence[Block], places: Places) -> dict[str, "Training"]:

@@ -61,7 +61,8 @@ def read_head(path: Path) -> tuple[Head, tuple[str, ...]]:
             names = tuple(str(name) for name in file["superclass_names"])
             return Head(file["weight"], file["bias"], file["mean"], file["scale"]), names
     except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"a classifier's .npz is wanted; {path} is none ({error}).") from None
+        why = error if isinstance(error, OSError) and error.errno else "it holds no weight, bias, mean and scale"
+        raise DataError(f"a classifier's .npz, as thanos robust writes it, is wanted; {path} is none: {why}.") from None
 
 
 @dataclass(frozen=True)

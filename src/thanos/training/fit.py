@@ -10,8 +10,8 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from thanos.methods import StepSettings, build_branches, encoder_of
 from thanos.names import DATASETS
 from thanos.provenance import commit, hardware, versions
 from thanos.robust.head import Head, write_head
-from thanos.storage import write_json
+from thanos.storage import only_one, write_json
 from thanos.theory.spread import AlphaWindow
 from thanos.training.bench import is_out_of_memory
 from thanos.training.folder import check_folder, check_space, clear_leftovers, start_folder, write_log
@@ -54,8 +54,8 @@ class Run:
     """A run directory with what came out of it."""
 
     folder: Path
-    encoder: Encoder
-    metrics: dict[str, Any]
+    encoder: Encoder = field(repr=False)
+    metrics: dict[str, Any] = field(repr=False)
 
 
 def train(
@@ -80,8 +80,12 @@ def train(
         OutputError: if ``out`` holds something else, or the disk is too full.
         Interrupted: after SIGINT or SIGTERM, with the state saved.
     """
-    run = run or RunConfig()
     images = load(config) if images is None else images
+    with ExitStack() as held:
+        return _train(config, out, images, run or RunConfig(), say, held)
+
+
+def _train(config: TrainConfig, out: Path, images: ImageSet, run: RunConfig, say: Say, held: ExitStack) -> Run:
     check_superclasses(images)
     _set_up_torch(run)
     trainer = _build_trainer(config, images, out, run, say)
@@ -92,10 +96,10 @@ def train(
     config = config.model_copy(update={"views": settings.views})
     state = check_folder(out, config, images, first=first)
     if state == "finished":
-        say(f"{out} holds this run, finished; nothing to do.")
+        say(f"{out} holds this run, finished: it is not trained again")
         return Run(out, load_encoder(out), json.loads((out / "metrics.json").read_text("utf-8")))
     if state == "new" and config.data not in DATASETS and not images.on_demand and (found := twins(images)):
-        say(f"warning: {len(found)} images have the pixels of others in another split or superclass: thanos check")
+        say(f"warning: pictures in two splits, or under two superclasses: {len(found)}; thanos check names them")
     for line in describe_alpha(settings, window, images, trainer.world_size):
         say(line)
     branches = build_branches(
@@ -117,6 +121,7 @@ def train(
         say(line)
     check_space(out, branches)
     if first:
+        held.enter_context(only_one(out, "--out"))
         clear_leftovers(out)
         if state == "new":
             start_folder(out, config, images)

@@ -75,8 +75,12 @@ class MetricsFile(Callback):
             write_text(self._path, "".join(line + "\n" for line in kept))
 
 
+FORESEEN = 20
+"""Steps after which the time that is left can be told."""
+
+
 class Progress(Callback):
-    """One live line on a terminal; a plain line every tenth of the way elsewhere."""
+    """One live line on a terminal; elsewhere a plain line after some steps and every tenth of the way."""
 
     def __init__(self, batch: int):
         self._batch = batch
@@ -107,7 +111,7 @@ class Progress(Callback):
                 self._first = time.perf_counter()
                 self._bar.set_postfix_str(self._numbers(trainer, pl_module, done), refresh=False)
                 self._bar.update(done - self._bar.n)
-        elif done * 10 // self._total > (done - 1) * 10 // self._total:
+        elif done * 10 // self._total > (done - 1) * 10 // self._total or done == self._start_step + FORESEEN:
             spent = time.perf_counter() - self._started
             left = spent / max(1, done - self._start_step) * (self._total - done)
             print(
