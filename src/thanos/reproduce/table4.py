@@ -207,12 +207,13 @@ def render(results: Path, scales: Sequence[str]) -> Path:
 _INTRODUCTION = """# Table 4: worst-group accuracy and subclass recovery
 
 Encoders are trained on superclass labels only. Rows *without* group labels see no true group before the test: clusters
-inside each superclass (docs/discover.md; k-means on principal components, for the rare sets twenty of them) take the
-groups' place in training and in choosing among settings; ERM, JTT and AFR choose by the worst superclass. GroupDRO and
-DFR, and JTT as published, see the true groups of training or validation images. The last stage is a convex head on the
-frozen embedding (docs/robust.md), or, where it says network, a whole network for one seed. Worst-group accuracy on
-test images in %, mean ± standard deviation over seeds that pair split, images, initialisation and views. Every number
-is in `runs/`; `thanos reproduce table4` writes this page."""
+inside each superclass (docs/discover.md; k-means on principal components, for the rare sets twenty of them, a number
+settled on seeds 0 to 2 of the rare ship before the others were trained) take the groups' place in training and in
+choosing among settings; ERM, JTT and AFR choose by the worst superclass. GroupDRO and DFR, and JTT as published, see
+the true groups of training or validation images. The last stage is a convex head on the frozen embedding
+(docs/robust.md), or, where it says network, a whole network for one seed. Worst-group accuracy on test images in %,
+mean ± standard deviation over seeds that pair split, images, initialisation and views. Every number is in `runs/`;
+`thanos reproduce table4` writes this page."""
 
 
 def _section(found: Finished) -> str:
