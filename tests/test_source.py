@@ -291,7 +291,7 @@ def test_embed_keeps_what_is_not_its_own(inputs, tmp_path):
     file = tmp_path / "images.npz"
     np.savez(file, images=np.zeros((20, 8, 8), dtype=np.uint8), superclass=np.arange(20) % 2)
     before = file.read_bytes()
-    with pytest.raises(OutputError, match="holds no embeddings"):
+    with pytest.raises(OutputError, match="not written by thanos embed"):
         run_command(["embed", *inputs["run"], "--data", str(file), "--out", str(file)])
     assert file.read_bytes() == before
 

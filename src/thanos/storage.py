@@ -71,6 +71,8 @@ def only_one(folder: Path, option: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise OutputError(f"another command is at work in {folder}. Wait for it, or name another {option}.") from None
+    except NotImplementedError:
+        pass  # some network file systems have no locks
     try:
         yield
     finally:

@@ -43,17 +43,22 @@ from thanos.training.folder import write_skipped
 
 
 def embed_source(source: Source, out: Path) -> Embeddings:
-    if out.exists():
-        try:
-            read_embeddings(out)
-        except DataError:
-            raise OutputError(f"{out} is there and holds no embeddings. Name another --out.") from None
+    if out.exists() and not _is_ours(out):
+        raise OutputError(f"{out} is there and was not written by thanos embed. Name another --out.")
     images = source.images
     embeddings = embed(source.encoder, images)
     write_embeddings(embeddings, out)
     _list_skipped(source, out)
     print(f"{len(embeddings):,} embeddings of {source.encoder.card.dim} dimensions in {out}")
     return embeddings
+
+
+def _is_ours(file: Path) -> bool:
+    """Whether it holds embeddings with the mark of the images that they are of."""
+    try:
+        return read_embeddings(file).fingerprint != ""
+    except DataError:
+        return False
 
 
 def _list_skipped(source: Source, out: Path) -> None:
@@ -348,16 +353,9 @@ def robust_source(
 def _weighed(scores: dict[str, Any], plain: dict[str, Any], out: Path) -> str:
     """What the method gives and takes, in a sentence."""
     key = "groups" if "groups" in scores else "discovered_groups" if "discovered_groups" in scores else None
-    if key is None:
-        gain, worst, uncertain = (
-            scores["worst_class"]["accuracy"] - plain["worst_class"]["accuracy"],
-            "superclass",
-            False,
-        )
-    else:
-        mine, other = (each[key]["worst_group"] for each in (scores, plain))
-        gain, worst = mine["accuracy"] - other["accuracy"], "group"
-        uncertain = mine["interval"][0] <= other["accuracy"] <= mine["interval"][1]
+    mine, other = (each[key]["worst_group"] if key else each["worst_class"] for each in (scores, plain))
+    gain, worst = mine["accuracy"] - other["accuracy"], "group" if key else "superclass"
+    uncertain = key is not None and mine["interval"][0] <= other["accuracy"]
     cost = scores["sample_accuracy"] - plain["sample_accuracy"]
     said = f"against the plain classifier: worst {worst} {100 * gain:+.1f} points, all images {100 * cost:+.1f}"
     if gain > 0 and not uncertain:

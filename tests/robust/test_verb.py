@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from thanos.data.group_table import read_table
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.robust.head import read_head
+from thanos.verbs import _weighed
 
 
 @pytest.fixture
@@ -199,3 +201,20 @@ def test_discovered_subclasses_become_the_groups_of_a_training(tmp_path):
     np.testing.assert_array_equal(grouped.group, (np.arange(len(images)) % 3 == 2).astype(int))
     assert grouped.fingerprint != images.fingerprint
     assert replace(grouped, group=None, group_names=()).fingerprint == images.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("worst", "interval", "said"),
+    [
+        (0.8, [0.75, 0.85], "worst group +20.0 points, all images -5.0"),
+        (0.65, [0.5, 0.8], "worst group +5.0 points, all images -5.0: which its interval does not tell from nothing"),
+        (0.5, [0.4, 0.6], "worst group -10.0 points, all images -5.0: so it serves no group better here"),
+    ],
+)
+def test_what_a_method_gives_and_costs_is_said(worst, interval, said):
+    def scores(accuracy, interval, everyone):
+        return {"groups": {"worst_group": {"accuracy": accuracy, "interval": interval}}, "sample_accuracy": everyone}
+
+    line = _weighed(scores(worst, interval, 0.85), scores(0.6, [0.5, 0.7], 0.9), Path("runs/a/fair.npz"))
+    assert said in line
+    assert ("--out runs/a/plain.npz" in line) == (worst < 0.8)
