@@ -21,7 +21,7 @@ from thanos import DataConfig, TrainConfig, embed, load, load_encoder, read_embe
 from thanos.artefact import balance_parts
 from thanos.cli import run_command
 from thanos.config import RunConfig
-from thanos.data.group_table import read_table
+from thanos.data.group_table import group_ids, read_table
 from thanos.errors import ConfigError, DataError, OutputError
 
 ENCODES = ("run", "checkpoint", "weights", "timm")
@@ -306,3 +306,14 @@ def test_a_blank_keeps_a_subclass_s_own_name(tmp_path):
     (tmp_path / "t.csv").write_text("image,superclass,subclass\na,x,x/0\nb,x,x/1\n")
     (tmp_path / "n.yaml").write_text("x/0:\nx/1: ' '\n")
     assert [one.subclass for one in read_table(tmp_path / "t.csv", tmp_path / "n.yaml").values()] == ["x/0", "x/1"]
+
+
+def test_names_keep_the_place_of_their_subclass(tmp_path):
+    """So that colours and rows stay when a person names subclasses."""
+    (tmp_path / "t.csv").write_text("image,superclass,subclass\nc,y,y/0\na,x,x/0\nb,x,x/1\n")
+    (tmp_path / "n.yaml").write_text("x/0: zebras\ny/0: apes\n")
+    for names, expected in ((None, ("x/0", "x/1", "y/0")), (tmp_path / "n.yaml", ("zebras", "x/1", "apes"))):
+        found = {image: one.subclass for image, one in read_table(tmp_path / "t.csv", names).items()}
+        ids, known = group_ids(found, ("a", "b", "c"), tmp_path / "t.csv")
+        assert known == expected
+        assert ids.tolist() == [0, 1, 2]

@@ -99,7 +99,9 @@ def _line(run: Path) -> Line:
         metrics = json.loads((run / "metrics.json").read_text("utf-8"))
         settings = read_yaml(run / "config.yaml")
     except (OSError, ValueError, ConfigError):
-        raise DataError(f"finished runs are compared; {run} is none. Finish it: thanos train --help") from None
+        log = run / "run.log"
+        how = f"the first command in {log} goes on with it" if log.is_file() else "train one: thanos train --help"
+        raise DataError(f"finished runs are compared; {run} is none; {how}.") from None
     where = quote(str(run))
     train = f"thanos train --config {where}/config.yaml --out NEW"
     final = metrics["final"]

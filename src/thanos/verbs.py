@@ -221,14 +221,14 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
         superclass, subclass = embeddings.superclass_names[embeddings.superclass[i]], found.names[found.cluster[i]]
         split = SPLITS[embeddings.split[i]]
         writer.writerow((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
+    scores = {"recovery": known} | ({} if source.run is None else _kept(source))
+    write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=out, run=source.run)
     unchanged = out.exists() and out.read_text("utf-8") == table.getvalue().replace("\r\n", "\n")
     write_text(out, table.getvalue())
     settings = config.model_dump(mode="json")
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
     _offer_names(out, found, unchanged)
-    scores = {"recovery": known} | ({} if source.run is None else _kept(source))
-    write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=out, run=source.run)
     _list_skipped(source, out)
     print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found

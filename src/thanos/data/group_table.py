@@ -53,6 +53,7 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
         raise DataError(
             f"{table} names {twice!r} twice, so its images cannot be told apart. Give every image its own name."
         )
+    found = dict(sorted(found.items(), key=lambda each: each[1].subclass))  # names keep their subclass's place
     return found if names is None else _renamed(found, names)
 
 
@@ -95,7 +96,7 @@ def grouped(images: ImageSet, table: Path, names: Path | None = None) -> ImageSe
 
 
 def group_ids(found: dict[str, str], refs: Sequence[str], table: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Ids for these images, shape (n,), and their names.
+    """Ids for these images, shape (n,), and their names in the table's order.
 
     Raises:
         DataError: if the table lacks an image.
@@ -106,4 +107,6 @@ def group_ids(found: dict[str, str], refs: Sequence[str], table: Path) -> tuple[
             f"{table} names a subclass for every image; {len(absent)} of {len(refs)} are not in it, {absent[0]} first. "
             f"Discover again with the same images."
         )
-    return ids_of([found[ref] for ref in refs])
+    here = [found[ref] for ref in refs]
+    present = set(here) - {""}
+    return ids_of(here, [name for name in dict.fromkeys(found.values()) if name in present])

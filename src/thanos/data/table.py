@@ -16,7 +16,7 @@ from thanos.names import nearest
 COLUMNS: dict[str, tuple[str, ...]] = {
     "path": ("file", "filename", "file_name", "filepath", "image", "image_path", "image_name", "img", "img_path"),
     "superclass": ("label", "labels", "class", "class_name", "category", "coarse", "coarse_label", "target", "y"),
-    "subclass": ("fine", "fine_label", "subclass_name"),
+    "subclass": ("fine", "fine_label", "subclass_name", "species", "breed", "subtype"),
     "group": ("group_name", "subgroup"),
     "split": ("set", "subset", "partition"),
 }
