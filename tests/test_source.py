@@ -23,6 +23,7 @@ from thanos.cli import run_command
 from thanos.config import RunConfig
 from thanos.data.group_table import group_ids, read_table
 from thanos.errors import ConfigError, DataError, OutputError
+from thanos.source import Source
 
 ENCODES = ("run", "checkpoint", "weights", "timm")
 VERBS = {
@@ -317,3 +318,14 @@ def test_names_keep_the_place_of_their_subclass(tmp_path):
         ids, known = group_ids(found, ("a", "b", "c"), tmp_path / "t.csv")
         assert known == expected
         assert ids.tolist() == [0, 1, 2]
+
+
+def test_a_run_needs_no_images_to_be_fair(inputs, tmp_path, monkeypatch):
+    """Its embeddings are enough for robust and classify, wherever its images are by now."""
+    run = tmp_path / "run"
+    shutil.copytree(inputs["run"][0], run)
+    run_command(["embed", str(run)])
+    monkeypatch.setattr(Source, "images", property(lambda self: pytest.fail("read the images")))
+    run_command(["robust", str(run), "--method", "erm", "--out", str(tmp_path / "head.npz")])
+    run_command(["classify", str(run), "--classifier", str(tmp_path / "head.npz"), "-o", str(tmp_path / "p.csv")])
+    assert (tmp_path / "p.csv").is_file()

@@ -34,7 +34,7 @@ from thanos.config import (
 )
 from thanos.errors import ConfigError, DataError, ThanosError
 from thanos.names import DATASETS, nearest, timm_names
-from thanos.source import Source
+from thanos.source import FILES, Source
 
 app = App(
     name="thanos",
@@ -335,7 +335,7 @@ def _holds_images(source: Path) -> bool:
             return "vectors.npy" not in arrays.namelist()
     if source.is_dir():
         return not any((source / name).is_file() for name in ("config.yaml", "model.json", "data.json"))
-    return str(source) in DATASETS or (source.is_file() and source.suffix not in (".npz", ".ckpt", ".safetensors"))
+    return str(source) in DATASETS or (source.is_file() and source.suffix not in FILES)
 
 
 @app.command(

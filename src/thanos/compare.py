@@ -112,7 +112,7 @@ def _line(run: Path) -> Line:
         scores = kept.get(reader, {})
         typed = kept.get("command", f"thanos transfer {where}" if data.get("subclasses") else "")
         cells[name] = Cell(scores.get("accuracy"), _pair(scores.get("interval")), typed, ran=bool(scores))
-    accuracy, held_out = final.get("validation/superclass_accuracy"), _validation_images(run)
+    accuracy, held_out = final.get("validation/superclass_accuracy"), _validation_images(data)
     around = wilson(accuracy, held_out) if accuracy is not None and held_out else None
     cells["superclass accuracy"] = Cell(accuracy, around, train)
     within = final.get("validation/within_class_cosine")
@@ -144,8 +144,8 @@ def _worst_group(run: Path, where: str, kind: str) -> Cell:
     return Cell(None, None, f"thanos robust {where}", ran=ran) if best is None else best[1]
 
 
-def _validation_images(run: Path) -> int:
-    counts = _json(run / "data.json").get("counts", {}).get("validation", {})
+def _validation_images(data: dict[str, Any]) -> int:
+    counts = data.get("counts", {}).get("validation", {})
     return len(watched(range(sum(counts.values()))))
 
 

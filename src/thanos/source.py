@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from thanos.data.imageset import ImageSet
     from thanos.embeddings import Embeddings
 
+FILES = (".ckpt", ".safetensors", ".npz")
+"""Kinds of file that hold an encoder or embeddings."""
 WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 
 
@@ -35,7 +37,7 @@ class Source:
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} does "
                 f"not exist{nearest(str(path), (*DATASETS, *timm_names()))}. Train one: thanos train --help"
             )
-        if path.is_file() and path.suffix not in (".ckpt", ".safetensors", ".npz"):
+        if path.is_file() and path.suffix not in FILES:
             raise ConfigError(
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} is a "
                 f"file of another kind. Images are named by --data, a table of subclasses by --table."

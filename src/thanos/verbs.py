@@ -63,8 +63,8 @@ def _is_ours(file: Path) -> bool:
 
 def _list_skipped(source: Source, out: Path) -> None:
     """What was left out of the images that were named, beside the outcome."""
-    if source.pictures is not None and source.pictures.skipped and source.run is None:
-        write_skipped(out.with_name(f"{out.stem}-skipped.csv"), source.pictures)
+    if source.data is not None and source.images.skipped:
+        write_skipped(out.with_name(f"{out.stem}-skipped.csv"), source.images)
 
 
 def transfer_source(source: Source, config: TransferConfig) -> dict[str, Any]:

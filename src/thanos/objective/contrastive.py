@@ -150,8 +150,8 @@ def spread_loss(
 LARGE = {"cpu": 256}
 """From how many images on a batch is computed in tiles, by kind of device; elsewhere from LARGE_ELSEWHERE on."""
 LARGE_ELSEWHERE = 8192
-"""Not measured yet: where the similarities of a batch begin to crowd a GPU's memory. To lay out tiles a step waits for
-the device once."""
+"""Not measured yet: where the similarities of a batch begin to crowd a GPU's memory. Without the kernels
+a step waits for the device once, to lay out tiles."""
 
 
 def _is_large(views: Tensor, *, light: bool = False) -> bool:
