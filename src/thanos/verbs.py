@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from torch import Generator
 
@@ -21,6 +20,7 @@ from thanos.config import (
     SourceConfig,
     TransferConfig,
 )
+from thanos.data.given_names import GivenNames
 from thanos.data.group_table import group_ids, read_table
 from thanos.data.imageset import SPLITS
 from thanos.discovery import Discovered, discover
@@ -37,7 +37,7 @@ from thanos.report.discover_page import TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
 from thanos.source import Source
-from thanos.storage import free_name, write_json, write_text
+from thanos.storage import write_json, write_text
 from thanos.training.auto import announce, load_suitably, settle
 from thanos.training.folder import write_skipped
 
@@ -223,12 +223,13 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
         writer.writerow((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
     scores = {"recovery": known} | ({} if source.run is None else _kept(source))
     write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=out, run=source.run)
-    unchanged = out.exists() and out.read_text("utf-8") == table.getvalue().replace("\r\n", "\n")
+    given = GivenNames(out)
     write_text(out, table.getvalue())
     settings = config.model_dump(mode="json")
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
-    _offer_names(out, found, unchanged)
+    members = (np.flatnonzero(found.cluster == cluster) for cluster in range(len(found.names)))
+    given.hand_on({name: {refs[i] for i in rows} for name, rows in zip(found.names, members, strict=True)})
     _list_skipped(source, out)
     print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found
@@ -244,33 +245,6 @@ def _holds(file: Path, keys: set[str]) -> bool:
         return keys <= set(json.loads(file.read_text("utf-8")))
     except (ValueError, TypeError):
         return False
-
-
-def _offer_names(table: Path, found: Discovered, unchanged: bool) -> None:
-    """A file for a person's names; one that a person has changed stays, or steps aside for other subclasses."""
-    file = table.with_suffix(".yaml")
-    if file.exists():
-        known = yaml.safe_load(file.read_text("utf-8"))
-        if not isinstance(known, dict) or any(old != new for old, new in known.items()):
-            if unchanged:
-                print(f"your names in {file} are kept; thanos report shows the page under them")
-                return
-            aside = free_name(file.with_name(f"{file.stem}-earlier.yaml"))
-            file.rename(aside)
-            print(f"your names were for other subclasses and are now in {aside}")
-    elif file.with_name(f"{file.stem}-earlier.yaml").exists():
-        print(f"names that you gave to other subclasses are in {file.stem}-earlier*.yaml beside {table}")
-    head = (
-        "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so, and\n"
-    )
-    head += (
-        f"# thanos robust is fair to them (by itself in a run; else with --table {table.name} --names {file.name}).\n"
-    )
-    names = {name: name for name in found.names}
-    shown = yaml.safe_dump(names, allow_unicode=True, sort_keys=False)
-    if yaml.safe_load(shown) != names:  # line breaks that YAML would fold, unless they are escaped
-        shown = yaml.safe_dump(names, sort_keys=False)
-    write_text(file, head + shown)
 
 
 def _recovered(embeddings: Embeddings, found: Discovered) -> dict[str, Any]:

@@ -73,9 +73,6 @@ def test_discover_name_merge_and_be_fair(capsys, source):
     _, out, _ = run(capsys, "discover", file)
     assert "are kept" in out
     assert names.read_text() == "a/1: odd\nb/1: odd\n"  # a person's file
-    _, out, _ = run(capsys, "discover", file, "--clusters", "3")
-    assert "for other subclasses" in out
-    assert names.with_name("e-subclasses-earlier.yaml").read_text() == "a/1: odd\nb/1: odd\n"
 
 
 def test_the_error_rate_on_the_page_is_that_of_held_out_images(capsys, source):

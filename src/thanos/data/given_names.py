@@ -1,0 +1,88 @@
+"""The names that a person gave to discovered subclasses: they follow their images when subclasses are found anew."""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+
+import yaml
+
+from thanos.config import read_yaml
+from thanos.data.group_table import read_table
+from thanos.errors import ThanosError
+from thanos.storage import free_name, write_atomically, write_text
+
+SHARED = 0.5
+"""A subclass takes a name over if it shares more than this part of the images that either has: at most one can."""
+
+Given = list[tuple[str, AbstractSet[str]]]
+
+
+class GivenNames:
+    """What a table's subclasses were called, read before the table is written anew."""
+
+    def __init__(self, table: Path):
+        self._table, self._file = table, table.with_suffix(".yaml")
+        self._before = table.read_bytes() if table.is_file() else b""
+        self._here = _given(self._file, table)
+        self._aside: Given = []
+        for file in sorted(table.parent.glob(f"{table.stem}-earlier*.yaml")):
+            self._aside += _given(file, file.with_suffix(".csv")) or []
+
+    def hand_on(self, found: Mapping[str, AbstractSet[str]]) -> None:
+        """Write the file of names for the table that is there now; names without a subclass step aside.
+
+        Args:
+            found: The images of each of its subclasses.
+        """
+        if self._file.exists() and self._before == self._table.read_bytes():
+            if self._here != []:
+                print(f"your names in {self._file} are kept; thanos report shows the page under them")
+            return
+        names = {name: name for name in found}
+        here = self._here or []
+        for name, images in [*self._aside, *here]:  # the last word is that of the names in use
+            for subclass, members in found.items():
+                if len(members & images) > SHARED * len(members | images):
+                    names[subclass] = name
+        kept = [name for subclass, name in names.items() if name != subclass]
+        if kept:
+            print(f"names that follow their images to the new subclasses: {', '.join(dict.fromkeys(kept))}")
+        homeless = [given for given in here if given[0] not in kept and given not in self._aside]
+        if homeless or self._here is None:
+            aside = free_name(self._file.with_name(f"{self._file.stem}-earlier.yaml"))
+            write_atomically(aside.with_suffix(".csv"), lambda file: file.write(self._before))
+            self._file.rename(aside)
+            named = ", ".join(dict.fromkeys(name for name, _ in homeless)) or "your names"
+            print(f"no subclass has most of the images of {named}: kept in {aside} until one does")
+        self._write(names)
+
+    def _write(self, names: dict[str, str]) -> None:
+        table, file = self._table.name, self._file
+        head = (
+            "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so, "
+            f"and\n# thanos robust is fair to them (by itself in a run; else with --table {table} --names {file.name})."
+            "\n"
+        )
+        shown = yaml.safe_dump(names, allow_unicode=True, sort_keys=False)
+        if yaml.safe_load(shown) != names:  # line breaks that YAML would fold, unless they are escaped
+            shown = yaml.safe_dump(names, sort_keys=False)
+        write_text(file, head + shown)
+
+
+def _given(file: Path, table: Path) -> Given | None:
+    """The names that are not those of discovery, each with its images; None: there is a file, but it cannot be read."""
+    if not file.exists():
+        return []
+    try:
+        words = read_yaml(file, wanted="names like 'animals/0: horses'")
+        members = {image: one.subclass for image, one in read_table(table).items()}
+    except ThanosError:
+        return None
+    given: Given = []
+    merged: dict[str, AbstractSet[str]] = {}
+    for old, new in words.items():
+        if str(new) != str(old) and new is not None:
+            images = frozenset(image for image, subclass in members.items() if subclass == str(old))
+            given.append((str(new), images))
+            merged[str(new)] = merged.get(str(new), frozenset()) | images
+    return [*merged.items(), *given]
