@@ -145,10 +145,16 @@ def test_a_signal_saves_and_says_how_to_go_on(uninterrupted, tmp_path, monkeypat
             train(CONFIG, folder, run=RunConfig(quiet=True, threads=1), say=silent)
     assert stopped.value.exit_code == 128 + number
     assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    state = torch.load(folder / "last.ckpt", weights_only=True)
+    state["callbacks"]["KeepState"]["seconds"] += 1000  # as if it had been slow
+    torch.save(state, folder / "last.ckpt")
     said = []
     train(CONFIG, folder, run=RunConfig(quiet=True, threads=1), say=said.append)
     assert any("going on" in line and "step 17 of 30" in line for line in said)
     assert_equal_runs(folder, uninterrupted)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert 1000 < metrics["seconds"] < 1100
+    assert metrics["images_per_second"] == pytest.approx(30 * CONFIG.batch / metrics["seconds"], abs=0.1)
 
 
 def test_stopped_after_the_last_step(uninterrupted, tmp_path, monkeypatch):

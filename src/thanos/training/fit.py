@@ -6,14 +6,13 @@ import re
 import shutil
 import signal
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -45,6 +44,7 @@ from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, 
 from thanos.training.settings import describe_alpha, resolve_settings, warn_of_batches
 
 Say = Callable[[str], None]
+Kind = TypeVar("Kind")
 _LOST = re.compile("gloo|nccl|connection (closed|reset)|timed out", re.IGNORECASE)
 """What torch's collectives say when a process at the other end is gone."""
 
@@ -144,8 +144,7 @@ def _train(config: TrainConfig, out: Path, images: ImageSet, run: RunConfig, say
     if not first:
         return Run(out, _finished_encoder(settings, branches, images), metrics)
     _export_all(settings, branches, images, out)
-    watches = [callback for callback in trainer.callbacks if isinstance(callback, SpreadWatch)]  # type: ignore[attr-defined]
-    metrics["alarms"] = [*warnings, *(line for watch in watches for line in watch.said.values())]
+    metrics["alarms"] = [*warnings, *_callback(trainer, SpreadWatch).said.values()]
     write_json(out / "metrics.json", metrics)
     shown = {
         "validation/superclass_accuracy": "superclass accuracy of neighbours",
@@ -242,6 +241,10 @@ def _build_trainer(config: TrainConfig, images: ImageSet, out: Path, run: RunCon
         ) from None
 
 
+def _callback(trainer: pl.Trainer, kind: type[Kind]) -> Kind:
+    return next(each for each in trainer.callbacks if isinstance(each, kind))  # type: ignore[attr-defined]
+
+
 def _extra_loggers(run: RunConfig, out: Path) -> list[Any]:
     from pytorch_lightning import loggers
 
@@ -305,6 +308,7 @@ def _fit(
     if rank == 0:
         accelerators = f"{type(trainer.accelerator).__name__} x {trainer.num_devices}"
         write_log(out / "run.log", accelerators, describe(images))
+    keeper = _callback(trainer, KeepState)
     checkpoint, done = out / "last.ckpt", 0
     resumed = checkpoint.exists()
     if resumed:
@@ -318,21 +322,20 @@ def _fit(
             )
         say(f"going on with {out} at step {done:,} of {total:,}")
         module.load_state_dict(state["state_dict"])
+        keeper.load_state_dict(state["callbacks"][keeper.state_key])
     metrics_file = out / "metrics.jsonl"
     if rank == 0:
         MetricsFile(metrics_file).forget_after(done)
-    started = time.perf_counter()
     if done < total:
         with _signals_handled():
             trainer.fit(module, loader, validation, ckpt_path=checkpoint if resumed else None, weights_only=True)
         trainer.save_checkpoint(checkpoint)
-    seconds = time.perf_counter() - started
     return {
         "method": config.method,
         "alpha": _final_alpha(module),
         "steps": total,
-        "images_per_second": None if resumed else round(total * config.batch * world / seconds, 1),
-        "seconds": None if resumed else round(seconds, 2),
+        "images_per_second": round(total * config.batch * world / keeper.seconds, 1),
+        "seconds": round(keeper.seconds, 2),
         "final": _last_values(metrics_file),
         **({} if groups is None else {"groups": groups.facts(module.group_losses)}),
         "provenance": {"commit": commit(), "hardware": hardware(), "versions": versions()},

@@ -220,11 +220,23 @@ class KeepState(Checkpoint):
     def __init__(self, checkpoint: Path, minutes: float):
         self._checkpoint, self._seconds = checkpoint, minutes * 60
         self._saved_at = 0.0
+        self._before_this, self._started = 0.0, 0.0
         self._received: int | None = None
         self._before: dict[int, Any] = {}
 
+    @property
+    def seconds(self) -> float:
+        """Of training up to now, with those of the runs that this one goes on from."""
+        return self._before_this + (time.monotonic() - self._started if self._started else 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before_this = state_dict["seconds"]
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._saved_at = time.monotonic()
+        self._started = self._saved_at = time.monotonic()
         if threading.current_thread() is threading.main_thread():  # else whoever runs us handles signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._receive)
