@@ -102,7 +102,7 @@ def test_names_from_data_are_shown_not_executed():
             "versions": {},
         },
         maps="data:,",
-        curves="data:,",
+        curves={"loss": "data:,"},
         neighbours={hostile: [{"name": hostile, "picture": "data:,", "nearest": []}]},
     )
     assert hostile not in page

@@ -27,7 +27,7 @@ def write_demo_page(page: Path, result: Comparison) -> None:
         "demo.html",
         metrics=result.metrics,
         maps=as_png(embedding_maps(embedded)),
-        curves=as_png(training_curves(result.curves)),
+        curves=training_curves(result.curves),
         neighbours={name: nearest_images(embedded[name], result.images) for name in ("supcon", "thanos")},
     )
     write_text(page, content)

@@ -15,8 +15,8 @@ from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings
 from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
 from thanos.evaluate.intervals import wilson
-from thanos.report.figures import as_png, thumbnail, training_curves
-from thanos.report.map import GRID, map_data
+from thanos.report.figures import thumbnail, training_curves
+from thanos.report.map import map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
 from thanos.report.summary import Errors, shape, summary, worst
@@ -85,7 +85,7 @@ def write_discover_page(
     facts["shape"] = shape(scores.get("geometry", {}))
     facts |= {"of": of, "table": table, "found": found.superclasses, "worst": worst(found, errors)}
     facts["rows"] = summary(embeddings, found, errors, scores, {} if trained is None else trained["metrics"]["final"])
-    facts |= {"map": map_data(embeddings, found, images, None if errors is None else errors.wrong), "grid": GRID}
+    facts |= {"map": map_data(embeddings, found, images, None if errors is None else errors.wrong)}
     write_text(page, render("discover.html", superclasses=superclasses, **facts))
 
 
@@ -112,7 +112,7 @@ def _training(run: Path) -> dict[str, Any]:
         "state": state,
         "card": card,
         "code": loading_code(card, run / "model.safetensors"),
-        "curves": as_png(training_curves({settings["method"]: run / "metrics.jsonl"})),
+        "curves": training_curves({settings["method"]: run / "metrics.jsonl"}),
         "versions": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
         "hardware": provenance["hardware"],
     }

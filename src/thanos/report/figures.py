@@ -105,22 +105,25 @@ def _scatter(
     axes.set_yticks([])
 
 
-def training_curves(runs: dict[str, Path]) -> "Figure":
-    """The cosine within superclasses and the neighbours' superclass accuracy, from each run's metrics.jsonl."""
-    figure = new_figure(1, 2, 10, 3.4)
-    shown = (
-        ("spread/within", "cosine within superclasses\n(projections, training batches)"),
-        ("validation/superclass_accuracy", "superclass accuracy of neighbours\n(validation)"),
-    )
-    styles = ("-", "--", ":")
-    for axes, (metric, title) in zip(figure.axes, shown, strict=True):
-        for (name, file), colour, style in zip(runs.items(), COLOURS[::3], styles, strict=False):
+def training_curves(runs: dict[str, Path]) -> dict[str, str]:
+    """Pictures of the runs' metrics.jsonl, by title: the cosine within superclasses, the neighbours' accuracy."""
+    shown = {
+        "spread/within": "cosine within superclasses (training batches)",
+        "validation/superclass_accuracy": "superclass accuracy of neighbours (validation)",
+    }
+    pictures = {}
+    for metric, title in shown.items():
+        figure = new_figure(1, 1, 5, 3.2)
+        axes = figure.axes[0]
+        for (name, file), colour, style in zip(runs.items(), COLOURS[::3], ("-", "--", ":"), strict=False):
             lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
             points = [(line["step"], line[metric]) for line in lines if metric in line]
             if points:
                 axes.plot(*zip(*points, strict=True), style, color=colour, label=name)
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("step")
-        axes.legend(frameon=False)
+        if len(runs) > 1:
+            axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-    return figure
+        pictures[title] = as_png(figure)
+    return pictures

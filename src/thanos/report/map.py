@@ -74,6 +74,7 @@ def _plane(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
     else:
         with threadpool_limits(1):  # its threads wait for each other by spinning: on busy cores, for minutes
             place = TSNE(random_state=0, perplexity=perplexity).fit_transform(unit)
+        place = PCA(2, random_state=0).fit_transform(place)  # it has no direction of its own: the longest lies across
     low, width = place.min(axis=0), max(float(np.ptp(place, axis=0).max()), 1e-12)
     return np.round((place - low) / width * GRID).astype(np.int64)
 
