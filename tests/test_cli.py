@@ -9,8 +9,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from thanos.cli import main
-from thanos.config import TrainConfig
+from thanos.cli import main, run_command
+from thanos.config import TrainConfig, ViewSpec, save
+from thanos.errors import DataError
 
 WITHOUT_TORCH = """
 import sys
@@ -146,6 +147,30 @@ def test_a_typo_in_a_file(capsys, tmp_path, content, said):
     assert said in err
     assert err.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_every_setting_of_a_run_comes_back_from_its_file(tmp_path, monkeypatch):
+    """Also those that are called like a verb: data, robust."""
+    table = tmp_path / "t.csv"
+    table.write_text("")
+    wanted = TrainConfig(
+        data=str(table), root=tmp_path, size=24, convert=True, skip_bad=True, validation=0.2, labels=table,
+        groups_from=table, method="cross-entropy", robust="weighted",
+        group_weight={"a b": 2.0, "c, d": 0.5}, sampling="group-balanced", select="worst-group",
+        encoder="resnet18", pretrained=table, batch=32, epochs=3, seed=5, views=ViewSpec(flip=0.1),
+    )  # fmt: skip
+    save(wanted, tmp_path / "config.yaml")
+    came = []
+
+    def load(config):
+        came.append(config)
+        raise DataError("read")
+
+    monkeypatch.setattr("thanos.data.load.load", load)
+    for verb in (["train", "--out", str(tmp_path / "x")], ["bench", "train"]):
+        with pytest.raises(DataError, match="read"):
+            run_command([*verb, "--config", str(tmp_path / "config.yaml")])
+    assert came == [wanted, wanted]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, UnusedCliTokensError
+from cyclopts import App, ArgumentCollection, CycloptsError, Group, MissingArgumentError, Parameter, UnusedCliTokensError
 from cyclopts.config import Dict
 from cyclopts.validators import Number
 from pydantic import ValidationError
@@ -816,7 +816,7 @@ def run_command(tokens: list[str]) -> int:
     if tokens and tokens[0] in ("help", "version"):
         tokens = [*tokens[1:2], f"--{tokens[0]}"]
     tokens, settings = _take_config(tokens)
-    app.config = [Dict(settings, use_commands_as_keys=False, source="--config")] if settings else []
+    app.config = [_AnyKeys(settings, source="--config")] if settings else []
     try:
         app(tokens, print_error=False, exit_on_error=False, result_action="return_value")
     except UnusedCliTokensError as error:
@@ -837,6 +837,16 @@ def run_command(tokens: list[str]) -> int:
     except CycloptsError as error:
         raise ConfigError(_one_line(error)) from error
     return 0
+
+
+class _AnyKeys(Dict):
+    """Settings of whichever verb was called; cyclopts' own leaves keys out that are also verbs: data, robust."""
+
+    def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        settings = self.data
+        for command in reversed(commands):
+            settings = {command: settings}
+        Dict(settings, source=self.source)(app, commands, arguments)
 
 
 def _take_config(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
