@@ -38,6 +38,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
             os.unlink(temporary)
 
 
+def is_writable(path: Path) -> bool:
+    """Whether a file could be written there, perhaps in folders that are yet to be made."""
+    there = next(each for each in (path, *path.absolute().parents) if each.exists())
+    return os.access(there, os.W_OK) and (there == path or there.is_dir())
+
+
 def free_name(path: Path) -> Path:
     """The path, or the first of name-2, name-3, ... that does not exist."""
     number, free = 1, path

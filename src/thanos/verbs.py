@@ -23,6 +23,7 @@ from thanos.config import (
 from thanos.data.given_names import GivenNames
 from thanos.data.group_table import group_ids, read_table
 from thanos.data.imageset import SPLITS
+from thanos.data.load import check_superclasses
 from thanos.discovery import Discovered, discover
 from thanos.embeddings import Embeddings, embed, kept_embeddings, read_embeddings, write_embeddings
 from thanos.errors import DataError, MissingLabels, OutputError
@@ -147,6 +148,7 @@ def discover_images(
     from thanos.training.fit import train  # Lightning takes seconds to import; no other verb here trains
 
     images, choices = load_suitably(data)
+    check_superclasses(images)
     chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
     announce(choices, print)
     train(chosen, run, images=images, run=RunConfig(quiet=quiet))

@@ -255,6 +255,48 @@ def test_faults_of_a_table_are_named_by_row(folder, tmp_path, change, said):
         assert len(images.skipped) == 1
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("head", ["", "sep=;\n"])
+def test_a_table_as_spreadsheets_write_it(folder, tmp_path, encoding, head):
+    plain = read(write_table(tmp_path / "labels.csv", rows_of(folder)))
+    text = head + (tmp_path / "labels.csv").read_text().replace(",", ";")
+    (tmp_path / "labels.csv").write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    assert read(tmp_path / "labels.csv").fingerprint == plain.fingerprint
+
+
+def test_a_table_in_another_encoding_is_refused_with_the_remedy(folder, tmp_path):
+    rows = rows_of(folder)
+    rows[0][2] = "K\u00e4tzchen"
+    table = write_table(tmp_path / "labels.csv", rows)
+    table.write_bytes(table.read_text("utf-8").encode("latin-1"))
+    assert "Save it anew as CSV UTF-8" in refusal(table)
+
+
+def test_an_image_that_is_elsewhere_is_hinted_at(folder, tmp_path):
+    rows = rows_of(folder)
+    rows[2][0] = rows[2][0].removesuffix(".png")
+    assert f"{rows[2][0].rpartition('/')[2]}.png is there" in refusal(write_table(tmp_path / "labels.csv", rows))
+    table = write_table(tmp_path / "beside.csv", [["a.png", "cats", "", "", ""]])
+    picture(tmp_path / "photos" / "a.png")
+    assert f"for images in {tmp_path / 'photos'} name that folder" in refusal(table)
+
+
+def test_images_without_labels_are_not_trained_on(tmp_path):
+    for i in range(4):
+        picture(tmp_path / "flat" / f"{i}.png", seed=i)
+    assert "flat has none. Put its images in a folder for each superclass" in refusal(tmp_path / "flat")
+
+
+def test_without_a_cache_images_are_read_all_the_same(folder, tmp_path, monkeypatch):
+    kept = read(folder)
+    monkeypatch.setenv("THANOS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").write_text("")  # in the folder's place: nothing can be written there, by root neither
+    images = read(folder)
+    assert any("set THANOS_CACHE" in note for note in images.notes)
+    assert images.fingerprint == kept.fingerprint
+    np.testing.assert_array_equal(images.images[np.arange(40)], kept.images[np.arange(40)])
+
+
 def test_an_image_listed_twice(folder, tmp_path):
     rows = rows_of(folder)
     assert "a second time (first in row 2)" in refusal(write_table(tmp_path / "labels.csv", [*rows, rows[0]]))

@@ -4,14 +4,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.errors import DataError
-from thanos.storage import write_text
+from thanos.errors import DataError, OutputError
+from thanos.storage import is_writable, write_text
 
 
 def cache_folder() -> Path:
@@ -27,9 +28,12 @@ def data_folder(root: Path | None) -> Path:
 def remembered(key: str, find: Callable[[], str]) -> str:
     """What ``find`` once found for ``key``: for what takes long and can change only if the key does."""
     file = cache_folder() / "images" / f"{blake2b(key.encode(), digest_size=16).hexdigest()}.txt"
-    if not file.is_file():
-        write_text(file, find())
-    return file.read_text("utf-8")
+    if file.is_file():
+        return file.read_text("utf-8")
+    found = find()
+    with suppress(OutputError):  # where it cannot be kept, it is found anew each time
+        write_text(file, found)
+    return found
 
 
 def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], None]) -> NDArray[np.uint8]:
@@ -39,9 +43,12 @@ def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.u
 
     Raises:
         DataError: if the disk has too little room for it; nothing has been written then.
+        OutputError: if the cache cannot be written.
     """
     file = cache_folder() / "images" / f"{key}.npy"
     if not file.exists():
+        if not is_writable(file.parent):
+            raise OutputError(f"{file.parent} cannot be written; set THANOS_CACHE to a folder that can.")
         file.parent.mkdir(parents=True, exist_ok=True)
         wanted, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
         if wanted * 1.05 + 2**20 > free:

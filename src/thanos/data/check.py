@@ -60,7 +60,7 @@ def check(config: DataConfig) -> Checked:
         if config.size is not None and config.convert:
             raise
         images = load(lenient.model_copy(update={"size": config.size or "auto", "convert": True}))
-        remarks.append(str(error))
+        remarks.append(f"thanos discover brings them together by itself, thanos train wants to be told: {error}")
     faults = [Fault(where, what) for where, what in images.skipped]
     for fault, certain in _misspelt(images):
         if certain:

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from thanos.config import DataConfig, ViewSpec
-from thanos.data.cache import cache_folder, cached_images
+from thanos.data.cache import cached_images, remembered
 from thanos.data.imageset import SPLITS, Images, ImageSet, check_enlarged, ids_of
-from thanos.errors import DataError
-from thanos.storage import write_text
+from thanos.errors import DataError, OutputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 IN_CACHE = 4 * 2**30
@@ -92,8 +91,11 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
     images: Images = FileImages(listing.paths, size, channels, identity=repr((files, good, size, channels)))
     if len(good) * size * size * channels <= IN_CACHE:
         kept = blake2b(repr((files, good, size, channels)).encode(), digest_size=16).hexdigest()
-        images = cached_images(kept, images.shape, partial(_decode_all, listing.paths))
-    skip_note = [f"{len(skipped)} skipped (listed in a skipped.csv)"] if skipped else []
+        try:
+            images = cached_images(kept, images.shape, partial(_decode_all, listing.paths))
+        except OutputError as error:
+            listing.notes.append(f"images are decoded anew at every use: {error}")
+    skip_note = [f"{len(skipped)} skipped (listed in the run's skipped.csv, or in OUT-skipped.csv)"] if skipped else []
     return _labelled(
         listing, images, views or default_views(channels), [*listing.notes, *skip_note, *size_note, *mode_note], skipped
     )
@@ -143,13 +145,12 @@ class _Look(NamedTuple):
 
 def _look_at_all(paths: Sequence[Path], files: str) -> list[_Look]:
     """Every file opened; what was seen is remembered for as long as no file changes."""
-    memory = cache_folder() / "images" / f"{files}.json"
-    if memory.is_file():
-        return [_Look(*entry) for entry in json.loads(memory.read_text("utf-8"))]
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        looks = list(pool.map(_look, paths))
-    write_text(memory, json.dumps(looks))
-    return looks
+
+    def look() -> str:
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            return json.dumps(list(pool.map(_look, paths)))
+
+    return [_Look(*entry) for entry in json.loads(remembered(f"looks {files}", look))]
 
 
 def _look(path: Path) -> _Look:

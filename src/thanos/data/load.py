@@ -13,7 +13,7 @@ from thanos.data.files import read_listing
 from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
 from thanos.data.groups import GROUPED, load_grouped
-from thanos.data.imageset import ImageSet
+from thanos.data.imageset import UNLABELLED, ImageSet
 from thanos.data.published import load_published
 from thanos.data.splits import with_splits
 from thanos.data.spurious import BUILT
@@ -97,6 +97,11 @@ def check_superclasses(images: ImageSet) -> None:
     Raises:
         DataError: if that is not so.
     """
+    if images.superclass_names == (UNLABELLED,):
+        raise DataError(
+            f"training needs labels, and {images.name} has none. Put its images in a folder for each superclass, or "
+            f"name a table of them: --labels labels.csv, with columns path, superclass."
+        )
     train = np.bincount(images.superclass[images.rows("train")], minlength=len(images.superclass_names))
     if (train > 0).sum() < 2:
         only = images.superclass_names[int(train.argmax())]

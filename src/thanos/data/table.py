@@ -5,7 +5,9 @@ Columns may have the names that other tools give them. What a column was taken f
 
 import csv
 import io
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path
 
 from thanos.data.files import SUFFIXES, Listing
@@ -38,6 +40,9 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
             files, unknown splits, and one image in two rows.
     """
     text = _text(table)
+    first = 2
+    if text.startswith("sep="):  # Excel's word on the delimiter
+        text, first = text.partition("\n")[2], 3
     header = text.split("\n", 1)[0]
     rows = csv.reader(io.StringIO(text, newline=""), delimiter=next((d for d in "\t;" if d in header), ","))
     columns = next(rows, [])
@@ -46,7 +51,7 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
     listing = Listing(name=table.stem, notes=[note] if note else [])
     seen: dict[Path, int] = {}
     home = table.parent if folder is None else folder
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(rows, start=first):
         if not row:
             continue
         entry = dict.fromkeys(COLUMNS, "") | {k: row[i].strip() for k, i in places.items() if i < len(row)}
@@ -133,16 +138,37 @@ def columns_of(source: str, names: Sequence[str], kind: str) -> tuple[dict[str, 
 
 def _text(table: Path) -> str:
     try:
-        return table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"labels are read from a CSV in UTF-8; {table} cannot be read: {error}.") from None
+        content = table.read_bytes()
+        return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"labels are read from a CSV in UTF-8; {table} is not: {error}. Save it anew as CSV UTF-8 (in Excel a kind "
+            f"of file of its own; else: iconv -f latin1 -t utf8)."
+        ) from None
+    except OSError as error:
+        raise DataError(f"labels are read from a CSV; {table} cannot be read: {error}.") from None
+
+
+def _near(path: Path) -> str:
+    """What may have been meant by an image that does not exist."""
+    with_suffix = next(
+        (p.name for p in path.parent.glob(f"{escape(path.name)}.*") if p.suffix.lower() in SUFFIXES), None
+    )
+    if with_suffix is not None:
+        return f"; {with_suffix} is there"
+    elsewhere = next((p for p in path.parent.glob(f"*/{escape(path.name)}")), None)
+    return (
+        "" if elsewhere is None else f"; for images in {elsewhere.parent} name that folder, and the table by --labels"
+    )
 
 
 def _fault(entry: dict[str, str], path: Path, home: Path) -> str | None:
     if entry["superclass"].lower() in _NOT_A_LABEL:
         return f"has no superclass (it says {entry['superclass']!r}); give it one"
     if entry["path"] == "" or not path.is_file():
-        return f"names the image {entry['path']!r}, which does not exist; mend the path (relative to {home})"
+        return (
+            f"names the image {entry['path']!r}, which does not exist; mend the path (relative to {home}{_near(path)})"
+        )
     if entry["split"] not in ("", *SPLITS):
         return f"has the split {entry['split']!r}; a split is train, validation, test or empty"
     return None
