@@ -11,7 +11,7 @@ from PIL import Image
 
 from thanos.cli import main, run_command
 from thanos.config import TrainConfig, ViewSpec, save
-from thanos.errors import DataError
+from thanos.errors import DataError, OutputError
 
 WITHOUT_TORCH = """
 import sys
@@ -147,6 +147,19 @@ def test_a_typo_in_a_file(capsys, tmp_path, content, said):
     assert said in err
     assert err.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("verb", ["train", "discover"])
+@pytest.mark.parametrize("place", ["taken", "blocked/run"])
+def test_a_place_that_cannot_be_used_is_refused_before_images_are_read(tmp_path, monkeypatch, verb, place):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.tex").write_text("")
+    (tmp_path / "blocked").write_text("")
+    monkeypatch.setattr("thanos.data.load.load", lambda config: pytest.fail("read the images"))
+    data = ["--data", "cifar10"] if verb == "train" else ["cifar10"]
+    with pytest.raises(OutputError, match=r"Name another --out\."):
+        run_command([verb, *data, "--out", str(tmp_path / place)])
+    assert [file.name for file in (tmp_path / "taken").iterdir()] == ["thesis.tex"]
 
 
 def test_every_setting_of_a_run_comes_back_from_its_file(tmp_path, monkeypatch):

@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 from browser import chromium
 from thanos import DataConfig, embed, load, load_encoder, read_embeddings
 from thanos.cli import run_command
-from thanos.config import AutoTrainConfig, read_yaml
+from thanos.config import AutoTrainConfig, SourceConfig, read_yaml
 from thanos.discovery import Discovered
-from thanos.embeddings import Embeddings
+from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError
 from thanos.report.discover_page import write_discover_page
+from thanos.source import Source
 from thanos.training.auto import LARGEST, load_suitably, settle
 
 
@@ -112,7 +113,10 @@ def test_hostile_names_are_shown_not_executed(tmp_path):
     names = (f"{hostile}/0", "b/0")
     discovered = Discovered(np.repeat([0, 1], 20), names, np.zeros(40), np.ones(40), {hostile: fact, "b": fact})
     page = tmp_path / "page.html"
-    write_discover_page(page, embeddings, discovered, None, {}, of=hostile, table=tmp_path / "t.csv")
+    file = tmp_path / f"{hostile}.npz"  # its slashes are folders
+    file.parent.mkdir(parents=True)
+    write_embeddings(embeddings, file)
+    write_discover_page(page, embeddings, discovered, Source(file, SourceConfig()), {}, table=tmp_path / "t.csv")
     assert hostile not in page.read_text()
     dump = chromium("--dump-dom", page.as_uri(), folder=tmp_path / "profile").stdout
     assert "<title>thanos: discovered subclasses</title>" in dump

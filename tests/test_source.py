@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from thanos import DataConfig, TrainConfig, embed, load, load_encoder, read_embeddings, train
 from thanos.artefact import balance_parts
 from thanos.cli import run_command
+from thanos.compare import compare
 from thanos.config import RunConfig
 from thanos.data.group_table import group_ids, read_table
 from thanos.errors import ConfigError, DataError, OutputError
@@ -220,6 +221,41 @@ def test_a_run_s_own_subclasses_and_names_are_taken(inputs, tmp_path, capsys):
     assert len(re.findall("^discovered mine ", said, re.MULTILINE)) == 1
     run_command(["report", str(run)])
     assert "<h3>mine</h3>" in (run / "report.html").read_text()
+    fair = compare([run])[0].cells["worst discovered group"]
+    assert fair.value is not None
+    shutil.copy(names, tmp_path / "two.yaml")
+    capsys.readouterr()
+    run_command(["discover", str(run), "--clusters", "3"])
+    said = capsys.readouterr().out
+    assert "still of the earlier subclasses: report.html" in said
+    assert "still of the earlier subclasses: robust-groupdro" in said
+    assert compare([run])[0].cells["worst discovered group"].value is None
+    with pytest.raises(ConfigError, match="the subclasses of another clustering"):
+        run_command(["robust", str(run), "--names", str(tmp_path / "two.yaml")])
+    run_command(["discover", str(run), "--clusters", "2"])
+    assert compare([run])[0].cells["worst discovered group"].value == fair.value
+    assert yaml.safe_load(names.read_text()) == yaml.safe_load((tmp_path / "two.yaml").read_text())
+
+
+def test_images_that_moved(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        file = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file)
+    run = tmp_path / "run"
+    config = TrainConfig(data=str(tmp_path / "photos"), method="spread", epochs=1, batch=8)
+    train(config, run, run=RunConfig(quiet=True, threads=1))
+    (tmp_path / "photos").rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    for verb in ("embed", "report", "discover"):
+        with pytest.raises(DataError, match=re.escape(f"write their new place into {run}/config.yaml (data: ...)")):
+            run_command([verb, str(run)])
+    assert capsys.readouterr().out == ""
+    settings = run / "config.yaml"
+    settings.write_text(settings.read_text().replace(str(tmp_path / "photos"), str(tmp_path / "elsewhere")))
+    run_command(["discover", str(run)])
+    assert (run / "subclasses.html").is_file()
 
 
 def test_published_weights_that_cannot_be_had(tmp_path, monkeypatch):
@@ -281,7 +317,7 @@ def test_new_images_are_brought_to_what_the_encoder_takes(inputs, tmp_path, caps
     assert set(found[0].split.tolist()) == {2}
     asked = load(DataConfig(data=str(tmp_path / "new"), size=8))
     np.testing.assert_allclose(embed(load_encoder(run), asked).vectors, found[0].vectors, rtol=1e-5, atol=1e-6)
-    with pytest.raises(DataError, match="has only 'unknown'"):
+    with pytest.raises(DataError, match="training needs labels, and new has none"):
         train(TrainConfig(data=str(tmp_path / "new.csv"), size=8), tmp_path / "run")
 
 

@@ -120,10 +120,13 @@ def train(
         The run directory: new or empty, or this run's own.
     """
     from thanos.data.load import load
+    from thanos.training.folder import check_place
 
     first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
     if first and "data" not in config.model_fields_set:
         print("no --data: the digits that come with scikit-learn")
+    if first:
+        check_place(out)
     images = load(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.fit import train as fit
 
@@ -181,7 +184,11 @@ def check(
         write_faults(checked.faults, out)
     if checked.faults:
         many = "1 fault" if len(checked.faults) == 1 else f"{len(checked.faults)} faults"
-        remedy = "; --skip-bad trains without bad files and rows" if checked.images.skipped else ""
+        remedy = (
+            "; thanos discover and train go on without bad files and rows if told --skip-bad"
+            if checked.images.skipped
+            else ""
+        )
         raise DataError(f"{many} in {data}. Mend {'it' if len(checked.faults) == 1 else 'them'}{remedy}.")
     if checked.remarks:
         print("no faults; mind the notes")
@@ -313,10 +320,14 @@ def discover(
         check_data(images.data)
         if training.encoder is None and of.pretrained:
             raise ConfigError("--pretrained starts a timm model; name it with --encoder.")
+        name = source.stem if source.suffix in (".csv", ".tsv", ".npz") else source.resolve().name
+        run = out or Path("runs") / name
+        from thanos.training.folder import check_place
+
+        check_place(run)
         from thanos.verbs import discover_images
 
-        name = source.stem if source.suffix in (".csv", ".tsv", ".npz") else source.resolve().name
-        discover_images(images, out or Path("runs") / name, config, training, of.pretrained, quiet)
+        discover_images(images, run, config, training, of.pretrained, quiet)
         return
     if unused := sorted(training.model_fields_set):
         raise ConfigError(f"--{unused[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
@@ -373,10 +384,10 @@ def robust(
     out
         The classifier (.npz); its scores go beside it as .json. Default: robust-METHOD.npz in the run directory.
     table
-        Discovered subclasses from an earlier thanos discover; default: the run's own, else discover now.
+        Discovered subclasses from an earlier thanos discover; default: those of the run or the .npz, else discover now.
     names
         A YAML file 'discovered subclass: your name' for that table, equal names merge; default: the one beside the
-        run's own table.
+        table.
     """
     from_ = Source(source, of)
     if (table or names) is not None and config.groups != "discovered":
@@ -486,9 +497,9 @@ def report(
     out
         The page; default: report.html in the run directory.
     table
-        Discovered subclasses from an earlier thanos discover; default: the run's own, else discover now.
+        Discovered subclasses from an earlier thanos discover; default: those of the run or the .npz, else discover now.
     names
-        A YAML file 'discovered subclass: your name' for that table; default: the one beside the run's own table.
+        A YAML file 'discovered subclass: your name' for that table; default: the one beside it.
     """
     from_ = Source(source, of)
     where = from_.out(out, "report", suffix=".html")

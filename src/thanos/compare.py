@@ -10,6 +10,7 @@ from shlex import quote
 from typing import Any
 
 from thanos.config import read_yaml
+from thanos.data.group_table import mark_of
 from thanos.data.splits import watched
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.evaluate.intervals import wilson
@@ -70,11 +71,13 @@ COLUMNS = {
     "fine accuracy, probe": "linear probe on the fine labels, test images",
     "fine accuracy, neighbours": "nearest neighbours, test images",
     "superclass accuracy": "20 nearest neighbours vote for the superclass, validation images",
-    "spread": "1 - mean cosine between images of one superclass; on validation images, as in training's last line (a "
-    "run's page measures it on test images)",
-    "recovery F1": "discovered against true subclasses, test images",
+    "spread, validation": "1 - mean cosine between images of one superclass; on validation images, as in training's "
+    "last line (a run's page and thanos geometry measure it on test images)",
+    "recovery": "adjusted mutual information of discovered and true subclasses, test images: 0 is chance and what one "
+    "cluster scores, however many clusters there are",
     "worst group": "of test images, true groups; of the thanos robust classifier that validation favours",
-    "worst discovered group": "the same for discovered groups",
+    "worst discovered group": "of test images, the run's discovered subclasses; of the thanos robust classifier that "
+    "validation favours",
     "seconds": "of training",
 }
 """What is compared, and what it is."""
@@ -116,11 +119,12 @@ def _line(run: Path) -> Line:
     around = wilson(accuracy, held_out) if accuracy is not None and held_out else None
     cells["superclass accuracy"] = Cell(accuracy, around, train)
     within = final.get("validation/within_class_cosine")
-    cells["spread"] = Cell(None if within is None else 1 - within, None, train, share=False)
+    cells["spread, validation"] = Cell(None if within is None else 1 - within, None, train, share=False)
     found = _json(run / "subclasses.json")
     recovered = found.get("recovery", {}).get("test", {})
     typed = found.get("command", f"thanos discover {where}")
-    cells["recovery F1"] = Cell(recovered.get("macro_f1"), None, typed, share=False, ran=bool(found))
+    mutual = recovered.get("adjusted_mutual_information")
+    cells["recovery"] = Cell(mutual, None, typed, share=False, ran=bool(found))
     cells["worst group"] = _worst_group(run, where, "groups")
     cells["worst discovered group"] = _worst_group(run, where, "discovered_groups")
     cells["seconds"] = Cell(metrics.get("seconds"), None, train, share=False)
@@ -133,8 +137,12 @@ def _line(run: Path) -> Line:
 def _worst_group(run: Path, where: str, kind: str) -> Cell:
     """On test images, of the classifier in the run that validation favours."""
     best: tuple[float, Cell] | None = None
+    table = run / "subclasses.csv"
+    subclasses = mark_of(table if table.is_file() else None)
     for file in sorted(run.glob("robust-*.json")):
         found = _json(file)
+        if kind == "discovered_groups" and found.get("subclasses") != subclasses:
+            continue  # of subclasses that are no longer the run's
         worst = found.get("scores", {}).get(kind, {}).get("worst_group")
         chosen = found.get("selection", {}).get("accuracy", 0.0)
         if worst and (best is None or chosen > best[0]):
@@ -173,7 +181,7 @@ def write_comparison(lines: list[Line], page: Path) -> None:
     best = {
         name: max((line.cells[name].value or 0.0 for line in lines), default=0.0)
         for name in COLUMNS
-        if name != "seconds" and name != "spread"
+        if name not in ("seconds", "spread, validation")
     }
     shown = {k: what for k, what in COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
     unmeasured = [name for name in COLUMNS if name not in shown]

@@ -485,6 +485,12 @@ def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[st
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} does not exist.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = 1 if error.problem_mark is None else error.problem_mark.line + 1
+        raise ConfigError(
+            f"a YAML file of {wanted} is wanted; line {line} of {path} cannot be read as YAML: {error.problem}. Put "
+            f"names with a colon, a bracket or a # in quotes."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first = str(error).replace("\n", " ")
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} cannot be read as YAML: {first}") from None

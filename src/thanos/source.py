@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from thanos.config import DataConfig, SourceConfig, check_data, read_yaml
-from thanos.errors import ConfigError, DataError
+from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import DATASETS, nearest, timm_names
+from thanos.storage import is_writable
 
 if TYPE_CHECKING:
     from thanos.artefact import Encoder
@@ -104,29 +106,48 @@ class Source:
             suffix: Of the file.
         Raises:
             ConfigError: where there is no such place.
+            OutputError: where nothing can be written.
         """
-        if given is not None:
-            if given.suffix != suffix:
-                raise ConfigError(f"--out names a {suffix} file; got {given}. Call it {given.with_suffix(suffix)}.")
-            return given
+        if given is None:
+            file = self._own(name, suffix)
+            if file is None:
+                raise ConfigError(f"--out names the {suffix} to write; it is needed here.")
+        elif given.suffix != suffix:
+            raise ConfigError(f"--out names a {suffix} file; got {given}. Call it {given.with_suffix(suffix)}.")
+        else:
+            file = given
+        if not is_writable(file):
+            raise OutputError(f"{file} cannot be written there. Name another --out.")
+        return file
+
+    def _own(self, name: str, suffix: str) -> Path | None:
+        """The file of an outcome in the run, or beside the embeddings."""
         if self.run is not None:
             return self.run / f"{name}{'' if self.options.weights == 'last' else '-' + self.options.weights}{suffix}"
-        if self.of_embeddings:
-            return self.path.with_name(f"{self.path.stem}-{name}{suffix}")
-        raise ConfigError(f"--out names the {suffix} to write; it is needed here.")
+        return self.path.with_name(f"{self.path.stem}-{name}{suffix}") if self.of_embeddings else None
 
     def discovered(self, table: Path | None, names: Path | None) -> tuple[Path | None, Path | None]:
-        """A table of discovered subclasses and a person's names for it: as given, else the run's own; None: neither.
+        """A table of discovered subclasses and a person's names for it; None: neither.
+
+        The table is the one given, else that of the run or of the embeddings; names are those given, else the table's.
 
         Raises:
             ConfigError: for names without a table.
         """
-        if table is None and self.run is not None and (own := self.out(None, "subclasses", suffix=".csv")).is_file():
-            table, beside = own, own.with_suffix(".yaml")
-            names = beside if names is None and beside.is_file() else names
+        if table is None and (own := self._own("subclasses", ".csv")) is not None and own.is_file():
+            table = own
         if names is not None and table is None:
             raise ConfigError("--names names the subclasses of a --table; give both.")
+        if names is None and table is not None and (beside := table.with_suffix(".yaml")).is_file():
+            names = beside
         return table, names
+
+    def again(self, table: Path | None) -> str:
+        """What is typed behind a verb to judge this and the table's subclasses again."""
+        words = [str(self.path)]
+        words += [] if self.data is None else ["--data", self.data.data]
+        words += [] if table in (None, self._own("subclasses", ".csv")) else ["--table", str(table)]
+        return " ".join(quote(word) for word in words)
 
     def classifier(self, given: Path | None) -> Path:
         """The .npz of a linear classifier on the embeddings: as given, else the run's own.
@@ -199,6 +220,13 @@ class Source:
         if self.path.suffix == ".safetensors" or not self._settings.is_file():
             raise ConfigError(f"{self.path} does not say which images to take; say it with --data.")
         known = {k: v for k, v in read_yaml(self._settings).items() if k in DataConfig.model_fields}
+        for name in ("data", "labels"):
+            place = str(known.get(name))
+            if place not in (*DATASETS, "superclass", "subclass", "None") and not Path(place).exists():
+                raise DataError(
+                    f"the {'images' if name == 'data' else name} of {self.path} were in {place}, which is gone. Put "
+                    f"them back, or write their new place into {self._settings} ({name}: ...)."
+                )
         images = load(DataConfig(**known))
         if images.fingerprint != trained_on:
             raise DataError(

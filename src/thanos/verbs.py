@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from thanos.config import (
     TransferConfig,
 )
 from thanos.data.given_names import GivenNames
-from thanos.data.group_table import group_ids, read_table
+from thanos.data.group_table import group_ids, mark_of, read_table
 from thanos.data.imageset import SPLITS
 from thanos.data.load import check_superclasses
 from thanos.discovery import Discovered, discover
@@ -89,7 +90,8 @@ def _say_transfer(scores: dict[str, Any]) -> None:
 
 def geometry_source(source: Source) -> dict[str, Any]:
     scores = _geometry(source)
-    for name, value in scores.items():
+    part = "test images" if (source.embeddings.split == SPLITS.index("test")).any() else "images"
+    for name, value in ({"of": f"{scores['n']:,} {part}"} | scores).items():
         print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
     _keep(source, "geometry", scores)
     return scores
@@ -127,7 +129,7 @@ def report_source(source: Source, page: Path, table: Path | None, names: Path | 
     embeddings = source.embeddings
     found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(embeddings, table, names)
     scores = judge(source) | {"recovery": _recovered(embeddings, found)}
-    write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=table, run=source.run)
+    write_discover_page(page, embeddings, found, source, scores, table=table)
     _list_skipped(source, page)
     print(f"{len(found.names)} subclasses {_told(table, names)}; to look at: {page}")
 
@@ -157,7 +159,10 @@ def discover_images(
     source = Source(run, SourceConfig())
     judge(source)
     found = discover_source(source, run / "subclasses.csv", config)
-    print(f"next: look at it, name subclasses in {run / 'subclasses.yaml'}; thanos report {run}, thanos robust {run}")
+    again = quote(str(run))
+    print(
+        f"next: look at it, name subclasses in {run / 'subclasses.yaml'}; thanos report {again}, thanos robust {again}"
+    )
     return found
 
 
@@ -197,7 +202,7 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
     ):
         if file.exists() and not ours():
             raise OutputError(f"{file} is there and was not written by thanos discover. Name another --out.")
-    embeddings = source.embeddings
+    embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
     found = discover(embeddings, config)
     known = _recovered(embeddings, found)
     for name, fact in found.superclasses.items():
@@ -224,9 +229,11 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
         split = SPLITS[embeddings.split[i]]
         writer.writerow((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
     scores = {"recovery": known} | ({} if source.run is None else _kept(source))
-    write_discover_page(page, embeddings, found, source.pictures, scores, of=source.title, table=out, run=source.run)
-    given = GivenNames(out)
+    write_discover_page(page, embeddings, found, source, scores, table=out)
+    given, before = GivenNames(out), out.read_bytes() if out.exists() else b""
     write_text(out, table.getvalue())
+    if before and before != out.read_bytes():
+        _tell_of_the_earlier(source)
     settings = config.model_dump(mode="json")
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
@@ -235,6 +242,20 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
     _list_skipped(source, out)
     print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found
+
+
+def _tell_of_the_earlier(source: Source) -> None:
+    """What in the run rests on subclasses that were there before."""
+    if source.run is None:
+        return
+    scores = {file: json.loads(file.read_text("utf-8")) for file in sorted(source.run.glob("robust-*.json"))}
+    resting = {
+        "report": [file.name for file in source.run.glob("report.html")],
+        "robust": [file.stem for file, found in scores.items() if found["settings"]["groups"] == "discovered"],
+    }
+    for verb, files in resting.items():
+        if files:
+            print(f"still of the earlier subclasses: {', '.join(files)}; anew: thanos {verb} {quote(str(source.run))}")
 
 
 def _says(file: Path, text: str) -> bool:
@@ -316,17 +337,18 @@ def robust_source(
         "command": command(),
         "settings": config.model_dump(mode="json") | outcome.robust.settings,
         "selection": selection,
+        "subclasses": mark_of(table),
         "scores": outcome.scores,
         "plain": {"settings": beside.robust.settings, "selection": beside.robust.selection, "scores": beside.scores},
     }
     write_json(facts, scores)
     print(f"classifier: {out} · scores: {facts}")
     if config.method != "erm":
-        print(_weighed(outcome.scores, beside.scores, out))
+        print(_weighed(outcome.scores, beside.scores, source.path, out))
     return scores
 
 
-def _weighed(scores: dict[str, Any], plain: dict[str, Any], out: Path) -> str:
+def _weighed(scores: dict[str, Any], plain: dict[str, Any], of: Path, out: Path) -> str:
     """What the method gives and takes, in a sentence."""
     key = "groups" if "groups" in scores else "discovered_groups" if "discovered_groups" in scores else None
     mine, other = (each[key]["worst_group"] if key else each["worst_class"] for each in (scores, plain))
@@ -336,8 +358,9 @@ def _weighed(scores: dict[str, Any], plain: dict[str, Any], out: Path) -> str:
     said = f"against the plain classifier: worst {worst} {100 * gain:+.1f} points, all images {100 * cost:+.1f}"
     if gain > 0 and not uncertain:
         return said
+    again, plain_one = (quote(str(path)) for path in (of, out.with_name("plain.npz")))
     doubt = "which its interval does not tell from nothing" if gain > 0 else "so it serves no group better here"
-    return f"{said}: {doubt}. The plain one: thanos robust ... --method erm --out {out.with_name('plain.npz')}"
+    return f"{said}: {doubt}. The plain one: thanos robust {again} --method erm --out {plain_one}"
 
 
 PREDICTED = ("image", "predicted", "probability", "superclass")

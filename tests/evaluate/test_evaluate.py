@@ -115,6 +115,11 @@ def test_subclass_clustering_sees_clusters_and_shuffling():
     data = blobs()
     clustered = geometry(data)
     assert clustered["subclass_purity"] > 0.99
+    tested = int((data.split == 2).sum())
+    assert clustered["subclass_purity_n"] == tested
+    unknown = np.where(np.arange(len(data)) % 3, -1, data.subclass)
+    half = geometry(replace(data, subclass=unknown))
+    assert half["subclass_purity_n"] == int(((data.split == 2) & (unknown >= 0)).sum()) < tested == half["n"]
     assert clustered["subclass_silhouette"] > 0.5
     assert clustered["subclass_purity_chance"] == pytest.approx(0.5, abs=0.03)
     mixed = data.vectors.copy()

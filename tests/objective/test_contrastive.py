@@ -251,7 +251,10 @@ def test_modules_keep_their_settings(contrast):
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"alpha": 1.5}, "alpha"),
+        ({"alpha": "auto"}, "solve_alpha"),
         ({"contrast": "sideways"}, "cross-view or all-view"),
+        ({"superclass": [0, 0, 1, 1]}, "torch.as_tensor"),
+        ({"views": np.ones((2, 4, 2))}, "torch.as_tensor"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):
@@ -264,3 +267,10 @@ def test_wrong_arguments_are_named(change, message):
     } | change
     with pytest.raises(ValueError, match=message):
         spread_loss(arguments.pop("views"), arguments.pop("superclass"), **arguments)
+    if not {"views", "superclass"} & set(change):
+        with pytest.raises(ValueError, match=message):
+            SpreadLoss(**{name: arguments[name] for name in ("alpha", "temperature", "contrast")})
+
+
+def test_a_loss_shows_its_settings():
+    assert repr(SpreadLoss(0.3, 0.2)) == "SpreadLoss(temperature=0.2, contrast='cross-view', alpha=0.3)"

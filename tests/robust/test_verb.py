@@ -75,6 +75,22 @@ def test_discover_name_merge_and_be_fair(capsys, source):
     assert names.read_text() == "a/1: odd\nb/1: odd\n"  # a person's file
 
 
+def test_true_subclasses_are_counted_among_those_known(capsys, source):
+    file, embeddings = source
+    true = np.where(np.arange(1200) % 3, -1, embeddings.group)
+    names = tuple(f"true {name}" for name in embeddings.group_names)
+    write_embeddings(replace(embeddings, subclass=true, subclass_names=names), file)
+    assert run(capsys, "discover", file, "--clusters", 2)[0] == 0
+    page = " ".join(file.with_name("e-subclasses.html").read_text().split())
+    with file.with_name("e-subclasses.csv").open(newline="") as table:
+        home = [row["subclass"] for row in csv.DictReader(table)]
+    shown = re.findall(r"<h3>(.*?)</h3>.*?truly, of (\d+) whose class is known, (.*?)</p>", page)
+    assert len(shown) == 4
+    for name, known, shares in shown:
+        assert int(known) == sum(home[i] == name and true[i] >= 0 for i in range(1200))
+        assert sum(map(float, re.findall(r"([\d.]+)%", shares))) == pytest.approx(100, abs=0.3)
+
+
 def test_the_error_rate_on_the_page_is_that_of_held_out_images(capsys, source):
     """Against scikit-learn's own logistic regression."""
     file, embeddings = source
@@ -212,6 +228,8 @@ def test_what_a_method_gives_and_costs_is_said(worst, interval, said):
     def scores(accuracy, interval, everyone):
         return {"groups": {"worst_group": {"accuracy": accuracy, "interval": interval}}, "sample_accuracy": everyone}
 
-    line = _weighed(scores(worst, interval, 0.85), scores(0.6, [0.5, 0.7], 0.9), Path("runs/a/fair.npz"))
+    line = _weighed(
+        scores(worst, interval, 0.85), scores(0.6, [0.5, 0.7], 0.9), Path("runs/a"), Path("runs/a/fair.npz")
+    )
     assert said in line
     assert ("--out runs/a/plain.npz" in line) == (worst < 0.8)

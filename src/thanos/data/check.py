@@ -89,9 +89,13 @@ def _misspelt(images: ImageSet) -> list[tuple[Fault, bool]]:
     plain = Counter(name.casefold() for name in images.superclass_names)
     for value, name in enumerate(images.superclass_names):
         if plain[name.casefold()] > 1:
-            same = next(n for n in images.superclass_names if n != name and n.casefold() == name.casefold())
+            alike = [v for v, n in enumerate(images.superclass_names) if n.casefold() == name.casefold()]
+            usual = max(alike, key=lambda v: count[v])
+            if usual == value:
+                continue
+            same = images.superclass_names[usual]
             first = _place(images, int(np.flatnonzero(images.superclass == value)[0]))
-            faults.append((Fault(first, f"has the superclass {name!r}, and others have {same!r}"), True))
+            faults.append((Fault(first, f"has the superclass {name!r}, and most have {same!r}"), True))
             continue
         common = [images.superclass_names[v] for v, n in count.items() if count[value] <= RARE * n]
         if meant := nearest(name, common):

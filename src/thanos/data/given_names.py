@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from thanos.config import read_yaml
-from thanos.data.group_table import read_table
+from thanos.data.group_table import MARK, mark, read_table
 from thanos.errors import ThanosError
 from thanos.storage import free_name, write_atomically, write_text
 
@@ -54,14 +54,14 @@ class GivenNames:
             self._file.rename(aside)
             named = ", ".join(dict.fromkeys(name for name, _ in homeless)) or "your names"
             print(f"no subclass has most of the images of {named}: kept in {aside} until one does")
-        self._write(names)
+        self._write(names, {image: name for name, images in found.items() for image in images})
 
-    def _write(self, names: dict[str, str]) -> None:
+    def _write(self, names: dict[str, str], subclass: dict[str, str]) -> None:
         table, file = self._table.name, self._file
         head = (
-            "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so, "
-            f"and\n# thanos robust is fair to them (by itself in a run; else with --table {table} --names {file.name})."
-            "\n"
+            "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so,\n"
+            f"# and thanos robust is fair to them (of a run or an .npz by themselves; else with --table {table}).\n"
+            f"{MARK}{mark(subclass)}: other subclasses are not named by these\n"
         )
         shown = yaml.safe_dump(names, allow_unicode=True, sort_keys=False)
         if yaml.safe_load(shown) != names:  # line breaks that YAML would fold, unless they are escaped

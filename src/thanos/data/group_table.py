@@ -1,9 +1,11 @@
 """Groups from a table of discovered subclasses, with the names and mergers that a person gave them."""
 
 import csv
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +36,8 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
     Raises:
         DataError: if the table cannot be read, lacks a column, names an image twice, or has a distance or confidence
             that is no number.
-        ConfigError: if the YAML names what the table does not have, or gives something else than names.
+        ConfigError: if the YAML says that it is for another table, names what this one does not have, or gives
+            something else than names.
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
@@ -65,8 +68,33 @@ def _member(row: dict[str, str], table: Path) -> Member:
         raise DataError(f"{table} says of {row['image']!r}: {error}. Write it anew with thanos discover.") from None
 
 
+def mark(subclass: Mapping[str, str]) -> str:
+    """Of each image's subclass: what bears it is of this table and of no other."""
+    lines = sorted(f"{image}\0{name}" for image, name in subclass.items())
+    return blake2b("\n".join(lines).encode(), digest_size=4).hexdigest()
+
+
+def mark_of(table: Path | None) -> str | None:
+    """That of a table; None without one.
+
+    Raises:
+        DataError: as :func:`read_table`.
+    """
+    return None if table is None else mark({image: one.subclass for image, one in read_table(table).items()})
+
+
+MARK = "# of the subclasses "
+"""Before the mark in a file of names."""
+
+
 def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
     given = read_yaml(file, wanted="names like 'animals/0: horses'")
+    said = re.search(f"^{MARK}([0-9a-f]+)", file.read_text("utf-8"), re.MULTILINE)
+    if said is not None and said[1] != mark({image: one.subclass for image, one in found.items()}):
+        raise ConfigError(
+            f"{file} names the subclasses of another clustering, and would name other images here. Take the names "
+            f"beside the table, or remove the line {said[0]!r} if they fit."
+        )
     known = sorted({member.subclass for member in found.values()})
     for old, new in given.items():
         if str(old) not in known:

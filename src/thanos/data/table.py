@@ -83,7 +83,8 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
         raise DataError(f"{table} lists no images. Add rows with path and superclass.")
     if folder is not None:
         unlisted = sum(p.suffix.lower() in SUFFIXES and p.resolve() not in seen for p in folder.rglob("*"))
-        listing.notes += [f"{unlisted:,} images of {folder} are not in {table.name} and left out"] if unlisted else []
+        many = "1 image of {} is" if unlisted == 1 else f"{unlisted:,} images of {{}} are"
+        listing.notes += [f"{many.format(folder)} not in {table.name} and left out"] if unlisted else []
     return listing
 
 

@@ -60,7 +60,8 @@ def geometry(
         (exponential of the spectrum's entropy), ``alignment`` (Wang & Isola 2020: mean squared distance of two
         views of an image; if given), and with subclasses ``subclass_silhouette`` (inside each superclass,
         unweighted mean) and ``subclass_purity`` (share of images whose nearest neighbour in their superclass is of
-        their subclass) beside ``subclass_purity_chance``.
+        their subclass) beside ``subclass_purity_chance`` and
+        their number ``subclass_purity_n``.
     """
     part = embeddings.split_or_all("test")
     rows = normalize(torch.from_numpy(part.vectors), dim=1)
@@ -101,7 +102,7 @@ def effective_rank(rows: Tensor) -> float:
 
 def subclass_clustering(
     rows: NDArray[np.float32], superclass: NDArray[np.int64], subclass: NDArray[np.int64]
-) -> dict[str, float]:
+) -> dict[str, float | int]:
     """Do the true subclasses form clusters inside their superclass? Superclasses with one subclass are left out."""
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors
@@ -125,4 +126,5 @@ def subclass_clustering(
         "subclass_silhouette": float(np.mean(silhouettes)),
         "subclass_purity": same / count,
         "subclass_purity_chance": chance / count,
+        "subclass_purity_n": count,
     }

@@ -137,8 +137,7 @@ def spread_loss(
         >>> spread_loss(torch.eye(2).expand(2, 2, 2), torch.tensor([0, 1]), alpha=0.0, temperature=1.0)
         tensor(0.3133)
     """
-    if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:
-        raise ValueError(f"alpha weighs the spreading term and lies in [0, 1]; got {alpha}.")
+    _check_alpha(alpha)
     _check(views, superclass, temperature, contrast)
     if _is_large(views):
         parts = _in_tiles(views, superclass, temperature, contrast)
@@ -196,6 +195,9 @@ class _Pairs:
 
 
 def _check(views: Tensor, superclass: Tensor, temperature: float, contrast: Contrast) -> None:
+    for name, given in (("views", views), ("superclass", superclass)):
+        if not isinstance(given, Tensor):
+            raise ValueError(f"{name} must be a tensor; got {type(given).__name__}. torch.as_tensor makes one of it.")
     if views.ndim != 3 or len(views) < 2 or superclass.shape != views.shape[1:2]:
         raise ValueError(
             f"views must have shape (views >= 2, batch, dim) and superclass (batch,); got "
@@ -203,10 +205,21 @@ def _check(views: Tensor, superclass: Tensor, temperature: float, contrast: Cont
         )
     if superclass.is_floating_point() or superclass.is_complex():
         raise ValueError(f"superclass must hold integer class ids; got {superclass.dtype}.")
+    _check_settings(temperature, contrast)
+
+
+def _check_settings(temperature: float, contrast: Contrast) -> None:
     if not (temperature > 0 and math.isfinite(temperature)):
         raise ValueError(f"temperature divides the cosine and must be > 0; got {temperature}.")
     if contrast not in ("cross-view", "all-view"):
         raise ValueError(f"contrast is {contrast!r}; choose cross-view or all-view.")
+
+
+def _check_alpha(alpha: float | Tensor) -> None:
+    if isinstance(alpha, str):
+        raise ValueError(f"alpha is a number here; got {alpha!r}. thanos.solve_alpha finds one for your batch.")
+    if not isinstance(alpha, Tensor) and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha weighs the spreading term and lies in [0, 1]; got {alpha}.")
 
 
 def _compare(views: Tensor, superclass: Tensor, temperature: float, contrast: Contrast) -> _Pairs:
@@ -253,18 +266,30 @@ def _mean(values: Tensor, pairs: _Pairs, mask: Tensor) -> Tensor:
     return (values * weight).sum(dim=-1) / weight.sum(dim=-1)
 
 
-class InfoNCELoss(nn.Module):
+class _Loss(nn.Module):
+    """Keeps and shows the settings that all the losses have."""
+
+    def __init__(self, temperature: float, contrast: Contrast):
+        _check_settings(temperature, contrast)
+        super().__init__()
+        self.temperature, self.contrast = temperature, contrast
+
+    def extra_repr(self) -> str:
+        settings = {name: value for name, value in vars(self).items() if name[0] != "_" and name != "training"}
+        return ", ".join(f"{name}={value!r}" for name, value in settings.items())
+
+
+class InfoNCELoss(_Loss):
     """:func:`info_nce_loss` with its settings kept, for places that expect a module."""
 
     def __init__(self, temperature: float = 0.5, contrast: Contrast = "cross-view"):
-        super().__init__()
-        self.temperature, self.contrast = temperature, contrast
+        super().__init__(temperature, contrast)
 
     def forward(self, views: Tensor) -> Tensor:
         return info_nce_loss(views, temperature=self.temperature, contrast=self.contrast)
 
 
-class SupConLoss(nn.Module):
+class SupConLoss(_Loss):
     """:func:`supcon_loss` with its settings kept, for places that expect a module."""
 
     def __init__(
@@ -273,8 +298,8 @@ class SupConLoss(nn.Module):
         contrast: Contrast = "cross-view",
         denominator: Denominator = "negatives",
     ):
-        super().__init__()
-        self.temperature, self.contrast, self.denominator = temperature, contrast, denominator
+        super().__init__(temperature, contrast)
+        self.denominator = denominator
 
     def forward(self, views: Tensor, superclass: Tensor) -> Tensor:
         return supcon_loss(
@@ -286,23 +311,23 @@ class SupConLoss(nn.Module):
         )
 
 
-class ClassConditionalInfoNCELoss(nn.Module):
+class ClassConditionalInfoNCELoss(_Loss):
     """:func:`class_conditional_info_nce_loss` with its settings kept, for places that expect a module."""
 
     def __init__(self, temperature: float = 0.5, contrast: Contrast = "cross-view"):
-        super().__init__()
-        self.temperature, self.contrast = temperature, contrast
+        super().__init__(temperature, contrast)
 
     def forward(self, views: Tensor, superclass: Tensor) -> Tensor:
         return class_conditional_info_nce_loss(views, superclass, temperature=self.temperature, contrast=self.contrast)
 
 
-class SpreadLoss(nn.Module):
+class SpreadLoss(_Loss):
     """:func:`spread_loss` with its settings kept, for places that expect a module."""
 
     def __init__(self, alpha: float, temperature: float = 0.5, contrast: Contrast = "cross-view"):
-        super().__init__()
-        self.alpha, self.temperature, self.contrast = alpha, temperature, contrast
+        _check_alpha(alpha)
+        super().__init__(temperature, contrast)
+        self.alpha = alpha
 
     def forward(self, views: Tensor, superclass: Tensor) -> Tensor:
         return spread_loss(views, superclass, alpha=self.alpha, temperature=self.temperature, contrast=self.contrast)

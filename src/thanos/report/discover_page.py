@@ -22,6 +22,7 @@ from thanos.report.snippet import loading_code
 from thanos.report.summary import Errors, shape, summary, worst
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
+from thanos.source import Source
 from thanos.storage import write_text
 
 TITLE = "thanos: discovered subclasses"
@@ -46,12 +47,10 @@ def write_discover_page(
     page: Path,
     embeddings: Embeddings,
     found: Discovered,
-    images: ImageSet | None,
+    source: Source,
     scores: dict[str, Any],
     *,
-    of: str,
     table: Path | None = None,
-    run: Path | None = None,
 ) -> None:
     """A self-contained page.
 
@@ -59,12 +58,11 @@ def write_discover_page(
         page: The file to write.
         embeddings: What was clustered.
         found: The discovered subclasses of all embeddings.
-        images: The pictures, row by row; None: the page names them only.
+        source: What was embedded by what, with the pictures and the training, as far as there are any.
         scores: ``geometry``, ``transfer`` and ``recovery``, as far as they were measured.
-        of: What was embedded by what.
         table: The CSV that holds the subclasses, which the text mentions.
-        run: The run directory whose encoder embedded the images, for how it was trained.
     """
+    images, run = source.pictures, source.run
     errors = plain_errors(embeddings)
     members = [embeddings.superclass[found.cluster == number] for number in range(len(found.names))]
     home = {number: np.bincount(mine).argmax() for number, mine in enumerate(members)}  # merged, it may be in several
@@ -83,7 +81,13 @@ def write_discover_page(
     trained = None if run is None else _training(run)
     facts: dict[str, Any] = {"title": TITLE, "errors": errors is not None, "n": len(embeddings), "run": trained}
     facts["shape"] = shape(scores.get("geometry", {}))
-    facts |= {"of": of, "table": table, "found": found.superclasses, "worst": worst(found, errors)}
+    facts |= {
+        "of": source.title,
+        "table": table,
+        "again": source.again(table),
+        "found": found.superclasses,
+        "worst": worst(found, errors),
+    }
     facts["rows"] = summary(embeddings, found, errors, scores, {} if trained is None else trained["metrics"]["final"])
     facts |= {"map": map_data(embeddings, found, images, None if errors is None else errors.wrong)}
     write_text(page, render("discover.html", superclasses=superclasses, **facts))
@@ -96,13 +100,15 @@ def _training(run: Path) -> dict[str, Any]:
     card = ModelCard.model_validate_json((run / "model.json").read_text("utf-8"))
     final, provenance = metrics["final"], metrics["provenance"]
     within = final.get("validation/within_class_cosine")
-    state = "superclasses spread without falling apart"
+    state, healthy = "superclasses spread without falling apart", True
     has_alpha = metrics["alpha"] is not None
     if within is not None and within > COLLAPSED:
-        state = "superclasses have collapsed to points: hidden subclasses are lost"
-        state += "; raise --alpha" if has_alpha else ", as SupCon does; --train-method thanos keeps them"
+        state, healthy = "superclasses lie at points, where hidden subclasses are lost", False
+        longer = "; train longer, and if that does not help, raise --alpha"
+        state += longer if has_alpha else ", as SupCon leaves them; --train-method thanos keeps them"
     elif within is not None and within - final.get("validation/between_class_cosine", -1.0) < DISSOLVED:
-        state = "superclasses are hardly told apart" + ("; lower --alpha" if has_alpha else "")
+        state, healthy = "superclasses are hardly told apart; train longer", False
+        state += ", and if that does not help, lower --alpha" if has_alpha else ""
     return {
         "folder": str(run),
         "settings": settings,
@@ -110,6 +116,7 @@ def _training(run: Path) -> dict[str, Any]:
         "accuracy": final.get("validation/superclass_accuracy"),
         "within": within,
         "state": state,
+        "healthy": healthy,
         "card": card,
         "code": loading_code(card, run / "model.safetensors"),
         "curves": training_curves({settings["method"]: run / "metrics.jsonl"}),
@@ -134,6 +141,7 @@ def _subclass(
         "doubtful": [_picture(i, embeddings, images) for i in doubtful] if (found.confidence[rows] < 1).any() else [],
         "unusual": [_picture(i, embeddings, images) for i in unusual],
         "members": _members(rows, embeddings),
+        "known": 0 if embeddings.subclass is None else int((embeddings.subclass[rows] >= 0).sum()),
         "error": None,
     }
     if errors is not None and (wrong := errors.share(rows)) is not None:
@@ -152,4 +160,4 @@ def _members(rows: NDArray[np.int64], embeddings: Embeddings) -> list[dict[str, 
         return []
     count = np.bincount(embeddings.subclass[rows][embeddings.subclass[rows] >= 0], minlength=1)
     order = np.argsort(-count, kind="stable")[:SHOWN_MEMBERS]
-    return [{"name": embeddings.subclass_names[k], "share": count[k] / len(rows)} for k in order if count[k]]
+    return [{"name": embeddings.subclass_names[k], "share": count[k] / count.sum()} for k in order if count[k]]

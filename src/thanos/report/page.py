@@ -1,5 +1,6 @@
 """Fill a template; every name from the user's data is escaped."""
 
+from shlex import quote
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,5 +16,6 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = lambda number: f"{number * 100:.1f}"
+    environment.filters["quoted"] = quote
     environment.filters["signed"] = lambda number: f"{number * 100:+.1f}"
     return environment.get_template(template).render(**values)

@@ -129,7 +129,11 @@ def shape(scores: dict[str, Any]) -> list[Row]:
         "subclass_purity": ("purity of nearest neighbours", "whose nearest in their superclass is of their subclass"),
     }
     n = scores.get("n")
-    rows = [Row(what, f"{scores[key]:.2f}", "", n, says) for key, (what, says) in named.items() if key in scores]
+    rows = [
+        Row(what, f"{scores[key]:.2f}", "", scores.get(f"{key}_n", n), says)
+        for key, (what, says) in named.items()
+        if key in scores
+    ]
     if gone := scores.get("collapsed_superclasses"):
         rows.append(Row("collapsed superclasses", str(len(gone)), "", n, ", ".join(gone[:LOWEST])))
     return rows

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 import shutil
 import signal
@@ -147,8 +148,8 @@ def _train(config: TrainConfig, out: Path, images: ImageSet, run: RunConfig, say
     metrics["alarms"] = [*warnings, *_callback(trainer, SpreadWatch).said.values()]
     write_json(out / "metrics.json", metrics)
     shown = {
-        "validation/superclass_accuracy": "superclass accuracy of neighbours",
-        "validation/within_class_cosine": "cosine within superclasses",
+        "validation/superclass_accuracy": "validation: superclass accuracy of neighbours",
+        "validation/within_class_cosine": "cosine within superclasses, of embeddings",
     }
     final = metrics["final"]
     say(" · ".join(f"{label} {final[name]:.3f}" for name, label in shown.items() if final.get(name) is not None))
@@ -176,7 +177,7 @@ def _batch_order(config: TrainConfig, images: ImageSet, groups: TrainingGroups |
         processes = f" for each of {world} processes" if world > 1 else ""
         raise ConfigError(
             f"--batch takes at most the {len(rows) // world} training images of {images.name}{processes}; got "
-            f"{config.batch}."
+            f"{config.batch}. Pass --batch {2 ** int(math.log2(max(2, len(rows) // world // 4)))}."
         )
     label = groups.ids[rows] if groups and config.sampling == "group-balanced" else images.superclass[rows]
     sampling: Sampling = "shuffled" if config.sampling == "shuffled" else "balanced"

@@ -6,9 +6,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any, Literal
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, Literal
 
 from thanos.config import DataConfig, TrainConfig, read_yaml, save
 from thanos.data.files import manifest
@@ -16,9 +14,30 @@ from thanos.data.imageset import ImageSet
 from thanos.errors import OutputError
 from thanos.names import DATASETS
 from thanos.provenance import command, commit, hardware, versions
-from thanos.storage import write_text
+from thanos.storage import is_writable, write_text
+
+if TYPE_CHECKING:
+    from torch import nn
 
 State = Literal["new", "unfinished", "finished"]
+
+
+def check_place(out: Path) -> bool:
+    """Whether a run of any kind is there already, as far as that shows without its images.
+
+    Raises:
+        OutputError: if ``out`` holds something else, or cannot be written.
+    """
+    if not is_writable(out):
+        raise OutputError(f"{out} cannot be written. Name another --out.")
+    begun = {"data.json", "skipped.csv"}  # written before config.yaml: alone they are a start that was killed
+    if not out.exists() or (out.is_dir() and all(p.name in begun or p.name.startswith(".") for p in out.iterdir())):
+        return False
+    if not (out / "config.yaml").is_file() or not (out / "data.json").is_file():
+        raise OutputError(
+            f"--out takes a new or empty folder, or this run's own; {out} holds something else. Name another --out."
+        )
+    return True
 
 
 def check_folder(out: Path, config: TrainConfig, images: ImageSet, *, first: bool = True) -> State:
@@ -32,11 +51,8 @@ def check_folder(out: Path, config: TrainConfig, images: ImageSet, *, first: boo
     """
     if not first and not (out / "config.yaml").is_file():
         return "new"
-    begun = {"data.json", "skipped.csv"}  # written before config.yaml: alone they are a start that was killed
-    if not out.exists() or (out.is_dir() and all(p.name in begun or p.name.startswith(".") for p in out.iterdir())):
+    if not check_place(out):
         return "new"
-    if not (out / "config.yaml").is_file() or not (out / "data.json").is_file():
-        raise OutputError(f"--out takes a new or empty folder, or this run's own; {out} holds something else.")
     usual = type(config).model_construct().model_dump(mode="json")  # a setting that run did not know had its default
     there, here = usual | read_yaml(out / "config.yaml"), kept_settings(config).model_dump(mode="json")
     data = set(DataConfig.model_fields)
@@ -66,7 +82,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any], keys: list[str]) -
     return ", ".join(found[:3])
 
 
-def check_space(out: Path, branches: nn.Module) -> None:
+def check_space(out: Path, branches: "nn.Module") -> None:
     """Room for three checkpoints of weights and AdamW's two moments, and for the exported weights.
 
     Raises:
