@@ -233,6 +233,7 @@ def test_a_run_s_own_subclasses_and_names_are_taken(inputs, tmp_path, capsys):
     with pytest.raises(ConfigError, match="the subclasses of another clustering"):
         run_command(["robust", str(run), "--names", str(tmp_path / "two.yaml")])
     run_command(["discover", str(run), "--clusters", "2"])
+    assert "robust-groupdro" not in capsys.readouterr().out
     assert compare([run])[0].cells["worst discovered group"].value == fair.value
     assert yaml.safe_load(names.read_text()) == yaml.safe_load((tmp_path / "two.yaml").read_text())
 

@@ -233,7 +233,7 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
     given, before = GivenNames(out), out.read_bytes() if out.exists() else b""
     write_text(out, table.getvalue())
     if before and before != out.read_bytes():
-        _tell_of_the_earlier(source)
+        _tell_of_the_earlier(source, out)
     settings = config.model_dump(mode="json")
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
@@ -244,14 +244,15 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
     return found
 
 
-def _tell_of_the_earlier(source: Source) -> None:
-    """What in the run rests on subclasses that were there before."""
+def _tell_of_the_earlier(source: Source, table: Path) -> None:
+    """What in the run rests on subclasses that are no longer those of the table."""
     if source.run is None:
         return
+    now = mark_of(table)
     scores = {file: json.loads(file.read_text("utf-8")) for file in sorted(source.run.glob("robust-*.json"))}
     resting = {
         "report": [file.name for file in source.run.glob("report.html")],
-        "robust": [file.stem for file, found in scores.items() if found["settings"]["groups"] == "discovered"],
+        "robust": [file.stem for file, found in scores.items() if found.get("subclasses") not in (None, now)],
     }
     for verb, files in resting.items():
         if files:
