@@ -117,7 +117,7 @@ class Source:
         else:
             file = given
         if not is_writable(file):
-            raise OutputError(f"{file} cannot be written there. Name another --out.")
+            raise OutputError(f"{file} cannot be written. Name another --out.")
         return file
 
     def _own(self, name: str, suffix: str) -> Path | None:

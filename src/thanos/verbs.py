@@ -91,8 +91,10 @@ def _say_transfer(scores: dict[str, Any]) -> None:
 def geometry_source(source: Source) -> dict[str, Any]:
     scores = _geometry(source)
     part = "test images" if (source.embeddings.split == SPLITS.index("test")).any() else "images"
-    for name, value in ({"of": f"{scores['n']:,} {part}"} | scores).items():
-        print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
+    print(f"{'of':<36} {scores['n']:,} {part}")
+    for name, value in scores.items():
+        if name != "n":
+            print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
     _keep(source, "geometry", scores)
     return scores
 

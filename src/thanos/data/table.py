@@ -62,6 +62,7 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
         if fault is None and path in seen:
             fault = f"lists {entry['path']} a second time (first in row {seen[path]}); list each image once"
         if fault is not None:
+            fault += "" if listing.skipped else _near(path)  # the first tells for all: looking around takes long
             if not skip_bad:
                 raise DataError(f"{table.name} row {number} {fault}, or pass --skip-bad to go on without such rows.")
             listing.skipped.append((f"{table.name} row {number}: {entry['path']}", fault))
@@ -152,24 +153,20 @@ def _text(table: Path) -> str:
 
 def _near(path: Path) -> str:
     """What may have been meant by an image that does not exist."""
-    with_suffix = next(
-        (p.name for p in path.parent.glob(f"{escape(path.name)}.*") if p.suffix.lower() in SUFFIXES), None
-    )
-    if with_suffix is not None:
-        return f"; {with_suffix} is there"
-    elsewhere = next((p for p in path.parent.glob(f"*/{escape(path.name)}")), None)
-    return (
-        "" if elsewhere is None else f"; for images in {elsewhere.parent} name that folder, and the table by --labels"
-    )
+    if path.exists():
+        return ""
+    named = next((p.name for p in path.parent.glob(f"{escape(path.name)}.*") if p.suffix.lower() in SUFFIXES), None)
+    if named is not None:
+        return f"; {named} is there"
+    inside = next(path.parent.glob(f"*/{escape(path.name)}"), None)
+    return "" if inside is None else f"; for images in {inside.parent} name that folder, and the table by --labels"
 
 
 def _fault(entry: dict[str, str], path: Path, home: Path) -> str | None:
     if entry["superclass"].lower() in _NOT_A_LABEL:
         return f"has no superclass (it says {entry['superclass']!r}); give it one"
     if entry["path"] == "" or not path.is_file():
-        return (
-            f"names the image {entry['path']!r}, which does not exist; mend the path (relative to {home}{_near(path)})"
-        )
+        return f"names the image {entry['path']!r}, which does not exist; mend the path (relative to {home})"
     if entry["split"] not in ("", *SPLITS):
         return f"has the split {entry['split']!r}; a split is train, validation, test or empty"
     return None
