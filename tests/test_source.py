@@ -198,6 +198,11 @@ def test_names_that_a_person_gave_are_on_the_page(inputs, tmp_path, capsys):
     names.write_text("".join(f"{name}/0: one\n" for name in discovered))  # one name in two superclasses stays two
     run_command(["report", *inputs["run"], "--table", str(table), "--names", str(names), "--out", str(page)])
     assert {f"one ({name})" for name in discovered} < set(re.findall(r"<h3>(.*?)</h3>", page.read_text()))
+    run_command(["discover", *inputs["run"], "--most", "3", "--out", str(table)])
+    run_command(["report", *inputs["run"], "--table", str(table), "--out", str(page)])
+    for fact in json.loads((tmp_path / "found.json").read_text())["superclasses"].values():
+        said = ", ".join(f"{k}: {value:.2f}" for k, value in fact["silhouette"].items())
+        assert f"Silhouette by number of clusters:\n{said}" in page.read_text()
     (tmp_path / "other.html").write_text("mine")
     with pytest.raises(Exception, match="was not written by thanos"):
         run_command(["report", *inputs["run"], "--out", str(tmp_path / "other.html")])

@@ -269,7 +269,7 @@ def _holds(file: Path, keys: set[str]) -> bool:
     """Whether a file is a JSON object with these keys."""
     try:
         return keys <= set(json.loads(file.read_text("utf-8")))
-    except (ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         return False
 
 
@@ -422,10 +422,11 @@ def _from_table(embeddings: Embeddings, table: Path, names: Path | None) -> Disc
     distance, confidence = (
         np.array([getattr(listed[ref], name) for ref in refs]) for name in ("distance", "confidence")
     )
-    facts = {}
+    beside, facts = table.with_suffix(".json"), {}
+    how = json.loads(beside.read_text("utf-8"))["superclasses"] if _holds(beside, {"superclasses"}) else {}
     for value, name in enumerate(embeddings.superclass_names):
         sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]
-        facts[name] = {
+        facts[name] = how.get(name, {}) | {
             "clusters": len(sizes),
             "images": int(sizes.sum()),
             "sizes": sorted(sizes.tolist(), reverse=True),
