@@ -21,7 +21,7 @@ from thanos import DataConfig, TrainConfig, embed, load, load_encoder, read_embe
 from thanos.artefact import balance_parts
 from thanos.cli import run_command
 from thanos.compare import compare
-from thanos.config import RunConfig
+from thanos.config import RunConfig, read_yaml
 from thanos.data.group_table import group_ids, read_table
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.source import Source
@@ -232,13 +232,13 @@ def test_a_run_s_own_subclasses_and_names_are_taken(inputs, tmp_path, capsys):
     capsys.readouterr()
     run_command(["discover", str(run), "--clusters", "3"])
     said = capsys.readouterr().out
-    assert "still of the earlier subclasses: report.html" in said
-    assert "still of the earlier subclasses: robust-groupdro" in said
+    assert "still of the earlier subclasses: report.html, robust-groupdro.npz; " in said
     assert compare([run])[0].cells["worst discovered group"].value is None
     with pytest.raises(ConfigError, match="the subclasses of another clustering"):
         run_command(["robust", str(run), "--names", str(tmp_path / "two.yaml")])
+    capsys.readouterr()
     run_command(["discover", str(run), "--clusters", "2"])
-    assert "robust-groupdro" not in capsys.readouterr().out
+    assert "still of" not in capsys.readouterr().out
     assert compare([run])[0].cells["worst discovered group"].value == fair.value
     assert yaml.safe_load(names.read_text()) == yaml.safe_load((tmp_path / "two.yaml").read_text())
 
@@ -260,8 +260,37 @@ def test_images_that_moved(tmp_path, capsys):
     assert capsys.readouterr().out == ""
     settings = run / "config.yaml"
     settings.write_text(settings.read_text().replace(str(tmp_path / "photos"), str(tmp_path / "elsewhere")))
-    run_command(["discover", str(run)])
-    assert (run / "subclasses.html").is_file()
+    run_command(["discover", str(run), "--clusters", "2"])
+    names = run / "subclasses.yaml"
+    names.write_text(names.read_text().replace("a/0: a/0", "a/0: mine"))
+    (tmp_path / "elsewhere").rename(tmp_path / "third")
+    moved = config.model_copy(update={"data": str(tmp_path / "third")})
+    train(moved, run, run=RunConfig(quiet=True, threads=1))  # the same training with the new place tells it the run
+    assert read_yaml(settings)["data"] == str(tmp_path / "third")
+    run_command(["embed", str(run)])
+    capsys.readouterr()
+    run_command(["report", str(run)])
+    assert f"named by {names}" in capsys.readouterr().out
+    run_command(["discover", str(run), "--clusters", "2"])
+    assert "a/0: mine" in names.read_text()
+    assert str(tmp_path / "third") in (run / "subclasses.csv").read_text()
+
+
+def test_what_lies_beside_an_npz_is_taken_and_told_of(inputs, tmp_path, capsys):
+    file = tmp_path / "v.npz"
+    shutil.copy(inputs["embeddings"][0], file)
+    run_command(["discover", str(file), "--clusters", "2"])
+    names = tmp_path / "v-subclasses.yaml"
+    first = next(iter(yaml.safe_load(names.read_text())))
+    names.write_text(names.read_text().replace(f"{first}: {first}", f"{first}: mine"))
+    run_command(["report", str(file)])
+    assert "<h3>mine</h3>" in (tmp_path / "v-report.html").read_text()
+    run_command(["robust", str(file)])
+    assert "discovered mine" in capsys.readouterr().out
+    run_command(["classify", str(file)])
+    assert (tmp_path / "v-predicted.csv").is_file()
+    run_command(["discover", str(file), "--clusters", "3"])
+    assert "subclasses: v-report.html, v-robust-groupdro.npz; " in capsys.readouterr().out
 
 
 def test_published_weights_that_cannot_be_had(tmp_path, monkeypatch):

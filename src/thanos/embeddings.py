@@ -136,7 +136,10 @@ def read_embeddings(path: Path) -> Embeddings:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-        raise DataError(f"embeddings are read from a .npz without pickled objects; {path} is none ({error}).") from None
+        raise DataError(
+            f"embeddings are read from a .npz without pickled objects; {path} is none ({error}). Names are "
+            f"kept as strings: names.astype(str)."
+        ) from None
     for name in ("vectors", "superclass"):
         if name not in arrays:
             raise DataError(f"{path} needs an array {name!r}; it has {', '.join(arrays) or 'none'}. Add it.")

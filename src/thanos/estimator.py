@@ -1,6 +1,7 @@
 """L_spread as a scikit-learn transformer, on ready-made feature vectors or on images: fit, transform, pipelines."""
 
 import math
+from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -129,13 +130,21 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return self.encoder_.embed(found).astype(np.float64)
 
     def _check_settings(self) -> None:
-        whole = {"dim": self.dim, "hidden": self.hidden, "epochs": self.epochs, "batch": self.batch - 1}
-        for name, value in whole.items():
-            if value < 1:
-                raise ValueError(f"{name} is a whole number >= {2 if name == 'batch' else 1}; got {value}.")
+        for name, least in {"dim": 1, "hidden": 1, "epochs": 1, "batch": 2}.items():
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < least:
+                raise ValueError(f"{name} is a whole number >= {least}; got {value!r}.")
+        for name in ("noise", "classify"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not float(value) >= 0:
+                raise ValueError(f"{name} is a number >= 0; got {value!r}.")
+        if not isinstance(self.temperature, Real) or not self.temperature > 0:
+            raise ValueError(f"temperature is a number > 0; got {self.temperature!r}.")
+        if not 0 < self.within_class_cosine < 1:
+            raise ValueError(f"within_class_cosine lies between 0 and 1; got {self.within_class_cosine!r}.")
         if not 0 <= self.left_out < 1:
             raise ValueError(f"left_out is a share in [0, 1); got {self.left_out}.")
-        if self.alpha != "auto" and not (isinstance(self.alpha, int | float) and 0 <= self.alpha <= 1):
+        if self.alpha != "auto" and not (isinstance(self.alpha, Real) and 0 <= float(self.alpha) <= 1):
             raise ValueError(f"alpha is 'auto' or a number in [0, 1]; got {self.alpha!r}.")
 
     def _chosen_alpha(self, batch: int) -> float:

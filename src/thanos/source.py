@@ -156,6 +156,7 @@ class Source:
             ConfigError: where there is none.
         """
         own = [self.path / name for name in ("robust-groupdro.npz", "classifier.npz") if self.path.is_dir()]
+        own += [self.path.with_name(f"{self.path.stem}-robust-groupdro.npz")] if self.of_embeddings else []
         found = next((file for file in ([given] if given else own) if file.is_file()), None)
         if found is None:
             where = f"{given} does not exist" if given else f"{self.path} has none of its own"
@@ -237,12 +238,15 @@ class Source:
 
     @cached_property
     def embeddings(self) -> "Embeddings":
-        """As they lie in the file or the run, or made now."""
-        from thanos.embeddings import embed, kept_embeddings, read_embeddings
+        """As they lie in the file or the run, or made now; a run keeps them."""
+        from thanos.embeddings import embed, kept_embeddings, read_embeddings, write_embeddings
 
         if self.of_embeddings:
             return read_embeddings(self.path)
         kept = None if self.run is None else kept_embeddings(self.run, self.options.weights)
         if kept is not None and kept.is_file():
             return read_embeddings(kept)
-        return embed(self.encoder, self.images)
+        embeddings = embed(self.encoder, self.images)
+        if kept is not None and is_writable(kept):
+            write_embeddings(embeddings, kept)
+        return embeddings

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from glob import escape
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -22,7 +23,7 @@ from thanos.config import (
     TransferConfig,
 )
 from thanos.data.given_names import GivenNames
-from thanos.data.group_table import group_ids, mark_of, read_table
+from thanos.data.group_table import group_ids, in_table, mark_of, read_table
 from thanos.data.imageset import SPLITS
 from thanos.data.load import check_superclasses
 from thanos.discovery import Discovered, discover
@@ -35,7 +36,7 @@ from thanos.evaluate.transfer import transfer
 from thanos.export import Format, export_onnx, export_table, export_weights
 from thanos.names import OWN_ENCODERS
 from thanos.provenance import command
-from thanos.report.discover_page import TITLE, write_discover_page
+from thanos.report.discover_page import SUBCLASSES, TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import make_robust
 from thanos.source import Source
@@ -131,7 +132,7 @@ def report_source(source: Source, page: Path, table: Path | None, names: Path | 
     embeddings = source.embeddings
     found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(embeddings, table, names)
     scores = judge(source) | {"recovery": _recovered(embeddings, found)}
-    write_discover_page(page, embeddings, found, source, scores, table=table)
+    write_discover_page(page, embeddings, found, source, scores, table=table, mark=mark_of(table))
     _list_skipped(source, page)
     print(f"{len(found.names)} subclasses {_told(table, names)}; to look at: {page}")
 
@@ -235,7 +236,7 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
     given, before = GivenNames(out), out.read_bytes() if out.exists() else b""
     write_text(out, table.getvalue())
     if before and before != out.read_bytes():
-        _tell_of_the_earlier(source, out)
+        _tell_of_the_earlier(out)
     settings = config.model_dump(mode="json")
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
     write_json(facts_file, facts)
@@ -246,19 +247,18 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
     return found
 
 
-def _tell_of_the_earlier(source: Source, table: Path) -> None:
-    """What in the run rests on subclasses that are no longer those of the table."""
-    if source.run is None:
+def _tell_of_the_earlier(table: Path) -> None:
+    """What lies beside a table and rests on subclasses that are no longer those of it."""
+    before = table.stem.removesuffix("subclasses")
+    page, scored = table.with_name(f"{before}report.html"), sorted(table.parent.glob(f"{escape(before)}robust-*.json"))
+    if not page.is_file() and not scored:
         return
     now = mark_of(table)
-    scores = {file: json.loads(file.read_text("utf-8")) for file in sorted(source.run.glob("robust-*.json"))}
-    resting = {
-        "report": [file.name for file in source.run.glob("report.html")],
-        "robust": [file.stem for file, found in scores.items() if found.get("subclasses") not in (None, now)],
-    }
-    for verb, files in resting.items():
-        if files:
-            print(f"still of the earlier subclasses: {', '.join(files)}; anew: thanos {verb} {quote(str(source.run))}")
+    marks = {file.with_suffix(".npz").name: json.loads(file.read_text("utf-8")).get("subclasses") for file in scored}
+    old = [page.name] * (page.is_file() and not _says(page, f"{SUBCLASSES} {now}"))
+    old += [name for name, mark in marks.items() if mark not in (None, now)]
+    if old:
+        print(f"still of the earlier subclasses: {', '.join(old)}; thanos report and robust make them anew")
 
 
 def _says(file: Path, text: str) -> bool:
@@ -320,9 +320,9 @@ def robust_source(
         if file.exists() and not ours():
             raise OutputError(f"{file} is there and was not written by thanos robust. Name another --out.")
     embeddings = source.embeddings
+    discovered = _from_table(embeddings, table, names) if table is not None else None
     if config.groups == "discovered":
         print(f"subclasses {_told(table, names)}{'; to see them: thanos discover' if table is None else ''}")
-    discovered = _from_table(embeddings, table, names) if table is not None else None
     outcome = make_robust(embeddings, config, discovered=discovered)
     plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
     beside = make_robust(embeddings, plain, discovered=outcome.discovered)
@@ -419,8 +419,9 @@ def _from_table(embeddings: Embeddings, table: Path, names: Path | None) -> Disc
     refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
     listed = read_table(table, names)
     cluster, known = group_ids({image: one.subclass for image, one in listed.items()}, refs, table)
+    members = [listed[image] for image in in_table(listed, refs, table)]
     distance, confidence = (
-        np.array([getattr(listed[ref], name) for ref in refs]) for name in ("distance", "confidence")
+        np.array([getattr(member, name) for member in members]) for name in ("distance", "confidence")
     )
     beside, facts = table.with_suffix(".json"), {}
     how = json.loads(beside.read_text("utf-8"))["superclasses"] if _holds(beside, {"superclasses"}) else {}

@@ -250,6 +250,8 @@ def test_modules_keep_their_settings(contrast):
         ({"superclass": torch.zeros(4)}, "integer"),
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": "0.5"}, "temperature"),
+        ({"views": torch.ones(2, 0, 2), "superclass": torch.zeros(0, dtype=torch.int64)}, "batch >= 1"),
         ({"alpha": 1.5}, "alpha"),
         ({"alpha": "auto"}, "solve_alpha"),
         ({"contrast": "sideways"}, "cross-view or all-view"),
@@ -270,6 +272,14 @@ def test_wrong_arguments_are_named(change, message):
     if not {"views", "superclass"} & set(change):
         with pytest.raises(ValueError, match=message):
             SpreadLoss(**{name: arguments[name] for name in ("alpha", "temperature", "contrast")})
+
+
+def test_a_denominator_that_is_none():
+    views, label = torch.ones(2, 4, 2), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="choose negatives or all"):
+        SupConLoss(denominator="All")
+    with pytest.raises(ValueError, match="choose negatives or all"):
+        supcon_loss(views, label, temperature=1.0, denominator="All")
 
 
 def test_a_loss_shows_its_settings():

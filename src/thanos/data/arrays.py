@@ -99,7 +99,10 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     found = [name for name in arrays if name.lower() in PICTURES and arrays[name].ndim in (3, 4)]
     if len(found) != 1:
         has = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
-        raise DataError(f"{file.name} needs one array of images ({', '.join(PICTURES)}); it has {has}. Rename one.")
+        raise DataError(
+            f"{file.name} needs one array of images ({', '.join(PICTURES)}), or of embeddings (vectors, beside "
+            f"superclass); it has {has}. Rename one."
+        )
     pictures = arrays.pop(found[0])
     names = list(arrays)
     places, note = columns_of(file.name, names, "array")

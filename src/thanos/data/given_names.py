@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from thanos.config import read_yaml
-from thanos.data.group_table import MARK, mark, read_table
+from thanos.data.group_table import MARK, mark, read_table, without_place
 from thanos.errors import ThanosError
 from thanos.storage import free_name, write_atomically, write_text
 
@@ -38,22 +38,25 @@ class GivenNames:
             if self._here != []:
                 print(f"your names in {self._file} are kept; thanos report shows the page under them")
             return
-        names = {name: name for name in found}
-        here = self._here or []
-        for name, images in [*self._aside, *here]:  # the last word is that of the names in use
-            for subclass, members in found.items():
-                if len(members & images) > SHARED * len(members | images):
-                    names[subclass] = name
+        place = without_place({image for images in found.values() for image in images})
+        names, here = {}, self._here or []
+        for subclass, members in found.items():
+            mine = {place[image] for image in members}
+            shared = [(len(mine & images) / len(mine | images), name) for name, images in (*here, *self._aside)]
+            share, name = max(shared, key=lambda each: each[0], default=(0.0, subclass))  # of equals one in use
+            names[subclass] = name if share > SHARED else subclass
         kept = [name for subclass, name in names.items() if name != subclass]
         if kept:
             print(f"names that follow their images to the new subclasses: {', '.join(dict.fromkeys(kept))}")
-        homeless = [given for given in here if given[0] not in kept and given not in self._aside]
+        homeless = [given for given in here if given[0] not in kept]
         if homeless or self._here is None:
-            aside = free_name(self._file.with_name(f"{self._file.stem}-earlier.yaml"))
-            write_atomically(aside.with_suffix(".csv"), lambda file: file.write(self._before))
-            self._file.rename(aside)
+            aside = self._file.with_name(f"{self._file.stem}-earlier.yaml")
+            if any(given not in self._aside for given in homeless) or self._here is None:
+                aside = free_name(aside)
+                write_atomically(aside.with_suffix(".csv"), lambda file: file.write(self._before))
+                self._file.rename(aside)
             named = ", ".join(dict.fromkeys(name for name, _ in homeless)) or "your names"
-            print(f"no subclass has most of the images of {named}: kept in {aside} until one does")
+            print(f"no subclass has most of the images of {named}, or another name fits better: kept in {aside}")
         self._write(names, {image: name for name, images in found.items() for image in images})
 
     def _write(self, names: dict[str, str], subclass: dict[str, str]) -> None:
@@ -75,7 +78,9 @@ def _given(file: Path, table: Path) -> Given | None:
         return []
     try:
         words = read_yaml(file, wanted="names like 'animals/0: horses'")
-        members = {image: one.subclass for image, one in read_table(table).items()}
+        listed = read_table(table)
+        place = without_place(listed)
+        members = {place[image]: one.subclass for image, one in listed.items()}
     except ThanosError:
         return None
     given: Given = []

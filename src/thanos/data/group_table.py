@@ -1,12 +1,14 @@
 """Groups from a table of discovered subclasses, with the names and mergers that a person gave them."""
 
 import csv
+import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,9 +70,18 @@ def _member(row: dict[str, str], table: Path) -> Member:
         raise DataError(f"{table} says of {row['image']!r}: {error}. Write it anew with thanos discover.") from None
 
 
+def without_place(images: Collection[str]) -> dict[str, str]:
+    """The name of each image below the folder that holds them all: the same wherever that folder is moved."""
+    if len(images) < 2 or not all(os.path.isabs(image) for image in images):
+        return {image: image for image in images}
+    folder = os.path.commonpath(images)
+    return {image: image[len(folder) :].lstrip(os.sep) for image in images}
+
+
 def mark(subclass: Mapping[str, str]) -> str:
     """Of each image's subclass: what bears it is of this table and of no other."""
-    lines = sorted(f"{image}\0{name}" for image, name in subclass.items())
+    name = without_place(subclass)
+    lines = sorted(f"{name[image]}\0{home}" for image, home in subclass.items())
     return blake2b("\n".join(lines).encode(), digest_size=4).hexdigest()
 
 
@@ -99,8 +110,8 @@ def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
     for old, new in given.items():
         if str(old) not in known:
             raise ConfigError(f"{file} names {old!r}, which was not discovered{nearest(str(old), known)}.")
-        if isinstance(new, dict | list):
-            raise ConfigError(f"{file} gives {old} the name {new!r}; a name is wanted.")
+        if isinstance(new, dict | list | bool):
+            raise ConfigError(f"{file} gives {old} the name {new!r}; a name is wanted; yes, no and lists need quotes.")
     by_name = {str(old): str(new).strip() for old, new in given.items() if new is not None and str(new).strip()}
     renamed = {image: replace(one, subclass=by_name.get(one.subclass, one.subclass)) for image, one in found.items()}
     homes: dict[str, set[str]] = {}
@@ -123,18 +134,31 @@ def grouped(images: ImageSet, table: Path, names: Path | None = None) -> ImageSe
     return replace(images, group=group, group_names=group_names)
 
 
+def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path) -> list[str]:
+    """What the table calls these images; its folder may have moved since.
+
+    Raises:
+        DataError: if the table lacks an image.
+    """
+    absent = [ref for ref in refs if ref not in found]
+    if not absent:
+        return list(refs)
+    there, here = {name: image for image, name in without_place(found).items()}, without_place(refs)
+    if all(name in there for name in here.values()):
+        return [there[here[ref]] for ref in refs]
+    raise DataError(
+        f"{table} names a subclass for every image; {len(absent)} of {len(refs)} are not in it, {absent[0]} first. "
+        f"Discover again with the same images."
+    )
+
+
 def group_ids(found: dict[str, str], refs: Sequence[str], table: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """Ids for these images, shape (n,), and their names in the table's order.
 
     Raises:
         DataError: if the table lacks an image.
     """
-    absent = [ref for ref in refs if ref not in found]
-    if absent:
-        raise DataError(
-            f"{table} names a subclass for every image; {len(absent)} of {len(refs)} are not in it, {absent[0]} first. "
-            f"Discover again with the same images."
-        )
-    here = [found[ref] for ref in refs]
+    listed = in_table(found, refs, table)
+    here = [found[image] for image in listed]
     present = set(here) - {""}
     return ids_of(here, [name for name in dict.fromkeys(found.values()) if name in present])

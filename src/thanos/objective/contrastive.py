@@ -81,6 +81,7 @@ def supcon_loss(
         tensor(0.3133)
     """
     _check(views, superclass, temperature, contrast)
+    _check_denominator(denominator)
     if _is_large(views, light=denominator == "all"):
         parts = _in_tiles(views, superclass, temperature, contrast)
         return parts.attract if denominator == "negatives" else parts.among_all
@@ -198,9 +199,9 @@ def _check(views: Tensor, superclass: Tensor, temperature: float, contrast: Cont
     for name, given in (("views", views), ("superclass", superclass)):
         if not isinstance(given, Tensor):
             raise ValueError(f"{name} must be a tensor; got {type(given).__name__}. torch.as_tensor makes one of it.")
-    if views.ndim != 3 or len(views) < 2 or superclass.shape != views.shape[1:2]:
+    if views.ndim != 3 or len(views) < 2 or views.shape[1] < 1 or superclass.shape != views.shape[1:2]:
         raise ValueError(
-            f"views must have shape (views >= 2, batch, dim) and superclass (batch,); got "
+            f"views must have shape (views >= 2, batch >= 1, dim) and superclass (batch,); got "
             f"{tuple(views.shape)} and {tuple(superclass.shape)}."
         )
     if superclass.is_floating_point() or superclass.is_complex():
@@ -209,10 +210,15 @@ def _check(views: Tensor, superclass: Tensor, temperature: float, contrast: Cont
 
 
 def _check_settings(temperature: float, contrast: Contrast) -> None:
-    if not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"temperature divides the cosine and must be > 0; got {temperature}.")
+    if temperature is None or isinstance(temperature, str) or not (temperature > 0 and math.isfinite(temperature)):
+        raise ValueError(f"temperature divides the cosine and must be a number > 0; got {temperature!r}.")
     if contrast not in ("cross-view", "all-view"):
         raise ValueError(f"contrast is {contrast!r}; choose cross-view or all-view.")
+
+
+def _check_denominator(denominator: Denominator) -> None:
+    if denominator not in ("negatives", "all"):
+        raise ValueError(f"denominator is {denominator!r}; choose negatives or all.")
 
 
 def _check_alpha(alpha: float | Tensor) -> None:
@@ -298,6 +304,7 @@ class SupConLoss(_Loss):
         contrast: Contrast = "cross-view",
         denominator: Denominator = "negatives",
     ):
+        _check_denominator(denominator)
         super().__init__(temperature, contrast)
         self.denominator = denominator
 

@@ -26,6 +26,8 @@ from thanos.source import Source
 from thanos.storage import write_text
 
 TITLE = "thanos: discovered subclasses"
+SUBCLASSES = "of the subclasses"
+"""Before the mark of the table that a page shows."""
 TYPICAL, DOUBTFUL, UNUSUAL = 12, 6, 6
 """Images shown of each subclass."""
 SHOWN_MEMBERS = 4
@@ -51,6 +53,7 @@ def write_discover_page(
     scores: dict[str, Any],
     *,
     table: Path | None = None,
+    mark: str | None = None,
 ) -> None:
     """A self-contained page.
 
@@ -61,6 +64,7 @@ def write_discover_page(
         source: What was embedded by what, with the pictures and the training, as far as there are any.
         scores: ``geometry``, ``transfer`` and ``recovery``, as far as they were measured.
         table: The CSV that holds the subclasses, which the text mentions.
+        mark: Of that table; the page bears it.
     """
     images, run = source.pictures, source.run
     errors = plain_errors(embeddings)
@@ -84,6 +88,7 @@ def write_discover_page(
     facts |= {
         "of": source.title,
         "table": table,
+        "mark": "" if mark is None else f"{SUBCLASSES} {mark}",
         "again": source.again(table),
         "found": found.superclasses,
         "worst": worst(found, errors),

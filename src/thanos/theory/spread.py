@@ -37,12 +37,17 @@ def solve_alpha(superclasses: int, batch: int, temperature: float, within_class_
     Returns:
         The window. Where the optimum jumps over the wanted cosine, ``alpha`` is the middle of the window.
     Raises:
-        ValueError: with one superclass, or where a batch holds one image of a superclass or less on average.
+        ValueError: with one superclass, where a batch holds one image of a superclass or less on average, or for a
+            temperature or cosine out of range.
     Example:
         >>> solve_alpha(2, 128, 0.5).alpha.__round__(3)
         0.634
     """
-    images = batch / superclasses
+    if not temperature > 0:
+        raise ValueError(f"temperature divides the cosine and must be > 0; got {temperature}.")
+    if not 0 < within_class_cosine < 1:
+        raise ValueError(f"within_class_cosine lies between 0 and 1; got {within_class_cosine}.")
+    images = batch / max(1, superclasses)
     if superclasses < 2 or images <= 1:
         raise ValueError(
             f"alpha = auto needs two or more superclasses and more than one image of each in a batch; got "

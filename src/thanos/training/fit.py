@@ -37,7 +37,14 @@ from thanos.robust.head import Head, write_head
 from thanos.storage import only_one, write_json
 from thanos.theory.spread import AlphaWindow
 from thanos.training.bench import is_out_of_memory
-from thanos.training.folder import check_folder, check_space, clear_leftovers, start_folder, write_log
+from thanos.training.folder import (
+    check_folder,
+    check_space,
+    clear_leftovers,
+    note_the_place,
+    start_folder,
+    write_log,
+)
 from thanos.training.groups import TrainingGroups, training_groups
 from thanos.training.memory import batch_that_fits
 from thanos.training.module import TrainingModule
@@ -96,6 +103,8 @@ def _train(config: TrainConfig, out: Path, images: ImageSet, run: RunConfig, say
     say(describe(images))
     config = config.model_copy(update={"views": settings.views})
     state = check_folder(out, config, images, first=first)
+    if first and state != "new":
+        note_the_place(out, config)
     if state == "finished":
         say(f"{out} holds this run, finished: it is not trained again")
         return Run(out, load_encoder(out), json.loads((out / "metrics.json").read_text("utf-8")))

@@ -108,6 +108,13 @@ def start_folder(out: Path, config: TrainConfig, images: ImageSet) -> None:
     save(kept_settings(config), out / "config.yaml")
 
 
+def note_the_place(out: Path, config: TrainConfig) -> None:
+    """Keep where a run's images lie now, if they are gone from where they were."""
+    there = str(read_yaml(out / "config.yaml")["data"])
+    if there not in DATASETS and not Path(there).exists():
+        save(kept_settings(config), out / "config.yaml")
+
+
 def kept_settings(config: TrainConfig) -> TrainConfig:
     """The settings with whole paths, so that the run can be used from any folder."""
     changes: dict[str, Any] = {}
