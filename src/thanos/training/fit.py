@@ -170,7 +170,9 @@ def describe(images: ImageSet) -> str:
     parts = [f"{images.name}: {len(images):,} images of {images.size[0]}x{images.size[1]}"]
     parts.append(f"{len(images.superclass_names)} superclasses")
     if images.subclass is not None:
-        parts.append(f"{len(images.subclass_names)} subclasses (not used in training)")
+        known = int((images.subclass >= 0).sum())
+        some = "" if known == len(images) else f"known of {known:,} images, "
+        parts.append(f"{len(images.subclass_names)} subclasses ({some}not used in training)")
     parts.append(" / ".join(f"{len(images.rows(s)):,} {s}" for s in ("train", "validation", "test")))
     return " · ".join([*parts, *images.notes])
 
