@@ -162,6 +162,13 @@ def test_a_place_that_cannot_be_used_is_refused_before_images_are_read(tmp_path,
     assert [file.name for file in (tmp_path / "taken").iterdir()] == ["thesis.tex"]
 
 
+def test_a_file_of_training_settings_is_not_for_discover(capsys, tmp_path):
+    (tmp_path / "c.yaml").write_text("data: photos\nmethod: spread\n")
+    code, _, err = run(capsys, "discover", "--config", tmp_path / "c.yaml")
+    assert code == 2
+    assert "thanos discover photos --train-method spread" in err
+
+
 def test_every_setting_of_a_run_comes_back_from_its_file(tmp_path, monkeypatch):
     """Also those that are called like a verb: data, robust."""
     table = tmp_path / "t.csv"

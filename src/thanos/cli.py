@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from cyclopts import (
     App,
@@ -28,6 +28,7 @@ from thanos.config import (
     DemoConfig,
     DiscoverConfig,
     LaunchConfig,
+    MethodName,
     RobustConfig,
     RunConfig,
     SourceConfig,
@@ -835,6 +836,11 @@ def run_command(tokens: list[str]) -> int:
     if tokens and tokens[0] in ("help", "version"):
         tokens = [*tokens[1:2], f"--{tokens[0]}"]
     tokens, settings = _take_config(tokens)
+    if settings and tokens[:1] == ["discover"] and settings.get("method") in get_args(MethodName):
+        raise ConfigError(
+            "--config names settings of thanos train; thanos discover takes images as its argument and settings of "
+            f"training as options: thanos discover {settings.get('data', 'PHOTOS')} --train-method {settings['method']}"
+        )
     app.config = [_AnyKeys(settings, source="--config")] if settings else []
     try:
         app(tokens, print_error=False, exit_on_error=False, result_action="return_value")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,8 @@ Interval = tuple[float, float]
 class Cell:
     """One number of one run."""
 
-    value: float | None
-    """None: not measured yet."""
+    value: float | int | None
+    """None: not measured yet. A whole number is shown as one."""
     interval: Interval | None
     command: str
     """That gives it, or would; empty where the images lack the labels for it."""
@@ -41,7 +42,7 @@ class Cell:
             return "-"
         if self.share:
             return f"{100 * self.value:.1f}"
-        return f"{self.value:.3f}" if self.value < 10 else f"{self.value:,.0f}"
+        return f"{self.value:.3f}" if isinstance(self.value, float) else f"{self.value:,}"
 
     @property
     def around(self) -> str:
@@ -78,7 +79,7 @@ COLUMNS = {
     "worst group": "of test images, true groups; of the thanos robust classifier that validation favours",
     "worst discovered group": "of test images, the run's discovered subclasses; of the thanos robust classifier that "
     "validation favours",
-    "seconds": "of training",
+    "seconds": "of training, up to the next whole one",
 }
 """What is compared, and what it is."""
 
@@ -127,7 +128,8 @@ def _line(run: Path) -> Line:
     cells["recovery"] = Cell(mutual, None, typed, share=False, ran=bool(found))
     cells["worst group"] = _worst_group(run, where, "groups")
     cells["worst discovered group"] = _worst_group(run, where, "discovered_groups")
-    cells["seconds"] = Cell(metrics.get("seconds"), None, train, share=False)
+    seconds = metrics.get("seconds")
+    cells["seconds"] = Cell(None if seconds is None else math.ceil(seconds), None, train, share=False)
     shown = {name: str(settings.get(name)) for name in SETTINGS}
     alpha = metrics.get("alpha")
     shown["alpha"] = "-" if alpha is None else f"{alpha:.3f}" + (" (auto)" if settings.get("alpha") == "auto" else "")

@@ -1,6 +1,6 @@
 """Embeddings: the vectors, the labels known for them, and where they came from; one .npz file, ours or anyone's."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class Embeddings:
     """Row i of every array speaks of image i."""
 
-    vectors: NDArray[np.float32]
-    superclass: NDArray[np.int64]
+    vectors: NDArray[np.float32] = field(repr=False)
+    superclass: NDArray[np.int64] = field(repr=False)
     superclass_names: tuple[str, ...]
-    split: NDArray[np.int8]
-    subclass: NDArray[np.int64] | None = None
+    split: NDArray[np.int8] = field(repr=False)
+    subclass: NDArray[np.int64] | None = field(default=None, repr=False)
     subclass_names: tuple[str, ...] = ()
-    group: NDArray[np.int64] | None = None
+    group: NDArray[np.int64] | None = field(default=None, repr=False)
     group_names: tuple[str, ...] = ()
-    refs: tuple[str, ...] = ()
+    refs: tuple[str, ...] = field(default=(), repr=False)
     fingerprint: str = ""
     """Of the images."""
 
@@ -119,7 +119,9 @@ def kept_embeddings(run: Path, weights: str) -> Path:
 def write_embeddings(embeddings: Embeddings, path: Path) -> None:
     """One compressed .npz: ``vectors``, integer labels with ``*_names``, ``split``, ``refs``; numpy alone reads it."""
     arrays = {name: value for name, value in vars(embeddings).items() if value is not None}
-    arrays = {name: np.array(value) if isinstance(value, (tuple, str)) else value for name, value in arrays.items()}
+    arrays = {
+        name: np.array(value, dtype=str) if isinstance(value, (tuple, str)) else value for name, value in arrays.items()
+    }
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 

@@ -100,7 +100,7 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         check_classification_targets(y)
         self.classes_, label = np.unique(np.asarray(y), return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"two or more classes are contrasted; y has 1 class, {self.classes_[0]!r}.")
+            raise ValueError(f"two or more classes are contrasted; y has 1 class, {self.classes_.tolist()[0]!r}.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if images is None:
             self._fit_vectors(np.asarray(X), label, seed)

@@ -52,15 +52,7 @@ def check(config: DataConfig) -> Checked:
         DataError: if nothing is left that could be checked.
         ConfigError: if the name is neither a data set nor a path.
     """
-    remarks = []
-    lenient = config.model_copy(update={"skip_bad": True})
-    try:
-        images = load(lenient)
-    except DataError as error:
-        if config.size is not None and config.convert:
-            raise
-        images = load(lenient.model_copy(update={"size": config.size or "auto", "convert": True}))
-        remarks.append(f"thanos discover brings them together by itself, thanos train wants to be told: {error}")
+    images, remarks = _load_all(config.model_copy(update={"skip_bad": True}))
     faults = [Fault(where, what) for where, what in images.skipped]
     for fault, certain in _misspelt(images):
         if certain:
@@ -80,6 +72,21 @@ def check(config: DataConfig) -> Checked:
             f"class-balanced draws them alike."
         )
     return Checked(images, faults, remarks)
+
+
+def _load_all(config: DataConfig) -> tuple[ImageSet, list[str]]:
+    """The images, brought to one size and mode where they differ, and what training wants to be told of that."""
+    size, remarks = {"size": config.size or "auto"}, []
+    for changes in ({}, size, size | {"convert": True}):
+        try:
+            images = load(config.model_copy(update=changes))
+        except DataError as error:
+            if "convert" in changes:
+                raise
+            remarks.append(f"thanos discover brings them together by itself, thanos train wants to be told: {error}")
+        else:
+            return images, list(dict.fromkeys(remarks))
+    raise AssertionError("the last one returns or raises")
 
 
 def _misspelt(images: ImageSet) -> list[tuple[Fault, bool]]:

@@ -48,17 +48,17 @@ class ImageSet:
     """Labelled images. Row i of every array speaks of image i."""
 
     name: str
-    images: Images
-    superclass: NDArray[np.int64]
+    images: Images = field(repr=False)
+    superclass: NDArray[np.int64] = field(repr=False)
     superclass_names: tuple[str, ...]
-    split: NDArray[np.int8]
+    split: NDArray[np.int8] = field(repr=False)
     """Index into SPLITS."""
-    subclass: NDArray[np.int64] | None = None
+    subclass: NDArray[np.int64] | None = field(default=None, repr=False)
     """Ids into ``subclass_names``; UNKNOWN where not known. Never used in training."""
     subclass_names: tuple[str, ...] = ()
-    group: NDArray[np.int64] | None = None
+    group: NDArray[np.int64] | None = field(default=None, repr=False)
     group_names: tuple[str, ...] = ()
-    refs: tuple[str, ...] = ()
+    refs: tuple[str, ...] = field(default=(), repr=False)
     """Where each image came from: a path, or the data set's name and row."""
     views: ViewSpec = field(default_factory=ViewSpec)
     """The augmentation that suits these images."""

@@ -56,7 +56,7 @@ def _load_own(config: DataConfig) -> ImageSet:
     if isinstance(config.labels, Path):
         if not config.labels.is_file():
             raise ConfigError(
-                f"--labels takes a CSV, superclass or subclass; there is no file {config.labels}"
+                f"--labels takes a CSV, superclass or subclass; there is no file {config.labels.absolute()}"
                 f"{nearest(str(config.labels), ('superclass', 'subclass'))}."
             )
         if not source.is_dir():
