@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from thanos.config import DataConfig
 from thanos.data.imageset import SPLITS, ImageSet
-from thanos.data.load import check_superclasses, load
+from thanos.data.load import check_superclasses, load_together
 from thanos.errors import DataError, OutputError
 from thanos.names import nearest
 from thanos.storage import write_text
@@ -52,7 +52,15 @@ def check(config: DataConfig) -> Checked:
         DataError: if nothing is left that could be checked.
         ConfigError: if the name is neither a data set nor a path.
     """
-    images, remarks = _load_all(config.model_copy(update={"skip_bad": True}))
+    images, changes = load_together(config.model_copy(update={"skip_bad": True}))
+    remarks = []
+    if changes:
+        wanted = " and ".join(["one size"] * ("size" in changes) + ["one mode"] * ("convert" in changes))
+        told = [f"--size {images.size[0]}"] * ("size" in changes) + ["--convert"] * ("convert" in changes)
+        remarks.append(
+            f"images of {wanted} are wanted; thanos discover brings them together by itself, thanos train if told "
+            f"{' '.join(told)}."
+        )
     faults = [Fault(where, what) for where, what in images.skipped]
     for fault, certain in _misspelt(images):
         if certain:
@@ -72,21 +80,6 @@ def check(config: DataConfig) -> Checked:
             f"class-balanced draws them alike."
         )
     return Checked(images, faults, remarks)
-
-
-def _load_all(config: DataConfig) -> tuple[ImageSet, list[str]]:
-    """The images, brought to one size and mode where they differ, and what training wants to be told of that."""
-    size, remarks = {"size": config.size or "auto"}, []
-    for changes in ({}, size, size | {"convert": True}):
-        try:
-            images = load(config.model_copy(update=changes))
-        except DataError as error:
-            if "convert" in changes:
-                raise
-            remarks.append(f"thanos discover brings them together by itself, thanos train wants to be told: {error}")
-        else:
-            return images, list(dict.fromkeys(remarks))
-    raise AssertionError("the last one returns or raises")
 
 
 def _misspelt(images: ImageSet) -> list[tuple[Fault, bool]]:

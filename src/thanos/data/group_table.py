@@ -144,7 +144,7 @@ def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path) -> list
     if not absent:
         return list(refs)
     there, here = {name: image for image, name in without_place(found).items()}, without_place(refs)
-    if all(name in there for name in here.values()):
+    if there.keys() == set(here.values()):  # some of them alone may be other images of the same names
         return [there[here[ref]] for ref in refs]
     raise DataError(
         f"{table} names a subclass for every image; {len(absent)} of {len(refs)} are not in it, {absent[0]} first. "

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,26 @@ def load(config: DataConfig) -> ImageSet:
     if config.groups_from is not None:
         images = grouped(images, config.groups_from, config.groups_named)
     return _labelled_finely(images) if config.labels == "subclass" else images
+
+
+def load_together(config: DataConfig) -> tuple[ImageSet, dict[str, Any]]:
+    """As :func:`load`, with images of several sizes or modes brought together.
+
+    Returns:
+        The images, and the settings that this took beside those of ``config``.
+    Raises:
+        DataError: as :func:`load`, where something else stands in the way.
+    """
+    first: DataError | None = None
+    for changes in ({}, {"size": "auto"}, {"convert": True}, {"size": "auto", "convert": True}):
+        if config.size is not None and "size" in changes:
+            continue
+        try:
+            return load(config.model_copy(update=changes)), changes
+        except DataError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def _load_own(config: DataConfig) -> ImageSet:

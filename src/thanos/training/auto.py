@@ -9,8 +9,7 @@ import torch
 
 from thanos.config import AutoTrainConfig, DataConfig, TrainConfig
 from thanos.data.imageset import ImageSet
-from thanos.data.load import load
-from thanos.errors import DataError
+from thanos.data.load import load, load_together
 
 STEPS = 1500
 """About so many steps, and no fewer or more epochs than these."""
@@ -36,37 +35,19 @@ def load_suitably(config: DataConfig) -> tuple[ImageSet, Choices]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     largest, choices = LARGEST[device], Choices()
     where = "a GPU" if device == "cuda" else "a CPU"
-    try:
-        images = load(config)
-        if config.size is None and max(images.size) > largest:
-            choices.choose("size", largest, f"images of {images.size[0]}x{images.size[1]} are slow on {where}")
-    except DataError as error:
-        if config.size is not None and config.convert:
-            raise
-        images = _brought_together(config, largest, choices, error)
+    images, changes = load_together(config)
+    if "size" in changes:
+        side = min(images.size[0], largest)
+        choices.choose("size", side, f"images of several sizes; their median shorter side, at most {largest}")
+    elif config.size is None and max(images.size) > largest:
+        choices.choose("size", largest, f"images of {images.size[0]}x{images.size[1]} are slow on {where}")
+    if "convert" in changes:
+        choices.settings["convert"] = True
+        choices.reasons.append("--convert: images of several modes")
     size = choices.settings.get("size")
     if size is not None and images.size != (size, size):
         images = load(config.model_copy(update=choices.settings))
     return images, choices
-
-
-def _brought_together(config: DataConfig, largest: int, choices: Choices, error: DataError) -> ImageSet:
-    """Images of several sizes or modes, where that was all that stood in the way; perhaps larger than ``largest``."""
-    for changes in ({"size": "auto"}, {"convert": True}, {"size": "auto", "convert": True}):
-        if config.size is not None and "size" in changes:
-            continue
-        try:
-            images = load(config.model_copy(update=changes))
-        except DataError:
-            continue
-        if "size" in changes:
-            size = min(images.size[0], largest)
-            choices.choose("size", size, f"images of several sizes; their median shorter side, at most {largest}")
-        if "convert" in changes:
-            choices.settings["convert"] = True
-            choices.reasons.append("--convert: images of several modes")
-        return images
-    raise error
 
 
 def settle(
