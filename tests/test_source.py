@@ -264,6 +264,11 @@ def test_images_that_moved(tmp_path, capsys):
     names = run / "subclasses.yaml"
     names.write_text(names.read_text().replace("a/0: a/0", "a/0: mine"))
     (tmp_path / "elsewhere").rename(tmp_path / "third")
+    capsys.readouterr()
+    run_command(["geometry", str(run)])  # the embeddings are kept by now, and all but the alignment rests on them
+    said = capsys.readouterr().out
+    assert "without the alignment" in said
+    assert "effective_rank" in said
     moved = config.model_copy(update={"data": str(tmp_path / "third")})
     train(moved, run, run=RunConfig(quiet=True, threads=1))  # the same training with the new place tells it the run
     assert read_yaml(settings)["data"] == str(tmp_path / "third")

@@ -71,8 +71,8 @@ def _list_skipped(source: Source, out: Path) -> None:
 
 
 def transfer_source(source: Source, config: TransferConfig) -> dict[str, Any]:
-    pictured = not source.of_embeddings
-    encoder, images = (source.encoder, source.images) if pictured else (None, None)
+    augments = config.probe == "released" and not source.of_embeddings
+    encoder, images = (source.encoder, source.images) if augments else (None, None)
     scores = transfer(source.embeddings, config, encoder, images)
     _say_transfer(scores)
     _keep(source, "transfer", scores)
@@ -101,14 +101,18 @@ def geometry_source(source: Source) -> dict[str, Any]:
 
 
 def _geometry(source: Source) -> dict[str, Any]:
-    views = None
+    embeddings, views = source.embeddings, None
     if not source.of_embeddings:
-        images = source.images
+        try:
+            images = source.images
+        except DataError as error:
+            print(f"without the alignment, which needs pictures: {error}")
+            return geometry(embeddings)
         rows = images.rows("test") if len(images.rows("test")) else np.arange(len(images))
         some = images.take(rows[:: max(1, -(-len(rows) // EXACT))])
         rng = Generator().manual_seed(0)
         views = source.encoder.embed_view(some, rng), source.encoder.embed_view(some, rng)
-    return geometry(source.embeddings, views)
+    return geometry(embeddings, views)
 
 
 def judge(source: Source) -> dict[str, Any]:
@@ -129,7 +133,7 @@ def report_source(source: Source, page: Path, table: Path | None, names: Path | 
     """The page anew, with a table's subclasses as a person named them."""
     if page.exists() and not _says(page, TITLE):
         raise OutputError(f"{page} is there and was not written by thanos. Name another --out.")
-    embeddings = source.embeddings
+    embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
     found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(embeddings, table, names)
     scores = judge(source) | {"recovery": _recovered(embeddings, found)}
     write_discover_page(page, embeddings, found, source, scores, table=table, mark=mark_of(table))
