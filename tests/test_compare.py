@@ -11,7 +11,7 @@ from thanos.cli import run_command
 from thanos.compare import TITLE, compare
 from thanos.config import RunConfig, TrainConfig
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.evaluate.intervals import wilson
+from thanos.evaluate.intervals import share_interval
 from thanos.training.fit import train
 
 
@@ -36,7 +36,7 @@ def test_the_page_and_the_table_say_what_the_runs_say(runs, tmp_path, capsys):
     assert first["run"] == str(runs / "b <x>")  # judged ones first
     probe = json.loads((runs / "b <x>" / "metrics.json").read_text())["transfer/last"]["probe"]
     assert float(first["fine accuracy, probe"]) == probe["accuracy"]
-    low, high = wilson(probe["accuracy"], probe["n"])
+    low, high = share_interval(probe["accuracy"], probe["n"])
     assert float(first["fine accuracy, probe: low"]) == pytest.approx(low)
     assert float(first["fine accuracy, probe: high"]) == pytest.approx(high)
     assert f"{100 * probe['accuracy']:.1f}" in printed

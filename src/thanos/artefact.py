@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from torch import Generator, Tensor, nn
 
 from thanos.config import Settings, ViewSpec, explain
 from thanos.data.imageset import ImageSet
+from thanos.embeddings import encoder_fingerprint
 from thanos.encoder import SideBySide, build_encoder, dimension
 from thanos.errors import DataError
-from thanos.storage import write_atomically, write_text
+from thanos.storage import write_atomically
 from thanos.views import clean_view, random_views
 
 DEFAULT_MEAN, DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -80,6 +81,19 @@ class Encoder:
     card: ModelCard
     device: str = field(default_factory=lambda: "cuda" if torch.cuda.is_available() else "cpu")
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights and of the facts about them: what embeds alike bears the same."""
+        return encoder_fingerprint(self._weights(), self._facts())
+
+    def _weights(self) -> bytes:
+        from safetensors.torch import save
+
+        return save({name: value.cpu().contiguous() for name, value in self.module.state_dict().items()})
+
+    def _facts(self) -> bytes:
+        return (self.card.model_dump_json(indent=2) + "\n").encode()
+
     def embed(self, images: ImageSet, *, batch: int = 512) -> NDArray[np.float32]:
         """Embeddings of the images as they are, (n, dim)."""
         return self._run(images, batch, lambda pixels: clean_view(pixels, mean=self.card.mean, std=self.card.std))
@@ -125,11 +139,20 @@ def balance_parts(encoder: Encoder, images: ImageSet, most: int = 5000) -> None:
 
 def save_encoder(encoder: Encoder, weights: Path) -> None:
     """Write ``weights`` (.safetensors; one encoder's keys are timm's own) and its .json; whole or not at all."""
-    from safetensors.torch import save
+    write_atomically(weights.with_suffix(".json"), lambda file: file.write(encoder._facts()))
+    write_atomically(weights, lambda file: file.write(encoder._weights()))
 
-    state = {name: value.cpu().contiguous() for name, value in encoder.module.state_dict().items()}
-    write_text(weights.with_suffix(".json"), encoder.card.model_dump_json(indent=2) + "\n")
-    write_atomically(weights, lambda file: file.write(save(state)))
+
+def read_card(facts: Path) -> ModelCard:
+    """The facts beside weights.
+
+    Raises:
+        DataError: if the file holds none.
+    """
+    try:
+        return ModelCard.model_validate_json(facts.read_bytes())
+    except ValidationError as error:
+        raise DataError(f"{facts} does not describe an encoder: {explain(error, prefix='')}") from None
 
 
 def load_encoder(source: Path | str) -> Encoder:
@@ -159,11 +182,8 @@ def load_encoder(source: Path | str) -> Encoder:
             f".ckpt; {path} is none{_unfinished(path if path.is_dir() else path.parent)}."
         )
     try:
-        card = ModelCard.model_validate_json(facts.read_text("utf-8"))
-        state = load_file(weights)
-    except ValidationError as error:
-        raise DataError(f"{facts} does not describe an encoder: {explain(error, prefix='')}") from None
-    except (SafetensorError, UnicodeDecodeError) as error:
+        card, state = read_card(facts), load_file(weights)
+    except SafetensorError as error:
         raise DataError(f"{weights} cannot be read ({error}). Copy it again, or train again.") from None
     parts = _parts(card)
     module = parts[0] if len(parts) == 1 else SideBySide(parts)
@@ -182,19 +202,39 @@ def _fill(module: nn.Module, state: dict[str, Tensor], file: Path, card: ModelCa
         raise DataError(f"{file} does not hold the weights of {', '.join(card.encoders)} ({error}).") from None
 
 
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """What a training's checkpoint holds; every byte of it is checked first.
+
+    Raises:
+        DataError: if it is no checkpoint, or was damaged.
+    """
+    try:
+        with ZipFile(file) as parts:
+            damaged = parts.testzip()
+        kept = torch.load(file, map_location="cpu", weights_only=True) if damaged is None else None
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror or error}).") from None
+    except Exception:  # whatever a damaged file makes zipfile, pickle and torch raise
+        kept = None
+    if not isinstance(kept, dict):
+        raise DataError(
+            f"a checkpoint is a run's last.ckpt; {file} is none, or was damaged. Bring back a copy, or remove it: the "
+            f"command of that run then starts anew."
+        )
+    return kept
+
+
 CARD_IN_CHECKPOINT = "thanos_card"
 """Where a run's checkpoint keeps the facts about its encoder, as JSON."""
 _OF_BRANCH = re.compile(r"branches\.([^.]+)\.encoder\.(.+)")
 
 
 def _of_checkpoint(file: Path) -> Encoder:
+    kept = read_checkpoint(file)
     try:
-        kept = torch.load(file, map_location="cpu", weights_only=True)
-        card = ModelCard.model_validate_json(kept[CARD_IN_CHECKPOINT])
-        weights = kept["state_dict"]
-    except (OSError, RuntimeError, KeyError, TypeError, EOFError, UnpicklingError) as error:
-        reason = str(error).split("\n")[0] if isinstance(error, OSError) else "it lacks the facts about an encoder"
-        raise DataError(f"a checkpoint is a run's last.ckpt; {file} is none ({reason}).") from None
+        card, weights = ModelCard.model_validate_json(kept[CARD_IN_CHECKPOINT]), kept["state_dict"]
+    except (KeyError, ValidationError):
+        raise DataError(f"a checkpoint is a run's last.ckpt; {file} lacks the facts about an encoder.") from None
     branches: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
         if found := _OF_BRANCH.fullmatch(name):

@@ -41,6 +41,7 @@ from thanos.config import (
     explain,
     read_yaml,
 )
+from thanos.console import plain, say
 from thanos.errors import ConfigError, DataError, ThanosError
 from thanos.names import DATASETS, nearest, timm_names
 from thanos.source import FILES, Source
@@ -95,7 +96,7 @@ def demo(
         start_importing()
     from thanos.demo import run_demo
 
-    run_demo(config, out, print)
+    run_demo(config, out, say)
 
 
 @app.command(
@@ -125,7 +126,7 @@ def train(
 
     first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
     if first and "data" not in config.model_fields_set:
-        print("no --data: the digits that come with scikit-learn")
+        say("no --data: the digits that come with scikit-learn")
     if first:
         check_place(out)
     images = load(config)  # before torch is imported: what is wrong with the data shows at once
@@ -133,7 +134,7 @@ def train(
 
     fit(config, out, images=images, run=run)
     if first:
-        print(f"next: thanos discover {out}   or: thanos embed {out}")
+        say(f"next: thanos discover {out}   or: thanos embed {out}")
 
 
 class _Checked(DataConfig):
@@ -180,7 +181,7 @@ def check(
     from thanos.data.check import report, write_faults
 
     checked = look(DataConfig(**config.model_dump(exclude_unset=True) | {"data": data}))
-    report(checked, print)
+    report(checked, say)
     if out is not None:
         write_faults(checked.faults, out)
     if checked.faults:
@@ -192,10 +193,10 @@ def check(
         )
         raise DataError(f"{many} in {data}. Mend {'it' if len(checked.faults) == 1 else 'them'}{remedy}.")
     if checked.remarks:
-        print("no faults; mind the notes")
+        say("no faults; mind the notes")
     else:
         options = "".join(f" {token}" for token in provenance.TYPED[2:]) if provenance.TYPED[:1] == ["check"] else ""
-        print(f"no faults; next: thanos discover {data}{options} -o runs/a")
+        say(f"no faults; next: thanos discover {data}{options} -o runs/a")
 
 
 @app.command(
@@ -540,11 +541,11 @@ def compare(
     lines = put_together(runs)
     write_comparison(lines, out)
     longest = max(len(line.name) for line in lines)
-    print(f"{'run':<{longest}}" + "".join(f"{name:>{max(9, len(name)) + 2}}" for name in COLUMNS))
+    say(f"{'run':<{longest}}" + "".join(f"{name:>{max(9, len(name)) + 2}}" for name in COLUMNS))
     for line in lines:
         cells = "".join(f"{cell.text:>{max(9, len(name)) + 2}}" for name, cell in line.cells.items())
-        print(f"{line.name:<{longest}}{cells}")
-    print(f"with intervals and commands: {out}, {out.with_suffix('.csv')}")
+        say(f"{line.name:<{longest}}{cells}")
+    say(f"with intervals and commands: {out}, {out.with_suffix('.csv')}")
 
 
 data_app = App(name="data", help="Build data sets: with spurious attributes, with rare subclasses, Waterbirds.")
@@ -595,7 +596,7 @@ def build(
     """
     from thanos.data.build import build_set
 
-    build_set(name, seed, root, download, (cub, masks, places), out, lambda line: print(line, flush=True))
+    build_set(name, seed, root, download, (cub, masks, places), out, say)
 
 
 bench = App(name="bench", help="What this machine does, and what limits it.")
@@ -662,7 +663,7 @@ def table3(
     planned_blocks(config)  # before torch is imported: names that do not exist show at once
     from thanos.reproduce.command import reproduce as carry_out
 
-    carry_out(config, launcher, results, work, lambda line: print(line, flush=True))
+    carry_out(config, launcher, results, work, say)
 
 
 @reproduce.command(
@@ -694,7 +695,7 @@ def table4(
     planned_blocks(config)  # before torch is imported: names that do not exist show at once
     from thanos.reproduce.command import reproduce as carry_out
 
-    carry_out(config, launcher, results, work, lambda line: print(line, flush=True))
+    carry_out(config, launcher, results, work, say)
 
 
 theory = App(
@@ -727,7 +728,7 @@ def suggest(*, config: Annotated[SuggestConfig, Flat]) -> None:
     from thanos.theory.suggest import suggestion
 
     for line in suggestion(config):
-        print(line)
+        say(line)
 
 
 @theory.command(
@@ -747,8 +748,8 @@ def spread(*, out: TheoryOut = Path("runs/theory"), full: bool = False) -> None:
     """
     from thanos.theory.spread_experiment import spread as run
 
-    run(out, print, full=full)
-    print(f"numbers and pictures: {out}")
+    run(out, say, full=full)
+    say(f"numbers and pictures: {out}")
 
 
 @theory.command(
@@ -760,8 +761,8 @@ def invariance(*, out: TheoryOut = Path("runs/theory")) -> None:
     """Let images of a superclass exchange embeddings: no contrastive loss notices, an autoencoder does."""
     from thanos.theory.invariance import invariance as run
 
-    run(out, print)
-    print(f"numbers and pictures: {out}")
+    run(out, say)
+    say(f"numbers and pictures: {out}")
 
 
 @theory.command(
@@ -783,8 +784,8 @@ def mechanisms(
     start_importing()
     from thanos.theory.mechanisms import mechanisms as run
 
-    run(out, print, seeds=seeds)
-    print(f"numbers and pictures: {out}")
+    run(out, say, seeds=seeds)
+    say(f"numbers and pictures: {out}")
 
 
 def _unbroken(text: str) -> str:
@@ -900,5 +901,5 @@ def _one_line(error: CycloptsError) -> str:
 def _fail(message: str, debug: bool, code: int) -> None:
     if debug:
         traceback.print_exc()
-    print(f"thanos: {message}", file=sys.stderr)
+    print(f"thanos: {plain(message)}", file=sys.stderr)
     sys.exit(code)

@@ -1,7 +1,5 @@
 """Runs side by side: what each scored, with intervals, and the command behind every number; a page and a CSV."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -13,13 +11,13 @@ from typing import Any
 from thanos.config import read_yaml
 from thanos.data.group_table import mark_of
 from thanos.data.splits import watched
-from thanos.errors import ConfigError, DataError, OutputError
-from thanos.evaluate.intervals import wilson
+from thanos.embeddings import kept_fingerprint, weights_file
+from thanos.errors import ConfigError, DataError
+from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
 from thanos.report.page import render
-from thanos.storage import write_text
+from thanos.storage import begins, refuse_foreign, says, write_csv, write_text
 
 TITLE = "thanos: runs compared"
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -33,6 +31,8 @@ class Cell:
     """That gives it, or would; empty where the images lack the labels for it."""
     share: bool = True
     """Shown in %."""
+    few: bool = False
+    """Whether it rests on fewer than 50 images."""
     ran: bool = True
     """Whether the command was carried out, be it without this number."""
 
@@ -46,11 +46,12 @@ class Cell:
 
     @property
     def around(self) -> str:
-        """The interval, or nothing."""
+        """The interval, or nothing; and whether it rests on few images."""
         if self.interval is None or self.value is None:
             return ""
         scale, digits = (100, 1) if self.share else (1, 3)
-        return f"{scale * self.interval[0]:.{digits}f} to {scale * self.interval[1]:.{digits}f}"
+        few = ", few images" if self.few else ""
+        return f"{scale * self.interval[0]:.{digits}f} to {scale * self.interval[1]:.{digits}f}{few}"
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,18 @@ def _line(run: Path) -> Line:
     final = metrics["final"]
     cells = {}
     data = _json(run / "data.json")
+    encoder = kept_fingerprint(weights_file(run, "last"))
     for name, reader in (("fine accuracy, probe", "probe"), ("fine accuracy, neighbours", "neighbours")):
         kept = metrics.get("transfer/last", {})
+        kept = kept if kept.get("encoder") == encoder else {}  # of weights that are no longer the run's
         scores = kept.get(reader, {})
         typed = kept.get("command", f"thanos transfer {where}" if data.get("subclasses") else "")
-        cells[name] = Cell(scores.get("accuracy"), _pair(scores.get("interval")), typed, ran=bool(scores))
+        accuracy, n = scores.get("accuracy"), scores.get("n", 0)
+        around = None if accuracy is None else share_interval(accuracy, n)
+        cells[name] = Cell(accuracy, around, typed, few=n < FEW, ran=bool(scores))
     accuracy, held_out = final.get("validation/superclass_accuracy"), _validation_images(data)
-    around = wilson(accuracy, held_out) if accuracy is not None and held_out else None
-    cells["superclass accuracy"] = Cell(accuracy, around, train)
+    around = share_interval(accuracy, held_out) if accuracy is not None and held_out else None
+    cells["superclass accuracy"] = Cell(accuracy, around, train, few=held_out < FEW)
     within = final.get("validation/within_class_cosine")
     cells["spread, validation"] = Cell(None if within is None else 1 - within, None, train, share=False)
     found = _json(run / "subclasses.json")
@@ -145,11 +150,12 @@ def _worst_group(run: Path, where: str, kind: str) -> Cell:
         found = _json(file)
         if kind == "discovered_groups" and found.get("subclasses") != subclasses:
             continue  # of subclasses that are no longer the run's
-        worst = found.get("scores", {}).get(kind, {}).get("worst_group")
+        groups = found.get("scores", {}).get(kind, {}).get("groups")
         chosen = found.get("selection", {}).get("accuracy", 0.0)
-        if worst and (best is None or chosen > best[0]):
+        if groups and (best is None or chosen > best[0]):
+            worst = lowest_share(groups)
             typed = found.get("command", f"thanos robust {where}")
-            best = chosen, Cell(worst["accuracy"], _pair(worst["interval"]), typed)
+            best = chosen, Cell(worst["accuracy"], worst["interval"], typed, few=worst["small"])
     ran = any(run.glob("robust-*.json"))
     return Cell(None, None, f"thanos robust {where}", ran=ran) if best is None else best[1]
 
@@ -157,10 +163,6 @@ def _worst_group(run: Path, where: str, kind: str) -> Cell:
 def _validation_images(data: dict[str, Any]) -> int:
     counts = data.get("counts", {}).get("validation", {})
     return len(watched(range(sum(counts.values()))))
-
-
-def _pair(values: Any) -> Interval | None:
-    return None if values is None else (float(values[0]), float(values[1]))
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -175,9 +177,8 @@ def write_comparison(lines: list[Line], page: Path) -> None:
     """
     heads = [head for name in COLUMNS for head in (name, f"{name}: low", f"{name}: high", f"{name}: command")]
     columns = ["run", *SETTINGS, *heads]
-    for file, mark in ((page, TITLE), (page.with_suffix(".csv"), ",".join(columns[:4]))):
-        if file.exists() and mark not in file.read_text("utf-8", errors="replace"):
-            raise OutputError(f"{file} is there and was not written by thanos compare. Name another --out.")
+    refuse_foreign(page, says(TITLE), "thanos compare")
+    refuse_foreign(page.with_suffix(".csv"), begins(",".join(columns[:4])), "thanos compare")
     varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
     common = {name: lines[0].settings[name] for name in SETTINGS if name not in varied}
     best = {
@@ -190,13 +191,11 @@ def write_comparison(lines: list[Line], page: Path) -> None:
     facts = {"title": TITLE, "lines": lines, "varied": varied, "common": common, "columns": shown, "best": best}
     facts["unmeasured"] = unmeasured
     write_text(page, render("compare.html", **facts))
-    table = io.StringIO(newline="")
-    out = csv.writer(table)
-    out.writerow(columns)
+    rows: list[list[Any]] = [columns]
     for line in lines:
         row: list[Any] = [line.name, *line.settings.values()]
         for cell in line.cells.values():
             low, high = cell.interval or ("", "")
             row += ["" if cell.value is None else cell.value, low, high, cell.command]
-        out.writerow(row)
-    write_text(page.with_suffix(".csv"), table.getvalue())
+        rows.append(row)
+    write_csv(page.with_suffix(".csv"), rows)

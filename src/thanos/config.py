@@ -473,6 +473,33 @@ def save(config: BaseModel, path: Path) -> None:
     write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
+LARGEST, DEEPEST = 16 * 2**20, 20
+"""Bytes of a YAML file that is read, and levels of what is nested in it."""
+
+
+class _Refused(yaml.composer.ComposerError):
+    """YAML that is not read here."""
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values, lists and mappings: a few lines of references to references would hold more than any memory."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            problem = f"*{event.anchor} refers to another part of the file; write it out"
+            raise _Refused(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]
+        if self._depth >= DEEPEST:
+            raise _Refused(problem=f"it is more than {DEEPEST} levels deep", problem_mark=event.start_mark)
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
+
+
 def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[str, Any]:
     """A YAML file's keys and values.
 
@@ -485,18 +512,20 @@ def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[st
     if not path.is_file():
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} does not exist.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST:
+            raise ConfigError(f"a YAML file of {wanted} is wanted; {path} is larger than {LARGEST / 2**20:.0f} MB.")
+        content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except yaml.MarkedYAMLError as error:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1
+        hint = "" if isinstance(error, _Refused) else " Put names with a colon, a bracket or a # in quotes."
         raise ConfigError(
-            f"a YAML file of {wanted} is wanted; line {line} of {path} cannot be read as YAML: {error.problem}. Put "
-            f"names with a colon, a bracket or a # in quotes."
+            f"a YAML file of {wanted} is wanted; line {line} of {path} cannot be read as YAML: {error.problem}.{hint}"
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first = str(error).replace("\n", " ")
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} cannot be read as YAML: {first}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} holds {content!r}.")
+        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} holds {repr(content)[:60]}.")
     return content
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DiscoverConfig
-from thanos.embeddings import Embeddings
+from thanos.embeddings import Embeddings, ordinary_size
 from thanos.errors import ConfigError, DataError
 
 EXACT = 10_000
@@ -73,6 +73,7 @@ def discover(
     config = config or DiscoverConfig()
     x = embeddings.vectors.astype(np.float64)
     if config.length == "unit":
+        x = ordinary_size(embeddings.vectors).astype(np.float64)
         x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
     train = embeddings.split == 0
     if not train.any():

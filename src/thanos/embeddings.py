@@ -1,19 +1,23 @@
 """Embeddings: the vectors, the labels known for them, and where they came from; one .npz file, ours or anyone's."""
 
+import json
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.imageset import SPLITS, UNKNOWN, ImageSet, SplitName, ids_of
 from thanos.errors import DataError, MissingLabels
-from thanos.storage import write_atomically
+from thanos.storage import read_npz, write_atomically
 
 if TYPE_CHECKING:
     from thanos.artefact import Encoder
+
+ORDINARY = 40
+"""Largest entries between 2 to the minus this and 2 to this are left as they are."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Embeddings:
     refs: tuple[str, ...] = field(default=(), repr=False)
     fingerprint: str = ""
     """Of the images."""
+    encoder: str = ""
+    """The fingerprint of the encoder that made the vectors; empty: not known."""
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -84,11 +90,11 @@ def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512) -> Embeddin
     Raises:
         DataError: if the images have another size or other channels than the encoder takes.
     """
-    return labelled(encoder.embed(images, batch=batch), images)
+    return labelled(encoder.embed(images, batch=batch), images, encoder.fingerprint)
 
 
-def labelled(vectors: NDArray[np.float32], images: ImageSet) -> Embeddings:
-    """Vectors (n, dim), row i of image i, with what is known of the images."""
+def labelled(vectors: NDArray[np.float32], images: ImageSet, encoder: str = "") -> Embeddings:
+    """Vectors (n, dim), row i of image i, with what is known of the images; ``encoder``: the fingerprint of theirs."""
     return Embeddings(
         vectors=vectors,
         superclass=images.superclass,
@@ -100,15 +106,80 @@ def labelled(vectors: NDArray[np.float32], images: ImageSet) -> Embeddings:
         group_names=images.group_names,
         refs=images.refs,
         fingerprint=images.fingerprint,
+        encoder=encoder,
     )
+
+
+def check_same_images(embeddings: Embeddings, images: ImageSet) -> None:
+    """Raise DataError if row i of the embeddings is not of image i: pictures would stand beside others' numbers."""
+    if len(embeddings) != len(images) or embeddings.fingerprint not in ("", images.fingerprint):
+        raise DataError(
+            f"these embeddings are of other images than {images.name} (fingerprint {embeddings.fingerprint[:8]} there, "
+            f"{images.fingerprint[:8]} here). Embed these images."
+        )
+
+
+def ordinary_size(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same directions at lengths whose squares neither overflow nor vanish.
+
+    Each row is multiplied by the power of two that brings its largest entry to between 1/2 and 1, which rounds
+    nothing: what is computed from directions alone comes out bit for bit as before wherever that did not overflow.
+    """
+    _, exponent = np.frexp(np.abs(vectors).max(axis=1, initial=0.0, keepdims=True))
+    return np.ldexp(vectors, -exponent)
+
+
+def one_size(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vectors, all of them shorter or longer by one power of two where their squares would overflow or vanish."""
+    _, exponent = np.frexp(np.abs(vectors).max(initial=0.0))
+    return np.ldexp(vectors, -exponent) if abs(exponent) > ORDINARY else vectors
 
 
 def side_by_side(*parts: Embeddings) -> Embeddings:
     """Embeddings of the same images by several encoders, concatenated; each of mean length one on training images."""
     if len({p.fingerprint for p in parts}) > 1:
         raise DataError("embeddings stand side by side only for the same images; these come from different ones.")
+    parts = tuple(replace(p, vectors=one_size(p.vectors)) for p in parts)
     scaled = [p.vectors / np.linalg.norm(p.split_or_all("train").vectors, axis=1).mean() for p in parts]
-    return replace(parts[0], vectors=np.concatenate(scaled, axis=1))
+    encoder = "+".join(p.encoder for p in parts) if all(p.encoder for p in parts) else ""
+    return replace(parts[0], vectors=np.concatenate(scaled, axis=1), encoder=encoder)
+
+
+WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
+
+
+def weights_file(run: Path, weights: str) -> Path:
+    """Where a run directory keeps its weights of the last epoch, or of the best one."""
+    return run / WEIGHTS[weights]
+
+
+def encoder_fingerprint(weights: bytes, facts: bytes) -> str:
+    """Of an encoder's weights (the bytes of a .safetensors) and the facts beside them (those of its .json).
+
+    The same in whatever order tensors and facts were written.
+
+    Raises:
+        ValueError, KeyError, TypeError: if they are none.
+    """
+    start = 8 + int.from_bytes(weights[:8], "little")
+    tensors, data = json.loads(weights[8:start]), memoryview(weights)[start:]
+    digest = blake2b(json.dumps(json.loads(facts), sort_keys=True).encode(), digest_size=16)
+    for name in sorted(set(tensors) - {"__metadata__"}):
+        kind, shape, (first, last) = (tensors[name][key] for key in ("dtype", "shape", "data_offsets"))
+        digest.update(repr((name, kind, shape)).encode())
+        digest.update(data[first:last])
+    return digest.hexdigest()
+
+
+def kept_fingerprint(weights: Path) -> str:
+    """That of a .safetensors file and the .json beside it; empty where they are not both there, or damaged."""
+    facts = weights.with_suffix(".json")
+    if not (weights.is_file() and facts.is_file()):
+        return ""
+    try:
+        return encoder_fingerprint(weights.read_bytes(), facts.read_bytes())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
 
 
 def kept_embeddings(run: Path, weights: str) -> Path:
@@ -134,14 +205,7 @@ def read_embeddings(path: Path) -> Embeddings:
     Raises:
         DataError: if the file cannot be read, an array is missing, lengths differ, or vectors are not finite.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, EOFError, BadZipFile) as error:
-        raise DataError(
-            f"embeddings are read from a .npz without pickled objects; {path} is none ({error}). Names are "
-            f"kept as strings: names.astype(str)."
-        ) from None
+    arrays = read_npz(path)
     for name in ("vectors", "superclass"):
         if name not in arrays:
             raise DataError(f"{path} needs an array {name!r}; it has {', '.join(arrays) or 'none'}. Add it.")
@@ -174,6 +238,7 @@ def read_embeddings(path: Path) -> Embeddings:
         group_names=group_names,
         refs=tuple(str(r) for r in arrays.get("refs", ())),
         fingerprint=str(arrays.get("fingerprint", "")),
+        encoder=str(arrays.get("encoder", "")),
     )
 
 

@@ -23,6 +23,10 @@ class OutputError(ThanosError):
     """The output folder holds something else, or the disk cannot take the result."""
 
 
+class NextBatchLost(DataError):
+    """Training cannot go on for want of its next batch; between two steps, so its state can be saved."""
+
+
 class Interrupted(ThanosError):
     """Training was stopped by a signal after its state was saved; ``exit_code`` is 128 + the signal's number."""
 

@@ -165,7 +165,8 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
         batch = min(self.batch, len(x))
         self.alpha_ = self._chosen_alpha(batch)
-        self.mean_, self.scale_ = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-9)
+        self.mean_, scale = x.mean(axis=0), x.std(axis=0)
+        self.scale_ = np.maximum(scale, 1e-9 * (scale.max(initial=0.0) or 1.0))
         rng = torch.Generator().manual_seed(seed)
         data = torch.from_numpy((x - self.mean_) / self.scale_).float()
         target = torch.from_numpy(label)

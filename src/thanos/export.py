@@ -1,7 +1,5 @@
 """What a run learned, for other programs: ONNX, a file of weights, a table of vectors."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +11,7 @@ from thanos.artefact import Encoder, save_encoder
 from thanos.data.imageset import SPLITS
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, ThanosError
-from thanos.storage import write_text
+from thanos.storage import write_csv
 
 Format = Literal["onnx", "safetensors", "csv"]
 CLOSE = 1e-4
@@ -91,13 +89,11 @@ def export_weights(encoder: Encoder, file: Path) -> None:
 def export_table(embeddings: Embeddings, file: Path) -> None:
     """A CSV: image, superclass, subclass, split, and a column for each dimension."""
     dims = embeddings.vectors.shape[1]
-    table = io.StringIO(newline="")
-    out = csv.writer(table)
-    out.writerow(["image", "superclass", "subclass", "split", *(f"v{k}" for k in range(dims))])
+    rows: list[list[str]] = [["image", "superclass", "subclass", "split", *(f"v{k}" for k in range(dims))]]
     for i, vector in enumerate(embeddings.vectors):
         known = embeddings.subclass is not None and embeddings.subclass[i] >= 0
         fine = embeddings.subclass_names[embeddings.subclass[i]] if known else ""  # type: ignore[index]
         name = embeddings.refs[i] if embeddings.refs else str(i)
         superclass, split = embeddings.superclass_names[embeddings.superclass[i]], SPLITS[embeddings.split[i]]
-        out.writerow([name, superclass, fine, split, *(f"{value:.6g}" for value in vector.tolist())])
-    write_text(file, table.getvalue())
+        rows.append([name, superclass, fine, split, *(f"{value:.6g}" for value in vector.tolist())])
+    write_csv(file, rows)

@@ -7,9 +7,10 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from thanos.config import DataConfig, SourceConfig, check_data, read_yaml
+from thanos.console import say
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import DATASETS, nearest, timm_names
-from thanos.storage import is_writable
+from thanos.storage import SKIPPED, begins, is_writable, refuse_foreign, skipped_list
 
 if TYPE_CHECKING:
     from thanos.artefact import Encoder
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 FILES = (".ckpt", ".safetensors", ".npz")
 """Kinds of file that hold an encoder or embeddings."""
-WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class Source:
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} is a "
                 f"file of another kind. Images are named by --data, a table of subclasses by --table."
             )
-        if path.is_dir() and not any((path / name).is_file() for name in ("config.yaml", *WEIGHTS.values())):
+        if path.is_dir() and not any(
+            (path / name).is_file() for name in ("config.yaml", "model.safetensors", "best.safetensors")
+        ):
             runs = sorted(each.parent.name for each in path.glob("*/config.yaml"))
             inside = f"; runs in it: {', '.join(runs[:5])}" if runs else ""
             raise ConfigError(f"a run directory holds a config.yaml and weights; {path} does not{inside}.")
@@ -92,9 +94,9 @@ class Source:
         """What a page about it is headed by."""
         if self.path.suffix != ".ckpt":
             return f"{self.path}{'' if self.data is None else f', images of {self.data.data}'}"
-        import torch
+        from thanos.artefact import read_checkpoint
 
-        steps = torch.load(self.path, map_location="cpu", weights_only=True)["global_step"]
+        steps = read_checkpoint(self.path)["global_step"]
         return f"{self.path}: a training's state after {steps:,} steps; its end may look otherwise"
 
     def out(self, given: Path | None, name: str, *, suffix: str) -> Path:
@@ -118,6 +120,14 @@ class Source:
             file = given
         if not is_writable(file):
             raise OutputError(f"{file} cannot be written. Name another --out.")
+        home = file.parent
+        if file != self._own(name, suffix) and file.stem in (name, f"{name}-best") and (home / "config.yaml").is_file():
+            raise OutputError(
+                f"{file} is where the run {home} keeps what is made of its own images and weights; {self.path} would "
+                f"put others there. Name another --out."
+            )
+        if self.options.skip_bad and self.data is not None:
+            refuse_foreign(skipped_list(file), begins(",".join(SKIPPED)), "thanos")
         return file
 
     def _own(self, name: str, suffix: str) -> Path | None:
@@ -142,11 +152,15 @@ class Source:
             names = beside
         return table, names
 
+    def is_own(self, table: Path) -> bool:
+        """Whether it is where this keeps its own table of subclasses."""
+        return table == self._own("subclasses", ".csv")
+
     def again(self, table: Path | None) -> str:
         """What is typed behind a verb to judge this and the table's subclasses again."""
         words = [str(self.path)]
         words += [] if self.data is None else ["--data", self.data.data]
-        words += [] if table in (None, self._own("subclasses", ".csv")) else ["--table", str(table)]
+        words += [] if table is None or self.is_own(table) else ["--table", str(table)]
         return " ".join(quote(word) for word in words)
 
     def classifier(self, given: Path | None) -> Path:
@@ -155,7 +169,11 @@ class Source:
         Raises:
             ConfigError: where there is none.
         """
-        own = [self.path / name for name in ("robust-groupdro.npz", "classifier.npz") if self.path.is_dir()]
+        best = self.options.weights == "best"
+        names = (
+            ("robust-groupdro-best.npz", "best-classifier.npz") if best else ("robust-groupdro.npz", "classifier.npz")
+        )
+        own = [self.path / name for name in names if self.path.is_dir()]
         own += [self.path.with_name(f"{self.path.stem}-robust-groupdro.npz")] if self.of_embeddings else []
         found = next((file for file in ([given] if given else own) if file.is_file()), None)
         if found is None:
@@ -178,7 +196,13 @@ class Source:
     def _loaded(self) -> "Encoder":
         from thanos.artefact import load_encoder
 
-        return load_encoder(self.path / WEIGHTS[self.options.weights] if self.path.is_dir() else self.path)
+        return load_encoder(self._weights if self.path.is_dir() else self.path)
+
+    @property
+    def _weights(self) -> Path:
+        from thanos.embeddings import weights_file
+
+        return weights_file(self.path, self.options.weights)
 
     @cached_property
     def images(self) -> "ImageSet":
@@ -194,7 +218,7 @@ class Source:
             return self._own_images()
         images = load(self.data.model_copy(update=self._as_the_encoder_takes_them()))
         for note in images.notes:
-            print(note)
+            say(note)
         return images
 
     def _as_the_encoder_takes_them(self) -> dict[str, Any]:
@@ -238,15 +262,32 @@ class Source:
 
     @cached_property
     def embeddings(self) -> "Embeddings":
-        """As they lie in the file or the run, or made now; a run keeps them."""
+        """As they lie in the file or the run, or made now; a run keeps them.
+
+        Those in a run that are of other images or other weights than the run's are neither taken nor written over.
+        """
         from thanos.embeddings import embed, kept_embeddings, read_embeddings, write_embeddings
 
         if self.of_embeddings:
             return read_embeddings(self.path)
         kept = None if self.run is None else kept_embeddings(self.run, self.options.weights)
         if kept is not None and kept.is_file():
-            return read_embeddings(kept)
+            embeddings = read_embeddings(kept)
+            if not (other := self._differs(embeddings)):
+                return embeddings
+            best = "" if self.options.weights == "last" else f" --weights {self.options.weights}"
+            keep = f"thanos embed {quote(str(self.path))}{best}"
+            say(f"{kept} is of {other} than this run's: embedded anew for now; {keep} replaces it")
         embeddings = embed(self.encoder, self.images)
-        if kept is not None and is_writable(kept):
+        if kept is not None and not kept.exists() and is_writable(kept):
             write_embeddings(embeddings, kept)
         return embeddings
+
+    def _differs(self, embeddings: "Embeddings") -> str:
+        """What is not this run's of the embeddings that lie in it; empty: all is."""
+        from thanos.artefact import read_card
+        from thanos.embeddings import kept_fingerprint
+
+        if embeddings.fingerprint != read_card(self._weights.with_suffix(".json")).fingerprint:
+            return "other images"
+        return "" if embeddings.encoder == kept_fingerprint(self._weights) else "other weights"

@@ -1,16 +1,27 @@
-"""Writing files so that a failure midway leaves what was there."""
+"""Writing files so that a failure midway leaves what was there, and nothing of anyone else's is touched."""
 
+import csv
+import io
 import json
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from thanos.errors import OutputError
+from thanos.errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LOCK = ".thanos.lock"
+"""The file in a folder that a command holds while it is at work there."""
+PART = ".thanos-part"
+"""How the name of a file ends that is not complete yet."""
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
@@ -22,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=PART)
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
@@ -36,6 +47,77 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def is_part(path: Path) -> bool:
+    """Whether it is a file that :func:`write_atomically` did not come to complete."""
+    return path.name.startswith(".") and path.name.endswith(PART) and path.is_file() and not path.is_symlink()
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """The incomplete files in a folder."""
+    return [path for path in folder.glob(f".*{PART}") if is_part(path)]
+
+
+def read_npz(path: Path) -> "dict[str, NDArray[Any]]":
+    """The arrays of an .npz, without pickled objects.
+
+    Raises:
+        DataError: if it is none, or damaged; what numpy and zipfile then raise is anything.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+    raise DataError(
+        f"an .npz of arrays, without pickled objects, is wanted; {path} is none, or is damaged ({reason}). Names are "
+        f"kept as strings: names.astype(str)."
+    )
+
+
+def refuse_foreign(file: Path, is_ours: Callable[[Path], bool], command: str) -> None:
+    """Raise OutputError if something stands at ``file`` that ``command`` did not write; it is never written over.
+
+    Args:
+        file: Where the command would write.
+        is_ours: Whether a file there looks like one of that command's.
+        command: For the message, such as ``thanos embed``.
+    """
+    if (file.exists() or file.is_symlink()) and not (file.is_file() and is_ours(file)):
+        raise OutputError(f"{file} is there and was not written by {command}. Name another --out.")
+
+
+def says(text: str) -> Callable[[Path], bool]:
+    """Whether a file's text has ``text`` in it."""
+    return lambda file: text in file.read_text("utf-8", errors="replace")
+
+
+def begins(text: str) -> Callable[[Path], bool]:
+    """Whether a file's text begins with ``text``."""
+
+    def of(file: Path) -> bool:
+        with file.open(encoding="utf-8-sig", errors="replace") as opened:
+            return opened.read(len(text)) == text
+
+    return of
+
+
+def holds(*keys: str) -> Callable[[Path], bool]:
+    """Whether a file is a JSON object with these keys."""
+
+    def of(file: Path) -> bool:
+        try:
+            content = json.loads(file.read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return False
+        return isinstance(content, dict) and set(keys) <= set(content)
+
+    return of
 
 
 def is_writable(path: Path) -> bool:
@@ -61,6 +143,43 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """A table, its first row the columns; what a spreadsheet would take for a formula is written as text.
+
+    Such a cell gets an apostrophe before it, as spreadsheets mark text; :func:`as_written` takes it off again.
+    """
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([_defused(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    write_text(path, table.getvalue())
+
+
+SKIPPED = ("image", "reason")
+"""Columns of a list of images that were left out."""
+
+
+def skipped_list(outcome: Path) -> Path:
+    """Where the images are listed that an outcome in ``outcome`` was made without."""
+    return outcome.with_name(f"{outcome.stem}-skipped.csv")
+
+
+_FORMULA = re.compile("'*[=+\\-@\t\r].")
+
+
+def _defused(cell: str) -> str:
+    if not _FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
+
+
+def as_written(cell: str) -> str:
+    """The text that :func:`write_csv` wrote into a cell."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 @contextmanager
 def only_one(folder: Path, option: str) -> Iterator[None]:
     """Keep other commands out of a folder; a process that dies lets go of it.
@@ -72,7 +191,7 @@ def only_one(folder: Path, option: str) -> Iterator[None]:
         OutputError: if another command is at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -82,5 +201,5 @@ def only_one(folder: Path, option: str) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / ".lock").unlink(missing_ok=True)
+        (folder / LOCK).unlink(missing_ok=True)
         lock.release()

@@ -1,8 +1,7 @@
-"""What stands between the command line and the library: read a source, evaluate, print, keep the numbers."""
+"""What stands between the command line and the library: read a source, evaluate, say, keep the numbers."""
 
-import csv
-import io
 import json
+from dataclasses import replace
 from glob import escape
 from pathlib import Path
 from shlex import quote
@@ -12,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Generator
 
-from thanos.artefact import load_encoder
 from thanos.config import (
     AutoTrainConfig,
     DataConfig,
@@ -22,15 +20,16 @@ from thanos.config import (
     SourceConfig,
     TransferConfig,
 )
+from thanos.console import say
 from thanos.data.given_names import GivenNames
 from thanos.data.group_table import group_ids, in_table, mark_of, read_table
 from thanos.data.imageset import SPLITS
 from thanos.data.load import check_superclasses
 from thanos.discovery import Discovered, discover
-from thanos.embeddings import Embeddings, embed, kept_embeddings, read_embeddings, write_embeddings
-from thanos.errors import DataError, MissingLabels, OutputError
+from thanos.embeddings import Embeddings, embed, read_embeddings, write_embeddings
+from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.geometry import EXACT, geometry
-from thanos.evaluate.intervals import wilson
+from thanos.evaluate.intervals import FEW, share_interval
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
 from thanos.export import Format, export_onnx, export_table, export_weights
@@ -38,21 +37,19 @@ from thanos.names import OWN_ENCODERS
 from thanos.provenance import command
 from thanos.report.discover_page import SUBCLASSES, TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
-from thanos.robust.stage import make_robust
+from thanos.robust.stage import gain, make_robust
 from thanos.source import Source
-from thanos.storage import write_json, write_text
+from thanos.storage import SKIPPED, begins, holds, refuse_foreign, says, skipped_list, write_csv, write_json
 from thanos.training.auto import announce, load_suitably, settle
-from thanos.training.folder import write_skipped
 
 
 def embed_source(source: Source, out: Path) -> Embeddings:
-    if out.exists() and not _is_ours(out):
-        raise OutputError(f"{out} is there and was not written by thanos embed. Name another --out.")
+    refuse_foreign(out, _is_ours, "thanos embed")
     images = source.images
     embeddings = embed(source.encoder, images)
     write_embeddings(embeddings, out)
     _list_skipped(source, out)
-    print(f"{len(embeddings):,} embeddings of {source.encoder.card.dim} dimensions in {out}")
+    say(f"{len(embeddings):,} embeddings of {source.encoder.card.dim} dimensions in {out}")
     return embeddings
 
 
@@ -67,7 +64,7 @@ def _is_ours(file: Path) -> bool:
 def _list_skipped(source: Source, out: Path) -> None:
     """What was left out of the images that were named, beside the outcome."""
     if source.data is not None and source.images.skipped:
-        write_skipped(out.with_name(f"{out.stem}-skipped.csv"), source.images)
+        write_csv(skipped_list(out), [SKIPPED, *source.images.skipped])
 
 
 def transfer_source(source: Source, config: TransferConfig) -> dict[str, Any]:
@@ -82,7 +79,7 @@ def transfer_source(source: Source, config: TransferConfig) -> dict[str, Any]:
 def _say_transfer(scores: dict[str, Any]) -> None:
     for reader, numbers in scores.items():
         low, high = numbers["interval"]
-        print(
+        say(
             f"{reader:<10} fine accuracy {numbers['accuracy']:.1%} (95% {low:.1%} to {high:.1%}, "
             f"n = {numbers['n']:,}) · balanced {numbers['balanced_accuracy']:.1%} · weighted by training frequency "
             f"{numbers['frequency_weighted_accuracy']:.1%}"
@@ -92,10 +89,10 @@ def _say_transfer(scores: dict[str, Any]) -> None:
 def geometry_source(source: Source) -> dict[str, Any]:
     scores = _geometry(source)
     part = "test images" if (source.embeddings.split == SPLITS.index("test")).any() else "images"
-    print(f"{'of':<36} {scores['n']:,} {part}")
+    say(f"{'of':<36} {scores['n']:,} {part}")
     for name, value in scores.items():
         if name != "n":
-            print(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
+            say(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
     _keep(source, "geometry", scores)
     return scores
 
@@ -106,7 +103,7 @@ def _geometry(source: Source) -> dict[str, Any]:
         try:
             images = source.images
         except DataError as error:
-            print(f"without the alignment, which needs pictures: {error}")
+            say(f"without the alignment, which needs pictures: {error}")
             return geometry(embeddings)
         rows = images.rows("test") if len(images.rows("test")) else np.arange(len(images))
         some = images.take(rows[:: max(1, -(-len(rows) // EXACT))])
@@ -131,14 +128,13 @@ def judge(source: Source) -> dict[str, Any]:
 
 def report_source(source: Source, page: Path, table: Path | None, names: Path | None) -> None:
     """The page anew, with a table's subclasses as a person named them."""
-    if page.exists() and not _says(page, TITLE):
-        raise OutputError(f"{page} is there and was not written by thanos. Name another --out.")
+    refuse_foreign(page, says(TITLE), "thanos report or discover")
     embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
-    found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(embeddings, table, names)
+    found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(source, table, names)
     scores = judge(source) | {"recovery": _recovered(embeddings, found)}
     write_discover_page(page, embeddings, found, source, scores, table=table, mark=mark_of(table))
     _list_skipped(source, page)
-    print(f"{len(found.names)} subclasses {_told(table, names)}; to look at: {page}")
+    say(f"{len(found.names)} subclasses {_told(table, names)}; to look at: {page}")
 
 
 def _told(table: Path | None, names: Path | None) -> str:
@@ -159,17 +155,13 @@ def discover_images(
     images, choices = load_suitably(data)
     check_superclasses(images)
     chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
-    announce(choices, print)
+    announce(choices, say)
     train(chosen, run, images=images, run=RunConfig(quiet=quiet))
-    if not kept_embeddings(run, "last").is_file():
-        write_embeddings(embed(load_encoder(run), images), kept_embeddings(run, "last"))
     source = Source(run, SourceConfig())
     judge(source)
     found = discover_source(source, run / "subclasses.csv", config)
     again = quote(str(run))
-    print(
-        f"next: look at it, name subclasses in {run / 'subclasses.yaml'}; thanos report {again}, thanos robust {again}"
-    )
+    say(f"next: look at it, name subclasses in {run / 'subclasses.yaml'}; thanos report {again}, thanos robust {again}")
     return found
 
 
@@ -178,7 +170,7 @@ def export_source(source: Source, to: Format, out: Path) -> None:
     if to == "csv":
         embeddings = source.embeddings
         export_table(embeddings, out)
-        print(f"{len(embeddings):,} vectors of {embeddings.vectors.shape[1]} dimensions in {out}")
+        say(f"{len(embeddings):,} vectors of {embeddings.vectors.shape[1]} dimensions in {out}")
         return
     encoder = source.encoder
     if to == "safetensors":
@@ -187,12 +179,12 @@ def export_source(source: Source, to: Format, out: Path) -> None:
         timm = len(encoder.card.encoders) == 1 and one not in OWN_ENCODERS
         call = f"{one!r}, num_classes=0, in_chans={encoder.card.channels}, checkpoint_path={str(out)!r}"
         note = f"; loads in bare timm: timm.create_model({call})"
-        print(f"weights in {out}, facts in {out.with_suffix('.json')}{note if timm else ''}")
+        say(f"weights in {out}, facts in {out.with_suffix('.json')}{note if timm else ''}")
         return
     apart = export_onnx(encoder, out)
     (height, width), channels = encoder.card.size, encoder.card.channels
     checked = "not checked, for onnxruntime is not installed" if apart is None else f"off by {apart:.1g} in onnxruntime"
-    print(f"{out}: images, uint8 (n, {height}, {width}, {channels}) -> vectors (n, {encoder.card.dim}); {checked}")
+    say(f"{out}: images, uint8 (n, {height}, {width}, {channels}) -> vectors (n, {encoder.card.dim}); {checked}")
 
 
 COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
@@ -202,13 +194,9 @@ COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
 def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discovered:
     """Write the table of discovered subclasses, and beside it as JSON how they were found and what they recover."""
     facts_file, page = out.with_suffix(".json"), out.with_suffix(".html")
-    for file, ours in (
-        (out, lambda: _says(out, ",".join(COLUMNS))),
-        (page, lambda: _says(page, TITLE)),
-        (facts_file, lambda: _holds(facts_file, {"settings", "superclasses", "recovery"})),
-    ):
-        if file.exists() and not ours():
-            raise OutputError(f"{file} is there and was not written by thanos discover. Name another --out.")
+    refuse_foreign(out, begins(",".join(COLUMNS)), "thanos discover")
+    refuse_foreign(page, says(TITLE), "thanos discover")
+    refuse_foreign(facts_file, holds("settings", "superclasses", "recovery"), "thanos discover")
     embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
     found = discover(embeddings, config)
     known = _recovered(embeddings, found)
@@ -218,36 +206,35 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
         why = "" if tried is None else f" · silhouette {tried:.2f}"
         why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
-        print(f"{name}: {subclasses} of {sizes} images{why}")
+        say(f"{name}: {subclasses} of {sizes} images{why}")
     for split, scores in known.items():
         one = scores["one_cluster"]
-        print(
+        say(
             f"recovery, {split}: F1 {scores['macro_f1']:.2f} (one cluster {one['macro_f1']:.2f}, by chance "
             f"{scores['shuffled']['macro_f1']:.2f}), rarest "
             f"{scores['rarest_f1']['mean']:.2f} ({one['rarest_f1']['mean']:.2f}), purity {scores['purity']:.2f} "
             f"({one['purity']:.2f}), adjusted mutual information {scores['adjusted_mutual_information']:.2f}"
         )
-    table = io.StringIO(newline="")
-    writer = csv.writer(table)
-    writer.writerow(COLUMNS)
     refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
+    rows: list[tuple[str, ...]] = [COLUMNS]
     for i, ref in enumerate(refs):
         superclass, subclass = embeddings.superclass_names[embeddings.superclass[i]], found.names[found.cluster[i]]
         split = SPLITS[embeddings.split[i]]
-        writer.writerow((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
+        rows.append((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
     scores = {"recovery": known} | ({} if source.run is None else _kept(source))
     write_discover_page(page, embeddings, found, source, scores, table=out)
     given, before = GivenNames(out), out.read_bytes() if out.exists() else b""
-    write_text(out, table.getvalue())
+    write_csv(out, rows)
     if before and before != out.read_bytes():
         _tell_of_the_earlier(out)
     settings = config.model_dump(mode="json")
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
+    facts["of"] = {"images": embeddings.fingerprint, "encoder": embeddings.encoder}
     write_json(facts_file, facts)
     members = (np.flatnonzero(found.cluster == cluster) for cluster in range(len(found.names)))
     given.hand_on({name: {refs[i] for i in rows} for name, rows in zip(found.names, members, strict=True)})
     _list_skipped(source, out)
-    print(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
+    say(f"subclasses of {len(embeddings):,} images in {out}; to look at: {page}")
     return found
 
 
@@ -259,22 +246,10 @@ def _tell_of_the_earlier(table: Path) -> None:
         return
     now = mark_of(table)
     marks = {file.with_suffix(".npz").name: json.loads(file.read_text("utf-8")).get("subclasses") for file in scored}
-    old = [page.name] * (page.is_file() and not _says(page, f"{SUBCLASSES} {now}"))
+    old = [page.name] * (page.is_file() and not says(f"{SUBCLASSES} {now}")(page))
     old += [name for name, mark in marks.items() if mark not in (None, now)]
     if old:
-        print(f"still of the earlier subclasses: {', '.join(old)}; thanos report and robust make them anew")
-
-
-def _says(file: Path, text: str) -> bool:
-    return text in file.read_text("utf-8", errors="replace")
-
-
-def _holds(file: Path, keys: set[str]) -> bool:
-    """Whether a file is a JSON object with these keys."""
-    try:
-        return keys <= set(json.loads(file.read_text("utf-8")))
-    except (OSError, ValueError, TypeError):
-        return False
+        say(f"still of the earlier subclasses: {', '.join(old)}; thanos report and robust make them anew")
 
 
 def _recovered(embeddings: Embeddings, found: Discovered) -> dict[str, Any]:
@@ -300,7 +275,9 @@ def _plain(value: Any) -> str:
 def _keep(source: Source, name: str, scores: dict[str, Any]) -> None:
     """Add scores of a run's own images to its metrics.json."""
     if source.run is not None and (file := source.run / "metrics.json").is_file():
-        kept = {f"{name}/{source.options.weights}": scores | {"command": command()}}
+        kept = {
+            f"{name}/{source.options.weights}": scores | {"command": command(), "encoder": source.embeddings.encoder}
+        }
         write_json(file, json.loads(file.read_text("utf-8")) | kept)
 
 
@@ -309,7 +286,7 @@ def _kept(source: Source) -> dict[str, Any]:
     assert source.run is not None
     metrics = json.loads((source.run / "metrics.json").read_text("utf-8"))
     named = {name: metrics.get(f"{name}/{source.options.weights}") for name in ("geometry", "transfer")}
-    return {name: values for name, values in named.items() if values is not None}
+    return {name: each for name, each in named.items() if each and each.get("encoder") == source.embeddings.encoder}
 
 
 def robust_source(
@@ -317,28 +294,25 @@ def robust_source(
 ) -> dict[str, Any]:
     """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
     facts = out.with_suffix(".json")
-    for file, ours in (
-        (out, lambda: _is_head(out)),
-        (facts, lambda: _holds(facts, {"settings", "selection", "scores", "plain"})),
-    ):
-        if file.exists() and not ours():
-            raise OutputError(f"{file} is there and was not written by thanos robust. Name another --out.")
+    refuse_foreign(out, _is_head, "thanos robust")
+    refuse_foreign(facts, holds("settings", "selection", "scores", "plain"), "thanos robust")
     embeddings = source.embeddings
-    discovered = _from_table(embeddings, table, names) if table is not None else None
+    discovered = _from_table(source, table, names) if table is not None else None
     if config.groups == "discovered":
-        print(f"subclasses {_told(table, names)}{'; to see them: thanos discover' if table is None else ''}")
+        say(f"subclasses {_told(table, names)}{'; to see them: thanos discover' if table is None else ''}")
     outcome = make_robust(embeddings, config, discovered=discovered)
     plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
     beside = make_robust(embeddings, plain, discovered=outcome.discovered)
+    weighed = gain(outcome, beside)
     selection = outcome.robust.selection
-    print(
+    say(
         f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
         f"{selection['rule']} on validation: {selection['accuracy']:.1%} (n = "
         f"{', '.join(f'{n:,} {name}' for name, n in selection['n'].items())})"
     )
     for line in _beside(outcome.scores, beside.scores, config.method):
-        print(line)
-    write_head(outcome.robust.head, embeddings.superclass_names, out)
+        say(line)
+    write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, out)
     _list_skipped(source, out)
     scores = {
         "command": command(),
@@ -346,27 +320,31 @@ def robust_source(
         "selection": selection,
         "subclasses": mark_of(table),
         "scores": outcome.scores,
+        "gain": weighed,
         "plain": {"settings": beside.robust.settings, "selection": beside.robust.selection, "scores": beside.scores},
     }
     write_json(facts, scores)
-    print(f"classifier: {out} · scores: {facts}")
+    say(f"classifier: {out} · scores: {facts}")
     if config.method != "erm":
-        print(_weighed(outcome.scores, beside.scores, source.path, out))
+        say(_weighed(weighed, source.path, out))
     return scores
 
 
-def _weighed(scores: dict[str, Any], plain: dict[str, Any], of: Path, out: Path) -> str:
-    """What the method gives and takes, in a sentence."""
-    key = "groups" if "groups" in scores else "discovered_groups" if "discovered_groups" in scores else None
-    mine, other = (each[key]["worst_group"] if key else each["worst_class"] for each in (scores, plain))
-    gain, worst = mine["accuracy"] - other["accuracy"], "group" if key else "superclass"
-    uncertain = key is not None and mine["interval"][0] <= other["accuracy"]
-    cost = scores["sample_accuracy"] - plain["sample_accuracy"]
-    said = f"against the plain classifier: worst {worst} {100 * gain:+.1f} points, all images {100 * cost:+.1f}"
-    if gain > 0 and not uncertain:
+def _weighed(found: dict[str, Any], of: Path, out: Path) -> str:
+    """What the method gives and takes, in a sentence, and how sure that is."""
+    worst, everyone = found["worst"], found["all_images"]
+    (low, high), few = worst["interval"], f", few images: {worst['n']}" if worst["small"] else ""
+    said = (
+        f"against the plain classifier: worst {worst['of']} {100 * worst['difference']:+.1f} points (95% "
+        f"{100 * low:+.1f} to {100 * high:+.1f}{few}), all images {100 * everyone['difference']:+.1f} (95% "
+        f"{100 * everyone['interval'][0]:+.1f} to {100 * everyone['interval'][1]:+.1f})"
+    )
+    if low > 0:
         return said
     again, plain_one = (quote(str(path)) for path in (of, out.with_name("plain.npz")))
-    doubt = "which its interval does not tell from nothing" if gain > 0 else "so it serves no group better here"
+    doubt = f"so it serves no {worst['of']} better here"
+    if worst["difference"] > 0:
+        doubt = f"which so {'few images do' if few else 'many images do'} not tell from nothing"
     return f"{said}: {doubt}. The plain one: thanos robust {again} --method erm --out {plain_one}"
 
 
@@ -376,8 +354,7 @@ PREDICTED = ("image", "predicted", "probability", "superclass")
 
 def classify_source(source: Source, classifier: Path, out: Path) -> NDArray[np.int64]:
     """Write each image's superclass as the classifier tells it, and its probability; where it is known also that."""
-    if out.exists() and not _says(out, ",".join(PREDICTED)):
-        raise OutputError(f"{out} is there and was not written by thanos classify. Name another --out.")
+    refuse_foreign(out, begins(",".join(PREDICTED)), "thanos classify")
     head, names = read_head(classifier)
     embeddings = source.embeddings
     if embeddings.vectors.shape[1] != head.weight.shape[1]:
@@ -385,28 +362,32 @@ def classify_source(source: Source, classifier: Path, out: Path) -> NDArray[np.i
             f"{classifier} is for embeddings of {head.weight.shape[1]} dimensions; those of {source.path} have "
             f"{embeddings.vectors.shape[1]}. Give the classifier that was made for them."
         )
+    if "" not in (head.encoder, embeddings.encoder) and head.encoder != embeddings.encoder:
+        raise DataError(
+            f"{classifier} is for embeddings of another encoder, or of other weights, than those of {source.path}. "
+            f"Make one for these: thanos robust {quote(str(source.path))}"
+        )
     probability = head.probabilities(embeddings.vectors)
     predicted = probability.argmax(axis=1)
     known = set(embeddings.superclass_names) <= set(names)
-    table = io.StringIO(newline="")
-    writer = csv.writer(table)
-    writer.writerow(PREDICTED)
+    rows: list[tuple[str, ...]] = [PREDICTED]
     refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
     truth = [embeddings.superclass_names[i] if known else "" for i in embeddings.superclass]
     for i, ref in enumerate(refs):
-        writer.writerow((ref, names[predicted[i]], f"{probability[i, predicted[i]]:.4f}", truth[i]))
-    write_text(out, table.getvalue())
+        rows.append((ref, names[predicted[i]], f"{probability[i, predicted[i]]:.4f}", truth[i]))
+    write_csv(out, rows)
     _list_skipped(source, out)
     counts = np.bincount(predicted, minlength=len(names))
     told = ", ".join(f"{count:,} {name}" for name, count in zip(names, counts, strict=True))
-    print(f"{len(predicted):,} images by {classifier}: {told}; in {out}")
+    say(f"{len(predicted):,} images by {classifier}: {told}; in {out}")
     if known:
         right = np.array([names[p] for p in predicted]) == np.array(truth)
-        rows = np.flatnonzero(embeddings.split == 2) if source.run is not None else np.arange(len(right))
-        if len(rows):
-            low, high = wilson(float(right[rows].mean()), len(rows))
+        judged = np.flatnonzero(embeddings.split == 2) if source.run is not None else np.arange(len(right))
+        if len(judged):
+            low, high = share_interval(float(right[judged].mean()), len(judged))
             which = "test images" if source.run is not None else "images"
-            print(f"right on {right[rows].mean():.1%} of {len(rows):,} {which} (95% {low:.1%} to {high:.1%})")
+            few = ", few images" if len(judged) < FEW else ""
+            say(f"right on {right[judged].mean():.1%} of {len(judged):,} {which} (95% {low:.1%} to {high:.1%}{few})")
     return np.asarray(predicted)
 
 
@@ -418,8 +399,13 @@ def _is_head(file: Path) -> bool:
     return True
 
 
-def _from_table(embeddings: Embeddings, table: Path, names: Path | None) -> Discovered:
-    """Discovered subclasses of an earlier run, as a person named and merged them."""
+def _from_table(source: Source, table: Path, names: Path | None) -> Discovered:
+    """Discovered subclasses of an earlier run, as a person named and merged them.
+
+    Raises:
+        DataError: if the source's own table was found in embeddings of other images or weights.
+    """
+    embeddings = source.embeddings
     refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
     listed = read_table(table, names)
     cluster, known = group_ids({image: one.subclass for image, one in listed.items()}, refs, table)
@@ -428,7 +414,15 @@ def _from_table(embeddings: Embeddings, table: Path, names: Path | None) -> Disc
         np.array([getattr(member, name) for member in members]) for name in ("distance", "confidence")
     )
     beside, facts = table.with_suffix(".json"), {}
-    how = json.loads(beside.read_text("utf-8"))["superclasses"] if _holds(beside, {"superclasses"}) else {}
+    described = json.loads(beside.read_text("utf-8")) if holds("superclasses")(beside) else {}
+    how, of = described.get("superclasses", {}), described.get("of", {})
+    here = {"images": embeddings.fingerprint, "encoder": embeddings.encoder}
+    others = [kind for kind, mark in here.items() if "" not in (mark, of.get(kind, "")) and of[kind] != mark]
+    if others and source.is_own(table):
+        raise DataError(
+            f"{table} was found in embeddings of other {'images' if 'images' in others else 'weights'} than those of "
+            f"{source.path}. Find subclasses in these: thanos discover {quote(str(source.path))}"
+        )
     for value, name in enumerate(embeddings.superclass_names):
         sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]
         facts[name] = how.get(name, {}) | {
@@ -440,23 +434,26 @@ def _from_table(embeddings: Embeddings, table: Path, names: Path | None) -> Disc
 
 
 def _beside(scores: dict[str, Any], plain: dict[str, Any], method: str) -> list[str]:
-    """Each group's accuracy under the method and under the plain head."""
-    lines = [f"{'test images':<36}{'n':>8}{method:>12}{'plain':>9}"]
+    """Each group's accuracy under the method and under the plain head, with the interval of the method's."""
+    lines = [f"{'test images':<36}{'n':>8}{method:>12}{'plain':>9}  95% of {method}"]
+
+    def line(label: str, mine: dict[str, Any], other: dict[str, Any]) -> str:
+        low, high = mine["interval"]
+        n = f"{mine['n']:,}" if "n" in mine else ""
+        mark = "  few images" if mine.get("small") else ""
+        shown = f"{mine['accuracy']:>12.1%}{other['accuracy']:>9.1%}  {low:.1%} to {high:.1%}{mark}"
+        return f"{label:<{44 - len(n)}}{n}{shown}"
+
     for key, title in (("groups", "group"), ("discovered_groups", "discovered")):
         if key not in scores:
             continue
-        for name, group in scores[key]["groups"].items():
-            label = f"{title} {name}"
-            mark = "  few images" if group["small"] else ""
-            other = plain[key]["groups"][name]["accuracy"]
-            lines.append(f"{label:<36}{group['n']:>8,}{group['accuracy']:>12.1%}{other:>9.1%}{mark}")
-        for summary in ("worst_group", "group_mean"):
-            mine, other = scores[key][summary], plain[key][summary]
-            low, high = mine["interval"]
-            label = f"{title}: {summary.replace('_', ' ')}"
-            lines.append(f"{label:<44}{mine['accuracy']:>12.1%}{other['accuracy']:>9.1%}  95% {low:.1%} to {high:.1%}")
-    lines.append(
-        f"{'worst superclass':<44}{scores['worst_class']['accuracy']:>12.1%}{plain['worst_class']['accuracy']:>9.1%}"
-    )
-    lines.append(f"{'all images':<44}{scores['sample_accuracy']:>12.1%}{plain['sample_accuracy']:>9.1%}")
-    return lines
+        mine, other = scores[key], plain[key]
+        lines += [line(f"{title} {name}", group, other["groups"][name]) for name, group in mine["groups"].items()]
+        lines.append(line(f"{title}: worst group", mine["worst_group"], other["worst_group"]))
+        lines.append(line(f"{title}: group mean", mine["group_mean"], other["group_mean"]))
+    lines.append(line("worst superclass", scores["worst_class"], plain["worst_class"]))
+
+    def everyone(of: dict[str, Any]) -> dict[str, Any]:
+        return {"accuracy": of["sample_accuracy"], "interval": share_interval(of["sample_accuracy"], of["n"])}
+
+    return [*lines, line("all images", everyone(scores), everyone(plain))]

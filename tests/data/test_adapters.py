@@ -157,7 +157,7 @@ def test_files_that_cannot_be_used(folder, pictures, tmp_path):
     for name, said in (
         ("none", "needs the array 'superclass'"),
         ("blank", "one array of images"),
-        ("text", "plain arrays"),
+        ("text", "an .npz of arrays, without pickled objects, is wanted"),
     ):
         with pytest.raises(DataError, match=said):
             load(DataConfig(data=str(tmp_path / f"{name}.npz")))

@@ -14,7 +14,6 @@ from thanos import Embeddings, geometry, read_embeddings, side_by_side, transfer
 from thanos.config import TransferConfig
 from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.geometry import class_cosines, effective_rank
-from thanos.evaluate.intervals import wilson
 from thanos.evaluate.transfer import neighbour_accuracy, neighbour_vote, score
 
 
@@ -81,12 +80,6 @@ def test_accuracies_by_hand_and_against_scikit_learn():
     assert numbers["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
     assert numbers["frequency_weighted_accuracy"] == pytest.approx(0.5 * 0.75 + 0.5 * 0.5)
     assert numbers["n"] == 8
-
-
-def test_wilson_interval_by_hand():
-    low, high = wilson(0.5, 100)
-    assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert wilson(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))

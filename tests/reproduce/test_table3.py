@@ -15,7 +15,7 @@ from thanos.errors import ConfigError, DataError
 from thanos.evaluate.intervals import mean_interval
 from thanos.reproduce.launch import by_images, launch
 from thanos.reproduce.plan import missing
-from thanos.reproduce.record import Places, write_record
+from thanos.reproduce.record import Places, read_record, row_fingerprint, write_record
 from thanos.reproduce.rows import ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
 from thanos.reproduce.table3 import DATASETS, LATER, PAPER, PAPER_LIFT, places_of, planned_blocks, render
@@ -179,7 +179,8 @@ def made_up(tmp_path):
             scores = {"accuracy": value, "balanced_accuracy": value, "frequency_weighted_accuracy": value + 0.1}
             training = {"fingerprint": name, "seconds": 100.0}
             record = {
-                "row": name, "seed": seed, "width": 128, "hardware": "a machine, 2 cores, 1 threads", "threads": 1,
+                "fingerprint": row_fingerprint(ROWS[name], block.base, block.probe), "row": name,
+                "seed": seed, "width": 128, "hardware": "a machine, 2 cores, 1 threads", "threads": 1,
                 "versions": {"torch": "2"}, "commit": "abc", "trainings": [training] * len(ROWS[name].parts),
                 "images": {"fingerprint": f"images {seed}"},
                 "scores": {"probe": scores, "neighbours": scores, "geometry": {"spread": 0.25}},
@@ -214,3 +215,25 @@ def test_training_on_fine_labels_keeps_images_and_splits():
     assert np.array_equal(coarse.split, fine.split)
     assert np.array_equal(coarse.subclass, fine.superclass)
     assert np.array_equal(coarse.images[np.arange(50)], fine.images[np.arange(50)])
+
+
+def test_a_record_written_over_by_another_row_s_is_not_believed(made_up, capsys):
+    """Each is whole, and its checksum agrees; but it is another row's."""
+    where = places_of("cpu", made_up, made_up)
+    mine, other = (
+        sorted(where.records.glob(f"cifar100-u/{seed}-{name}-*.json"))[0]
+        for seed, name in ((0, "thanos"), (1, "thanos"))
+    )
+    for source in (other, sorted(where.records.glob("cifar100-u/0-supcon-*.json"))[0]):
+        kept = mine.read_bytes()
+        mine.write_bytes(source.read_bytes())
+        with pytest.raises(DataError, match="holds another row's record"):
+            read_record(mine)
+        code, _, err = run(
+            capsys, ["reproduce", "table3", "--results", str(made_up), "--work", str(made_up), "--dry-run"]
+        )
+        assert code == 2
+        assert "holds another row's record" in err
+        assert str(mine) in err
+        mine.write_bytes(kept)
+    assert read_record(mine)["row"] == "thanos"

@@ -217,19 +217,27 @@ def test_discovered_subclasses_become_the_groups_of_a_training(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("worst", "interval", "said"),
+    ("difference", "interval", "n", "said"),
     [
-        (0.8, [0.75, 0.85], "worst group +20.0 points, all images -5.0"),
-        (0.65, [0.5, 0.8], "worst group +5.0 points, all images -5.0: which its interval does not tell from nothing"),
-        (0.5, [0.4, 0.6], "worst group -10.0 points, all images -5.0: so it serves no group better here"),
+        (0.2, (0.05, 0.35), 400, "worst group +20.0 points (95% +5.0 to +35.0), all images -5.0 (95% -6.0 to -4.0)"),
+        (
+            0.05,
+            (-0.1, 0.2),
+            400,
+            "(95% -10.0 to +20.0), all images -5.0 (95% -6.0 to -4.0): which so many images do not",
+        ),
+        (
+            0.304,
+            (-0.1, 0.7),
+            3,
+            "(95% -10.0 to +70.0, few images: 3), all images -5.0 (95% -6.0 to -4.0): which so few",
+        ),
+        (-0.1, (-0.3, 0.1), 400, "all images -5.0 (95% -6.0 to -4.0): so it serves no group better here"),
     ],
 )
-def test_what_a_method_gives_and_costs_is_said(worst, interval, said):
-    def scores(accuracy, interval, everyone):
-        return {"groups": {"worst_group": {"accuracy": accuracy, "interval": interval}}, "sample_accuracy": everyone}
-
-    line = _weighed(
-        scores(worst, interval, 0.85), scores(0.6, [0.5, 0.7], 0.9), Path("runs/a"), Path("runs/a/fair.npz")
-    )
+def test_what_a_method_gives_and_costs_is_said(difference, interval, n, said):
+    worst = {"of": "group", "difference": difference, "interval": interval, "n": n, "small": n < 50}
+    found = {"worst": worst, "all_images": {"difference": -0.05, "interval": (-0.06, -0.04)}}
+    line = _weighed(found, Path("runs/a"), Path("runs/a/fair.npz"))
     assert said in line
-    assert ("--out runs/a/plain.npz" in line) == (worst < 0.8)
+    assert ("--out runs/a/plain.npz" in line) == (interval[0] < 0)

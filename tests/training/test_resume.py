@@ -15,12 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from thanos.artefact import Encoder
+from thanos.artefact import Encoder, read_checkpoint
+from thanos.cli import main
 from thanos.config import RunConfig, TrainConfig
+from thanos.data.files import manifest
 from thanos.data.load import load
-from thanos.errors import Interrupted, OutputError
+from thanos.errors import DataError, Interrupted, OutputError
 from thanos.methods import build_branches
-from thanos.storage import write_atomically
+from thanos.storage import PART, write_atomically
 from thanos.training import fit, monitor
 from thanos.training.fit import train
 from thanos.training.monitor import KeepState
@@ -194,12 +196,12 @@ def test_accumulated_gradients_are_not_lost(tmp_path, monkeypatch, step):
     assert_equal_runs(tmp_path / "stopped", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("left", [[], ["data.json"], [".data.json.x1"], ["data.json", ".config.yaml.x2"]])
+@pytest.mark.parametrize("left", [[], ["data.json"], [f".data.json.x1{PART}"], ["data.json", f".config.yaml.x2{PART}"]])
 def test_a_start_that_was_killed_is_started_again(tmp_path, left):
     folder = tmp_path / "run"
     folder.mkdir()
     for name in left:
-        (folder / name).write_text("")
+        (folder / name).write_text(manifest(load(CONFIG)) if name == "data.json" else "half")
     train(CONFIG.model_copy(update={"epochs": 1}), folder, run=OFTEN, say=silent)
     assert (folder / "metrics.json").exists()
 
@@ -232,3 +234,99 @@ def test_thanos_equals_its_two_halves_trained_alone(uninterrupted, tmp_path):
         train(config, tmp_path / method, images=images, run=OFTEN, say=silent)
         alone = load_file(tmp_path / method / "model.safetensors")
         assert all(torch.equal(together[f"parts.{part}.{key}"], value) for key, value in alone.items())
+
+
+@pytest.fixture
+def stopped(tmp_path, monkeypatch):
+    """A run stopped at step 17 of 30, with its state saved."""
+    ended = KeepState.on_train_batch_end
+
+    def at_step_17(self, trainer, module, *args):
+        if module.batches_done == 17:
+            os.kill(os.getpid(), signal.SIGINT)
+        ended(self, trainer, module, *args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(KeepState, "on_train_batch_end", at_step_17)
+        with pytest.raises(Interrupted):
+            train(CONFIG, tmp_path / "run", run=RunConfig(quiet=True, threads=1), say=silent)
+    return tmp_path / "run"
+
+
+def cut(file: Path) -> None:
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[: len(lines) // 3]))
+
+
+def cut_within_a_line(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def runs_on(file: Path) -> None:
+    file.write_text(file.read_text() + json.dumps({"step": 16, "validation/superclass_accuracy": 0.123}) + "\n")
+
+
+def is_something_else(file: Path) -> None:
+    file.write_text("{}\n{")
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, cut, cut_within_a_line, runs_on, is_something_else])
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_metrics_are_those_of_the_checkpoint_whatever_became_of_their_file(
+    uninterrupted, stopped, monkeypatch, harm, at_the_end
+):
+    if at_the_end:
+        with monkeypatch.context() as patched:
+            patched.setattr(fit, "_export_all", lambda *args: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                run(stopped)
+    harm(stopped / "metrics.jsonl")
+    run(stopped)
+    assert_equal_runs(stopped, uninterrupted)
+    final = [json.loads((folder / "metrics.json").read_text())["final"] for folder in (stopped, uninterrupted)]
+    assert final[0] == final[1]
+    name = "validation/superclass_accuracy"
+    assert final[0][name] == [line[name] for line in metric_lines(uninterrupted) if name in line][-1]
+
+
+def test_a_damaged_byte_in_a_checkpoint_is_refused_in_a_line(uninterrupted, stopped, capsys):
+    """Or it lies where nothing is kept, and the run ends as ever."""
+    file = stopped / "last.ckpt"
+    whole, rng = file.read_bytes(), random.Random(0)
+    words = ["train", "--method", "thanos", "--epochs", "6", "--batch", "128", "--train-limit", "640"]
+    words += ["--encoder", "tiny", "--warmup", "0.2", "--alpha", "follow", "--out", str(stopped), "--quiet"]
+    refused = 0
+    for place in [0, 40, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(40))]:
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+        try:
+            read_checkpoint(file)
+        except DataError:
+            refused += 1
+            if refused > 3:
+                continue  # the command reads it by the same function
+            with pytest.raises(SystemExit) as end:
+                main(words)
+            err = capsys.readouterr().err
+            assert end.value.code == 2
+            assert len(err.splitlines()) == 1
+            assert "last.ckpt is none, or was damaged. Bring back a copy, or remove it" in err
+            assert not (stopped / "metrics.json").exists()
+    assert refused > 35
+    for content in (b"", whole[: len(whole) // 2], b"PK not a zip", whole.replace(b"state_dict", b"state_dicx")):
+        file.write_bytes(content)
+        with pytest.raises(DataError):
+            read_checkpoint(file)
+    file.write_bytes(whole)
+    run(stopped)
+    assert_equal_runs(stopped, uninterrupted)
+
+
+def test_a_checkpoint_of_something_else_is_refused(stopped):
+    torch.save({"loops": {}, "state_dict": {}}, stopped / "last.ckpt")
+    with pytest.raises(DataError, match=r"is not the state of this run .*Remove it to start anew"):
+        run(stopped)
+    state = {"fit_loop": {"state_dict": {"combined_loader": [{"position": 3}]}}}
+    torch.save({"loops": state, "state_dict": {"a": torch.ones(1)}, "callbacks": {}}, stopped / "last.ckpt")
+    with pytest.raises(DataError, match="is not the state of this run"):
+        run(stopped)
+    assert (stopped / "last.ckpt").exists()

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,7 @@ from thanos.data.imageset import SPLITS, ImageSet, check_enlarged, ids_of
 from thanos.data.splits import with_splits
 from thanos.data.table import columns_of, label_or_none
 from thanos.errors import DataError
+from thanos.storage import read_npz
 
 PICTURES = ("images", "image", "x", "data")
 """Names an array of images may have."""
@@ -91,11 +91,7 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     Raises:
         DataError: if it cannot be read or lacks one of the first two.
     """
-    try:
-        with np.load(file, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"an .npz with plain arrays is wanted; {file} cannot be read: {error}.") from None
+    arrays = read_npz(file)
     found = [name for name in arrays if name.lower() in PICTURES and arrays[name].ndim in (3, 4)]
     if len(found) != 1:
         has = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"

@@ -1,8 +1,11 @@
 """The order in which images are met: batch k is a pure function of (seed, k), so a run can go on from anywhere."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from multiprocessing import active_children
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,8 +14,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from thanos.data.imageset import ImageSet
+from thanos.errors import NextBatchLost
 
 Sampling = Literal["shuffled", "balanced"]
+
+
+UNREADABLE = (OSError, SyntaxError, ValueError)
+"""What reading an image file raises that has gone, or was cut short, since it was checked."""
+
+
+CHILD_ENDED = getattr(signal, "SIGCHLD", 0)
+"""The signal that a process of ours has ended; 0 where there is none (Windows)."""
+_GONE = "an image can no longer be read: {}. Bring it back; the same command then goes on."
 
 
 class Batch(NamedTuple):
@@ -68,7 +81,7 @@ class BatchLoader:
     """All batches of a run, in order, from wherever it stands; Lightning keeps its position in checkpoints.
 
     Images in memory are gathered here, those of a resident set on its device; files are decoded by ``workers``
-    processes.
+    processes, which hand them over through pipes: shared memory, of which containers have little, is not used.
 
     Args:
         images: The whole set; only ``rows`` of it are met.
@@ -100,28 +113,73 @@ class BatchLoader:
         self._rank, self._world, self._workers, self._group, self._pinned = rank, world, workers, group, pinned
         self._resident: Batch | None = None if resident is None else _to_device(self._read(rows, 0), resident)
         self._start = self._position = 0
+        self.waiting = False
+        """Whether the next batch is awaited: nothing of a step is under way then."""
 
     def __len__(self) -> int:
         return self._total
 
     def __iter__(self) -> Iterator[Batch]:
         start, self._start = self._start, 0
-        for k, batch in zip(range(start, self._total), self._from(start), strict=True):
+        batches = self._from(start)
+        for k in range(start, self._total):
+            self.waiting = True
+            batch = next(batches)
+            self.waiting = False
             self._position = k + 1  # before the step: a checkpoint after it goes on with the next one
             yield batch
 
-    def _from(self, start: int) -> "DataLoader[Any] | Iterator[Batch]":
-        source, remaining = _Batches(self), range(start, self._total)
+    def _from(self, start: int) -> Iterator[Batch]:
+        """Batches from ``start`` on.
+
+        Raises:
+            NextBatchLost: if an image can no longer be read, or a process that decodes has ended.
+        """
         if self._workers == 0:
-            return (source[k] for k in remaining)
-        return DataLoader(
-            source,
-            sampler=remaining,
-            batch_size=None,
-            num_workers=self._workers,
-            prefetch_factor=4,
-            pin_memory=self._pinned,
+            for k in range(start, self._total):
+                try:
+                    batch = self.batch(k)
+                except UNREADABLE as error:
+                    raise NextBatchLost(_GONE.format(error)) from None
+                yield batch
+            return
+        before, others = signal.getsignal(CHILD_ENDED) if CHILD_ENDED else None, set(active_children())
+        decoded = iter(
+            DataLoader(
+                _Batches(self),
+                sampler=range(start, self._total),
+                batch_size=None,
+                num_workers=self._workers,
+                prefetch_factor=4,
+                pin_memory=self._pinned,
+                worker_init_fn=_leave_signals_alone,
+            )
         )
+        processes = set(active_children()) - others
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(CHILD_ENDED, before)  # torch's would raise in the middle of a step, which cannot be saved
+        try:
+            yield from self._handed_over(decoded)
+        finally:
+            for process in processes:
+                process.terminate()
+
+    @staticmethod
+    def _handed_over(decoded: "Iterator[_Decoded | str]") -> Iterator[Batch]:
+        while True:
+            try:
+                batch = next(decoded)
+            except StopIteration:
+                return
+            except RuntimeError as error:  # DataLoader's own, when a process of it ended
+                raise NextBatchLost(
+                    f"a process that decodes images has ended, mostly for lack of memory "
+                    f"({str(error).splitlines()[0]}). Pass fewer --workers (0: this process decodes), or free memory; "
+                    f"the same command then goes on."
+                ) from None
+            if isinstance(batch, str):
+                raise NextBatchLost(_GONE.format(batch))
+            yield batch.batch()
 
     def batch(self, k: int) -> Batch:
         """This process's part of batch k."""
@@ -164,9 +222,46 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(batch.images.to(device), batch.superclass.to(device), batch.number, group)
 
 
-class _Batches(Dataset[Batch]):
+class _Batches(Dataset["_Decoded | str"]):
+    """What a process that decodes hands over: a batch, or why there is none."""
+
     def __init__(self, loader: BatchLoader):
         self._loader = loader
 
-    def __getitem__(self, k: int) -> Batch:
-        return self._loader.batch(k)
+    def __getitem__(self, k: int) -> "_Decoded | str":
+        try:
+            return _Decoded(self._loader.batch(k))
+        except UNREADABLE as error:
+            return str(error)
+
+
+class _Decoded:
+    """A batch as arrays: a tensor would cross between processes in shared memory."""
+
+    def __init__(self, batch: Batch):
+        self._arrays = [
+            None if each is None else each.numpy() for each in (batch.images, batch.superclass, batch.group)
+        ]
+        self._number, self._pinned = batch.number, False
+
+    def pin_memory(self) -> "_Decoded":
+        """Called by the DataLoader's own thread."""
+        self._pinned = True
+        self._tensors = self._as_tensors()
+        return self
+
+    def _as_tensors(self) -> list[Tensor | None]:
+        tensors = [None if each is None else torch.from_numpy(each) for each in self._arrays]
+        return [each if each is None or not self._pinned else each.pin_memory() for each in tensors]
+
+    def batch(self) -> Batch:
+        images, superclass, group = self._tensors if self._pinned else self._as_tensors()
+        assert images is not None
+        assert superclass is not None
+        return Batch(images, superclass, self._number, group)
+
+
+def _leave_signals_alone(worker: int) -> None:
+    """A terminal's Ctrl-C reaches all processes; the one that trains answers it, and ends these."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)

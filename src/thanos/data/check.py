@@ -1,7 +1,5 @@
 """Every fault of a set of images at once, with its place and its remedy; the refusals of loading stop at the first."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,9 +12,9 @@ from numpy.typing import NDArray
 from thanos.config import DataConfig
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.data.load import check_superclasses, load_together
-from thanos.errors import DataError, OutputError
+from thanos.errors import DataError
 from thanos.names import nearest
-from thanos.storage import write_text
+from thanos.storage import begins, refuse_foreign, write_csv
 
 SHOWN, WIDE = 20, 6
 """Faults and rows that are printed, and columns; all faults go to the file."""
@@ -144,11 +142,8 @@ def write_faults(faults: list[Fault], path: Path) -> None:
     Raises:
         OutputError: if another file is there.
     """
-    table = io.StringIO(newline="")
-    csv.writer(table).writerows([("where", "fault"), *((f.where, f.what) for f in faults)])
-    if path.exists() and not path.read_text("utf-8", errors="replace").startswith("where,fault"):
-        raise OutputError(f"{path} is there and was not written by thanos check. Name another --out.")
-    write_text(path, table.getvalue())
+    refuse_foreign(path, begins("where,fault"), "thanos check")
+    write_csv(path, [("where", "fault"), *((f.where, f.what) for f in faults)])
 
 
 def report(checked: Checked, say: Callable[[str], None]) -> None:

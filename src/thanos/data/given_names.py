@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from thanos.config import read_yaml
+from thanos.console import say
 from thanos.data.group_table import MARK, mark, read_table, without_place
 from thanos.errors import ThanosError
 from thanos.storage import free_name, write_atomically, write_text
@@ -36,7 +37,7 @@ class GivenNames:
         """
         if self._file.exists() and self._before == self._table.read_bytes():
             if self._here != []:
-                print(f"your names in {self._file} are kept; thanos report shows the page under them")
+                say(f"your names in {self._file} are kept; thanos report shows the page under them")
             return
         place = without_place({image for images in found.values() for image in images})
         names, here = {}, self._here or []
@@ -47,7 +48,7 @@ class GivenNames:
             names[subclass] = name if share > SHARED else subclass
         kept = [name for subclass, name in names.items() if name != subclass]
         if kept:
-            print(f"names that follow their images to the new subclasses: {', '.join(dict.fromkeys(kept))}")
+            say(f"names that follow their images to the new subclasses: {', '.join(dict.fromkeys(kept))}")
         homeless = [given for given in here if given[0] not in kept]
         if homeless or self._here is None:
             aside = self._file.with_name(f"{self._file.stem}-earlier.yaml")
@@ -56,7 +57,7 @@ class GivenNames:
                 write_atomically(aside.with_suffix(".csv"), lambda file: file.write(self._before))
                 self._file.rename(aside)
             named = ", ".join(dict.fromkeys(name for name, _ in homeless)) or "your names"
-            print(f"no subclass has most of the images of {named}, or another name fits better: kept in {aside}")
+            say(f"no subclass has most of the images of {named}, or another name fits better: kept in {aside}")
         self._write(names, {image: name for name, images in found.items() for image in images})
 
     def _write(self, names: dict[str, str], subclass: dict[str, str]) -> None:

@@ -16,6 +16,7 @@ from thanos.config import read_yaml
 from thanos.data.imageset import ImageSet, ids_of
 from thanos.errors import ConfigError, DataError
 from thanos.names import nearest
+from thanos.storage import as_written
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,9 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = [
+                {k: as_written(v) if isinstance(v, str) else v for k, v in row.items()} for row in csv.DictReader(file)
+            ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"a table of discovered subclasses is wanted; {table} cannot be read: {error}.") from None
     if not rows or not {"image", "subclass"} <= set(rows[0]):

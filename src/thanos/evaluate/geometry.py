@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from thanos.embeddings import Embeddings
+from thanos.embeddings import Embeddings, ordinary_size
 from thanos.errors import DataError
 
 EXACT = 5000
@@ -64,7 +64,7 @@ def geometry(
         their number ``subclass_purity_n``.
     """
     part = embeddings.split_or_all("test")
-    rows = normalize(torch.from_numpy(part.vectors), dim=1)
+    rows = normalize(torch.from_numpy(ordinary_size(part.vectors)), dim=1)
     label = torch.from_numpy(part.superclass)
     if len(rows) < 2:
         raise DataError(f"geometry compares two or more embeddings; got {len(rows)}.")
@@ -86,7 +86,7 @@ def geometry(
         "effective_rank": effective_rank(rows),
     }
     if two_views is not None:
-        first, second = (normalize(torch.from_numpy(view), dim=1) for view in two_views)
+        first, second = (normalize(torch.from_numpy(ordinary_size(view)), dim=1) for view in two_views)
         scores["alignment"] = float((first - second).square().sum(1).mean())
     if part.subclass is not None:
         scores |= subclass_clustering(rows.numpy(), part.superclass, part.subclass)

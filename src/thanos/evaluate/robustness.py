@@ -11,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.errors import DataError
+from thanos.evaluate.intervals import FEW, lowest_share, mean_share_interval, share_interval
 
-DRAWS = 2000
-SMALL = 50
-"""A group of fewer test images is marked: its accuracy moves by more than two points for one image."""
 BINS = 15
 
 
@@ -26,53 +24,60 @@ def group_scores(
     train_share: NDArray[np.float64] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Accuracy of each group and its summaries, with 95% bootstrap intervals (images drawn anew inside each group).
+    """Accuracy of each group and its summaries, with 95% intervals that know how many images each rests on.
 
     Args:
         right: Whether each prediction is right, shape (n,).
         group: Group ids, shape (n,), all >= 0.
         group_names: Of the ids; groups without images are left out.
         train_share: Share of each group among the training images, by id; without it no ``train_weighted_mean``.
-        seed: Of the bootstrap.
+        seed: Of the draws behind the intervals of means.
     Returns:
-        ``groups`` (by name: ``accuracy``, ``n``, ``small``), ``worst_group`` with its ``name``, ``group_mean``
-        (unweighted), ``train_weighted_mean`` and ``sample_mean``; each with ``interval``.
+        ``groups`` (by name: ``accuracy``, ``n``, ``interval``, and ``small``: n < 50), ``worst_group`` (the same with
+        its ``name``; its interval is that of the lowest true accuracy, whichever group has it), ``group_mean``
+        (unweighted), ``train_weighted_mean`` and ``sample_mean`` (``accuracy``, ``interval``). See
+        :mod:`thanos.evaluate.intervals`.
     Raises:
         DataError: for an image without a group.
     """
     if (group < 0).any():
         raise DataError(f"group scores need every image's group; image {int((group < 0).argmax())} has none.")
-    size = np.bincount(group, minlength=len(group_names))
-    there = np.flatnonzero(size)
-    accuracy = np.bincount(group, weights=right, minlength=len(size))[there] / size[there]
-    # n draws from 0 and 1 are a binomial draw: the bootstrap without drawing images
-    drawn = np.random.default_rng(seed).binomial(size[there], accuracy, (DRAWS, len(there))) / size[there]
-    names = [group_names[g] for g in there.tolist()]
+    groups = _by_kind(right, group, group_names)
+    accuracy, n = (np.array([each[key] for each in groups.values()]) for key in ("accuracy", "n"))
+
+    def mean(weight: NDArray[np.float64]) -> dict[str, Any]:
+        return {"accuracy": float(accuracy @ weight), "interval": mean_share_interval(accuracy, n, weight, seed)}
+
     scores: dict[str, Any] = {
-        "groups": {
-            name: {"accuracy": float(a), "n": int(n), "small": bool(n < SMALL)}
-            for name, a, n in zip(names, accuracy, size[there], strict=True)
-        },
-        "worst_group": {"name": names[int(accuracy.argmin())], **_summary(accuracy.min(), drawn.min(axis=1))},
-        "group_mean": _summary(accuracy.mean(), drawn.mean(axis=1)),
-        "sample_mean": _summary(right.mean(), drawn @ size[there] / size.sum()),
+        "groups": groups,
+        "worst_group": lowest_share(groups),
+        "group_mean": mean(np.full(len(n), 1 / len(n))),
+        "sample_mean": {"accuracy": float(right.mean()), "interval": share_interval(float(right.mean()), len(right))},
     }
     if train_share is not None:
-        weight = train_share[there] / train_share[there].sum()
-        scores["train_weighted_mean"] = _summary(accuracy @ weight, drawn @ weight)
+        there = train_share[np.unique(group)]
+        scores["train_weighted_mean"] = mean(there / there.sum())
     return scores
 
 
-def _summary(value: float, drawn: NDArray[np.float64]) -> dict[str, Any]:
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return {"accuracy": float(value), "interval": (float(low), float(high))}
+def _by_kind(right: NDArray[np.bool_], kind: NDArray[np.int64], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of every kind that there is: ``accuracy``, ``n``, ``interval`` and whether that is ``small``."""
+    found = {}
+    for value in np.unique(kind).tolist():
+        mine = right[kind == value]
+        accuracy, n = float(mine.mean()), len(mine)
+        around = share_interval(accuracy, n)
+        found[names[value]] = {"accuracy": accuracy, "n": n, "small": n < FEW, "interval": around}
+    return found
 
 
 def worst_class(right: NDArray[np.bool_], superclass: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
-    """The lowest accuracy of a superclass: what can be watched where no group is known."""
-    kinds = np.unique(superclass)
-    accuracy = np.array([right[superclass == kind].mean() for kind in kinds])
-    return {"name": names[int(kinds[accuracy.argmin()])], "accuracy": float(accuracy.min())}
+    """The lowest accuracy of a superclass: what can be watched where no group is known.
+
+    Returns:
+        As ``worst_group`` of :func:`group_scores`.
+    """
+    return lowest_share(_by_kind(right, superclass, names))
 
 
 def pairwise_auroc(
@@ -89,7 +94,8 @@ def pairwise_auroc(
         subclass: Ids, shape (n,).
         subclass_names: Of the ids.
     Returns:
-        ``overall``, ``pairs`` (by "positive subclass / negative subclass") and ``worst_pair`` with its name.
+        ``overall``, ``pairs`` (by "positive subclass / negative subclass"), ``n`` (images of either subclass, by pair)
+        and ``worst_pair`` with its name, its ``n`` and whether that is ``small`` (either below 50).
     Raises:
         DataError: if one of the two superclasses has no image.
     """
@@ -97,16 +103,19 @@ def pairwise_auroc(
 
     if positive.all() or not positive.any():
         raise DataError("an AUROC compares positives with negatives; one of the two has no image.")
-    pairs = {}
+    pairs, sizes = {}, {}
     for a in np.unique(subclass[positive]):
         for b in np.unique(subclass[~positive]):
             rows = (positive & (subclass == a)) | (~positive & (subclass == b))
-            pairs[f"{subclass_names[a]} / {subclass_names[b]}"] = float(roc_auc_score(positive[rows], score[rows]))
-    name = min(pairs, key=lambda pair: pairs[pair])
+            name = f"{subclass_names[a]} / {subclass_names[b]}"
+            pairs[name] = float(roc_auc_score(positive[rows], score[rows]))
+            sizes[name] = [int((positive & rows).sum()), int((~positive & rows).sum())]
+    worst = min(pairs, key=lambda pair: pairs[pair])
     return {
         "overall": float(roc_auc_score(positive, score)),
         "pairs": pairs,
-        "worst_pair": {"name": name, "auroc": pairs[name]},
+        "n": sizes,
+        "worst_pair": {"name": worst, "auroc": pairs[worst], "n": sizes[worst], "small": min(sizes[worst]) < FEW},
     }
 
 

@@ -6,6 +6,7 @@ and nearest neighbours. The test split is used once, at the end.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from torch.nn.functional import cross_entropy, normalize, one_hot
 from thanos.artefact import Encoder
 from thanos.config import TransferConfig
 from thanos.data.imageset import ImageSet
-from thanos.embeddings import Embeddings
+from thanos.embeddings import Embeddings, check_same_images, one_size, ordinary_size
 from thanos.errors import ConfigError, DataError
-from thanos.evaluate.intervals import wilson
+from thanos.evaluate.intervals import share_interval
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 penalties (scikit-learn's C) among which validation chooses."""
@@ -39,7 +40,7 @@ def transfer(
     Returns:
         ``probe`` and ``neighbours``: each ``accuracy``, ``balanced_accuracy`` (mean of the classes' recalls),
         ``frequency_weighted_accuracy`` (recalls weighted by the classes' share of the training images), ``n`` and
-        a 95% ``interval`` of the accuracy (Wilson).
+        a 95% ``interval`` of the accuracy.
     Raises:
         MissingLabels: without subclasses.
         DataError: if a split is empty, or a test class has no training image.
@@ -47,6 +48,7 @@ def transfer(
     """
     embeddings.with_subclass("transfer")
     known = embeddings.take(np.flatnonzero(embeddings.subclass >= 0))  # type: ignore[operator]
+    known = replace(known, vectors=one_size(known.vectors))
     train, validation, test = (known.of(split) for split in ("train", "validation", "test"))
     for split, part in (("train", train), ("validation", validation), ("test", test)):
         if not len(part):
@@ -71,11 +73,15 @@ def transfer(
     elif config.probe == "released":
         if encoder is None or images is None:
             raise ConfigError("--probe released augments images; give it a run, not an .npz, or use --probe convex.")
+        check_same_images(embeddings, images)
         predicted = released_probe(encoder, images, known, test, epochs=config.probe_epochs, seed=config.seed)
         scores["probe"] = {"kind": "released"} | score(test.subclass, predicted, frequency)
     k = min(config.neighbours, len(train))
     voted = neighbour_vote(
-        torch.from_numpy(test.vectors), torch.from_numpy(train.vectors), torch.from_numpy(train.subclass), k
+        torch.from_numpy(ordinary_size(test.vectors)),
+        torch.from_numpy(ordinary_size(train.vectors)),
+        torch.from_numpy(train.subclass),
+        k,
     )
     scores["neighbours"] = {"k": k} | score(test.subclass, voted.numpy(), frequency)
     return scores
@@ -174,5 +180,5 @@ def score(true: NDArray[np.int64], predicted: NDArray[np.int64], frequency: NDAr
         "balanced_accuracy": float(recall[seen].mean()),
         "frequency_weighted_accuracy": float((recall * frequency)[seen].sum() / frequency[seen].sum()),
         "n": len(true),
-        "interval": wilson(accuracy, len(true)),
+        "interval": share_interval(accuracy, len(true)),
     }

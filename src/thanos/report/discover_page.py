@@ -12,9 +12,9 @@ from thanos.artefact import ModelCard
 from thanos.config import read_yaml
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.discovery import Discovered
-from thanos.embeddings import Embeddings
+from thanos.embeddings import Embeddings, check_same_images
 from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
-from thanos.evaluate.intervals import wilson
+from thanos.evaluate.intervals import FEW, share_interval
 from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
@@ -65,8 +65,12 @@ def write_discover_page(
         scores: ``geometry``, ``transfer`` and ``recovery``, as far as they were measured.
         table: The CSV that holds the subclasses, which the text mentions.
         mark: Of that table; the page bears it.
+    Raises:
+        DataError: if the source's pictures are not those that were embedded.
     """
     images, run = source.pictures, source.run
+    if images is not None:
+        check_same_images(embeddings, images)
     errors = plain_errors(embeddings)
     members = [embeddings.superclass[found.cluster == number] for number in range(len(found.names))]
     home = {number: np.bincount(mine).argmax() for number, mine in enumerate(members)}  # merged, it may be in several
@@ -150,7 +154,7 @@ def _subclass(
         "error": None,
     }
     if errors is not None and (wrong := errors.share(rows)) is not None:
-        facts["error"] = {"share": wrong[0], "n": wrong[1], "interval": wilson(*wrong)}
+        facts["error"] = {"share": wrong[0], "n": wrong[1], "interval": share_interval(*wrong), "few": wrong[1] < FEW}
     return facts
 
 

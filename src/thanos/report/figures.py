@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.embeddings import Embeddings
+from thanos.embeddings import Embeddings, ordinary_size
+from thanos.report.plane import neighbour_plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,19 +56,17 @@ def embedding_maps(embedded: dict[str, Embeddings]) -> "Figure":
     Above, one superclass alone: the principal components around its centre, all at one scale, where a collapsed
     superclass is a dot. Below, all images by t-SNE, which ignores scale and shows who keeps company with whom.
     """
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
     figure = new_figure(2, len(embedded), 3.6 * len(embedded), 7.4)
     for column, (name, embeddings) in enumerate(embedded.items()):
         part = embeddings.of("test")
         assert part.subclass is not None
-        rows = part.vectors / np.linalg.norm(part.vectors, axis=1, keepdims=True)
+        rows = ordinary_size(part.vectors)
+        rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         alone = np.flatnonzero(part.superclass == np.argmax(np.bincount(part.superclass)))
         centred = rows[alone] - rows[alone].mean(0)
         _, _, directions = np.linalg.svd(centred, full_matrices=False)
-        with threadpool_limits(1):  # its threads wait for each other by spinning: on busy cores, for minutes
-            tsne = TSNE(random_state=0, perplexity=min(30, len(rows) // 4)).fit_transform(rows)
+        plane = neighbour_plane(rows)
+        tsne = np.zeros((len(rows), 2)) if plane is None else plane
         upper, lower = figure.axes[column], figure.axes[len(embedded) + column]
         _scatter(upper, centred @ directions[:2].T, part.subclass[alone], part.subclass_names, scale=2.0)
         _scatter(lower, tsne, part.subclass, part.subclass_names, scale=float(np.ptp(tsne, axis=0).max()))

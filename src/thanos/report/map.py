@@ -12,6 +12,7 @@ from PIL import Image
 from thanos.data.imageset import SPLITS, ImageSet
 from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings
+from thanos.report.plane import neighbour_plane
 
 MOST = 5000
 """Images on the map; of more, an evenly spaced sample."""
@@ -23,7 +24,7 @@ GRID = 4095
 
 def map_data(
     embeddings: Embeddings, found: Discovered, images: ImageSet | None, wrong: NDArray[np.bool_] | None
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """What the page's script draws.
 
     Args:
@@ -33,10 +34,18 @@ def map_data(
         wrong: Which rows a plain classifier gets wrong; None: unknown.
     Returns:
         ``x``, ``y`` (0 to GRID), ``names``, ``kinds`` (what points can be coloured by: title, names, an id each, -1
-        unknown), ``sprite`` (a data URI, or empty), ``columns`` (thumbnails in a row of it), ``side``.
+        unknown), ``sprite`` (a data URI, or empty), ``columns`` (thumbnails in a row of it), ``side``; None where all
+        embeddings point in one direction, so that there is nothing to draw.
     """
+    from sklearn.decomposition import PCA
+
     rows = np.arange(len(embeddings))[:: max(1, -(-len(embeddings) // MOST))]
-    place = _plane(embeddings.vectors[rows])
+    plane = neighbour_plane(embeddings.vectors[rows])
+    if plane is None:
+        return None
+    plane = PCA(2, random_state=0).fit_transform(plane)  # t-SNE has no direction of its own: the longest lies across
+    low, width = plane.min(axis=0), max(float(np.ptp(plane, axis=0).max()), 1e-12)
+    place = np.round((plane - low) / width * GRID).astype(np.int64)
     kinds = [("superclass", embeddings.superclass_names, embeddings.superclass)]
     kinds.append(("discovered subclass", found.names, found.cluster))
     if embeddings.subclass is not None:
@@ -56,27 +65,6 @@ def map_data(
         "columns": columns,
         "side": SIDE,
     }
-
-
-def _plane(vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-    """t-SNE of the unit rows, in whole numbers; principal components where there are too few rows."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    if unit.shape[1] > 50 and len(unit) > 50:
-        unit = PCA(50, random_state=0).fit_transform(unit)
-    perplexity = min(30, (len(unit) - 1) // 3)
-    if perplexity < 2:
-        place = np.zeros((len(unit), 2))
-        place[:, : min(2, unit.shape[1])] = unit[:, :2]
-    else:
-        with threadpool_limits(1):  # its threads wait for each other by spinning: on busy cores, for minutes
-            place = TSNE(random_state=0, perplexity=perplexity).fit_transform(unit)
-        place = PCA(2, random_state=0).fit_transform(place)  # it has no direction of its own: the longest lies across
-    low, width = place.min(axis=0), max(float(np.ptp(place, axis=0).max()), 1e-12)
-    return np.round((place - low) / width * GRID).astype(np.int64)
 
 
 def _sprite(images: ImageSet, rows: NDArray[np.int64], columns: int) -> str:

@@ -1,6 +1,6 @@
 """A page's numbers: what was measured of an embedding, each with its interval, its images and what it says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from thanos.data.splits import watched
 from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings
-from thanos.evaluate.intervals import wilson
+from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
 
 LOWEST = 10
 """Superclasses that are listed, those with the lowest accuracy first."""
@@ -59,11 +59,17 @@ def summary(
             rows.append(_share("superclass, by neighbours", accuracy, n, "validation images whose neighbours agree"))
     rows += _transfer(scores.get("transfer", {}))
     rows += [] if errors is None else _fairness(embeddings, found, errors)
-    return rows + _recovery(scores.get("recovery", {}).get("test", {}))
+    return _marked(rows + _recovery(scores.get("recovery", {}).get("test", {})))
 
 
-def _share(what: str, value: float, n: int, says: str) -> Row:
-    low, high = wilson(value, n)
+def _marked(rows: list[Row]) -> list[Row]:
+    """What rests on few images says so."""
+    few = [row.images is not None and row.images < FEW for row in rows]
+    return [replace(row, says=f"{row.says}; few images") if mark else row for row, mark in zip(rows, few, strict=True)]
+
+
+def _share(what: str, value: float, n: int, says: str, around: Interval | None = None) -> Row:
+    low, high = around or share_interval(value, n)
     return Row(what, f"{value:.1%}", f"{low:.1%} to {high:.1%}", n, says)
 
 
@@ -91,18 +97,28 @@ def _fairness(embeddings: Embeddings, found: Discovered, errors: Errors) -> list
     for wrong, n, name in sorted(by_class, reverse=True)[:LOWEST]:
         rows.append(_share(f"it errs on {name}", wrong, n, "of this superclass"))
     if (most := worst(found, errors)) is not None:
-        rows.append(_share(f"it errs on {most[2]}", most[0], most[1], "the discovered subclass it serves worst"))
+        says = "the discovered subclass it serves worst (interval: of the highest share, whichever subclass has it)"
+        rows.append(_share(f"it errs on {most['name']}", most["share"], most["n"], says, most["interval"]))
     return rows
 
 
-def worst(found: Discovered, errors: Errors | None) -> tuple[float, int, str] | None:
-    """The share of errors, the images and the name of the discovered subclass that a plain classifier errs on most."""
-    shares = [
-        (*share, name)
+def worst(found: Discovered, errors: Errors | None) -> dict[str, Any] | None:
+    """The discovered subclass that a plain classifier errs on most.
+
+    Returns:
+        Its ``name``, the ``share`` of errors, the ``n`` images behind it, whether these are ``small`` (fewer than 50),
+        and the ``interval`` of the highest true share, whichever subclass has it; None where nothing is known.
+    """
+    accuracy = {
+        name: {"accuracy": 1 - share[0], "n": share[1]}
         for number, name in enumerate(found.names)
         if errors is not None and (share := errors.share(np.flatnonzero(found.cluster == number))) is not None
-    ]
-    return max(shares, default=None)
+    }
+    if not accuracy:
+        return None
+    lowest = lowest_share(accuracy)
+    low, high = lowest["interval"]
+    return lowest | {"share": 1 - lowest["accuracy"], "interval": (1 - high, 1 - low)}
 
 
 def _recovery(scores: dict[str, Any]) -> list[Row]:
@@ -136,4 +152,4 @@ def shape(scores: dict[str, Any]) -> list[Row]:
     ]
     if gone := scores.get("collapsed_superclasses"):
         rows.append(Row("collapsed superclasses", str(len(gone)), "", n, ", ".join(gone[:LOWEST])))
-    return rows
+    return _marked(rows)

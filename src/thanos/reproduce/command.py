@@ -17,7 +17,7 @@ from thanos.reproduce.plan import Training, carry_out, check_images, duration, m
 from thanos.reproduce.rows import Block
 from thanos.reproduce.scale import SCALES
 from thanos.reproduce.table3 import places_of
-from thanos.storage import only_one
+from thanos.storage import begins, only_one, refuse_foreign
 
 Say = Callable[[str], None]
 
@@ -33,6 +33,7 @@ def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results:
     if config.dry_run:
         config = config.model_copy(update={"download": False})
     table: Any = table3 if isinstance(config, Table3Config) else table4
+    refuse_foreign(results / f"{table.NAME}.md", begins(table.TITLE), f"thanos reproduce {table.NAME}")
     blocks: list[Block] = table.planned_blocks(config)
     places = places_of(config.scale, results, work)
     scales = [*dict.fromkeys((*SCALES, config.scale))]

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from thanos.config import LaunchConfig, RunConfig
+from thanos.console import say
 from thanos.errors import ConfigError
 from thanos.reproduce.plan import Failure, Say, carry_out
 from thanos.reproduce.record import Places
@@ -74,4 +75,4 @@ def by_images(blocks: Sequence[Block]) -> list[Block]:
 
 
 def _carry_out_alone(block: Block, places: Places, run: RunConfig, command: str) -> list[Failure]:
-    return carry_out([block], places, run=run, jobs=1, command=command, say=print)
+    return carry_out([block], places, run=run, jobs=1, command=command, say=say)

@@ -78,7 +78,7 @@ def read_record(file: Path) -> Record | None:
     """A finished row, or None if there is none.
 
     Raises:
-        DataError: if the file was changed after it was written.
+        DataError: if the file was changed after it was written, or is another row's.
     """
     if not file.is_file():
         return None
@@ -90,4 +90,9 @@ def read_record(file: Path) -> Record | None:
         raise DataError(f"a finished row's record is wanted; {file} is none. {remedy}") from None
     if digest(record) != checksum:
         raise DataError(f"{file} was edited after it was measured: its checksum does not agree. {remedy}")
+    if str(record.get("fingerprint")) != file.stem.rpartition("-")[2]:
+        raise DataError(
+            f"{file} holds another row's record ({record.get('row')}, {record.get('dataset')}, seed "
+            f"{record.get('seed')}). {remedy}"
+        )
     return dict(record)

@@ -16,9 +16,11 @@ from thanos.embeddings import (
     Embeddings,
     embed,
     kept_embeddings,
+    kept_fingerprint,
     labelled,
     read_embeddings,
     side_by_side,
+    weights_file,
     write_embeddings,
 )
 from thanos.encoder import build_encoder
@@ -127,7 +129,7 @@ def _joined(runs: tuple[Path, ...], row: Row, images: ImageSet) -> Encoder:
 
 
 def _encoder(run: Path, row: Row) -> Encoder:
-    return load_encoder(run / "best.safetensors" if row.weights == "best" else run)
+    return load_encoder(weights_file(run, row.weights))
 
 
 def _embedded(run: Path, row: Row, part: Part, images: ImageSet) -> Embeddings:
@@ -138,8 +140,8 @@ def _embedded(run: Path, row: Row, part: Part, images: ImageSet) -> Embeddings:
     """
     kept = kept_embeddings(run, row.weights)
     if kept.is_file():
-        known = read_embeddings(kept)
-        if known.fingerprint == images.fingerprint:
+        known, weights = read_embeddings(kept), weights_file(run, row.weights)
+        if (known.fingerprint, known.encoder) == (images.fingerprint, kept_fingerprint(weights)):
             return known
     encoder = _encoder(run, row)
     if "labels" not in part.changes and encoder.card.fingerprint != images.fingerprint:

@@ -20,7 +20,8 @@ from thanos.training.fit import train
 
 STAGE_DEFINITIONS = {
     "groups": "accuracy on the test images of each group; worst_group, group_mean (unweighted), train_weighted_mean "
-    "(weighted by the groups' share of the training images), sample_mean; intervals: 95%, bootstrap inside groups",
+    "(weighted by the groups' share of the training images), sample_mean; intervals: 95%, exact for the number of "
+    "images (thanos.evaluate.intervals), of the worst group that of the lowest true accuracy, whichever group has it",
     "worst_class": "the lowest accuracy of a superclass",
     "auroc": "of the second superclass, over all test images and between subclasses",
     "recovery": "discovered against true groups inside each superclass; F1 of a group is that of its best cluster; "

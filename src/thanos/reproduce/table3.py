@@ -175,7 +175,8 @@ def render(results: Path, scales: Sequence[str] = SCALES) -> Path:
     return page
 
 
-_INTRODUCTION = """# Table 3: coarse-to-fine transfer
+NAME, TITLE = "table3", "# Table 3: coarse-to-fine transfer"
+_INTRODUCTION = f"""{TITLE}
 
 Encoders are trained on superclass labels only and frozen; a linear probe then reads the fine classes from their
 embeddings. Fine accuracy on the test set in %, mean ± standard deviation over seeds. Split, images, initialisation,

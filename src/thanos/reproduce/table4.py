@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from thanos.config import DiscoverConfig, RobustConfig, Table4Config
-from thanos.evaluate.intervals import mean_interval
+from thanos.evaluate.intervals import lowest_share, mean_interval
 from thanos.reproduce.record import Places, Record, read_record
 from thanos.reproduce.rows import Block, Kind, Part, Row, Stage, check_rows
 from thanos.reproduce.scale import load_scale
@@ -204,7 +204,8 @@ def render(results: Path, scales: Sequence[str]) -> Path:
     return page
 
 
-_INTRODUCTION = """# Table 4: worst-group accuracy and subclass recovery
+NAME, TITLE = "table4", "# Table 4: worst-group accuracy and subclass recovery"
+_INTRODUCTION = f"""{TITLE}
 
 Encoders are trained on superclass labels only. Rows *without* group labels see no true group before the test: clusters
 inside each superclass (docs/discover.md; k-means on principal components, for the rare sets twenty of them, a number
@@ -212,8 +213,9 @@ settled on seeds 0 to 2 of the rare ship before the others were trained) take th
 choosing among settings; ERM, JTT and AFR choose by the worst superclass. GroupDRO and DFR, and JTT as published, see
 the true groups of training or validation images. The last stage is a convex head on the frozen embedding
 (docs/robust.md), or, where it says network, a whole network for one seed. Worst-group accuracy on test images in %,
-mean ± standard deviation over seeds that pair split, images, initialisation and views. Every number is in `runs/`;
-`thanos reproduce table4` writes this page."""
+mean ± standard deviation over seeds that pair split, images, initialisation and views; the interval of a seed's images
+is that of the lowest true accuracy of a group, whichever it is, for as many images as each has. Every number is in
+`runs/`; `thanos reproduce table4` writes this page."""
 
 
 def _section(found: Finished) -> str:
@@ -230,19 +232,20 @@ def _worst_groups(found: Finished, dataset: str) -> str:
     head = ["row", "what", "worst group", "95% of a seed's images", "group mean", "sample mean"]
     head += ["chosen by (smallest n)", "of the way to GroupDRO", "seeds"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for name, row in ROWS.items():
-        records = list(found.records[name, dataset].values())
+    for row in _rows_of(dataset, ROWS.values()):
+        name, records = row.name, list(found.records[row.name, dataset].values())
         if not records:
             lines.append(f"| {name} | {row.what} | not run yet |" + " |" * (len(head) - 3))
             continue
         groups = [record["scores"]["groups"] for record in records]
-        low, high = (np.mean([g["worst_group"]["interval"][i] for g in groups]) * 100 for i in (0, 1))
+        worst = [lowest_share(g["groups"]) for g in groups]
+        low, high = (100 * np.mean([each["interval"][i] for each in worst]) for i in (0, 1))
         selection = records[0]["scores"]["selection"]
         smallest = min(min(r["scores"]["selection"]["n"].values()) for r in records)
         reference = "groupdro, network" if row.stage and row.stage.network else "groupdro"
         cells = [f"**{name}**" if name.startswith("thanos") and row.kind == "method" else name, row.what]
         cells.append(mean_and_deviation([100 * g["worst_group"]["accuracy"] for g in groups]))
-        cells.append(f"{low:.1f} to {high:.1f}")
+        cells.append(f"{low:.1f} to {high:.1f}" + (", few images" if any(each["small"] for each in worst) else ""))
         cells += [mean_and_deviation([100 * g[k]["accuracy"] for g in groups]) for k in ("group_mean", "sample_mean")]
         cells += [f"{selection['rule']} ({smallest})", _share(found, name, reference, dataset), str(len(records))]
         lines.append("| " + " | ".join(cells) + " |")

@@ -7,13 +7,12 @@ embeddings, from the same start, by L-BFGS; they differ in how the images are we
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thanos.errors import DataError
-from thanos.storage import write_atomically
+from thanos.storage import read_npz, write_atomically
 
 Rows = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -31,6 +30,8 @@ class Head:
     """(classes,)"""
     mean: Rows
     scale: Rows
+    encoder: str = ""
+    """The fingerprint of the encoder whose embeddings it is for; empty: not known."""
 
     def logits(self, vectors: NDArray) -> Rows:
         """Of embeddings (n, dim), shape (n, classes)."""
@@ -46,7 +47,7 @@ class Head:
 
 
 def write_head(head: Head, superclass_names: tuple[str, ...], path: Path) -> None:
-    """One .npz that numpy alone reads: ``weight``, ``bias``, ``mean``, ``scale``, ``superclass_names``."""
+    """One .npz that numpy alone reads: the fields of :class:`Head` and ``superclass_names``."""
     write_atomically(path, lambda file: np.savez(file, **vars(head), superclass_names=np.array(superclass_names)))
 
 
@@ -54,15 +55,30 @@ def read_head(path: Path) -> tuple[Head, tuple[str, ...]]:
     """A head and its superclasses.
 
     Raises:
-        DataError: if the file holds none.
+        DataError: if the file holds none, or one whose numbers cannot be those of a classifier.
     """
+    file = read_npz(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            names = tuple(str(name) for name in file["superclass_names"])
-            return Head(file["weight"], file["bias"], file["mean"], file["scale"]), names
-    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
-        why = error if isinstance(error, OSError) and error.errno else "it holds no weight, bias, mean and scale"
-        raise DataError(f"a classifier's .npz, as thanos robust writes it, is wanted; {path} is none: {why}.") from None
+        names = tuple(str(name) for name in file["superclass_names"])
+        arrays = [file[name].astype(np.float64) for name in ("weight", "bias", "mean", "scale")]
+    except (KeyError, ValueError, TypeError):
+        raise DataError(
+            f"a classifier's .npz, as thanos robust writes it, is wanted; {path} holds no weight, bias, mean, scale "
+            f"and superclass_names."
+        ) from None
+    encoder = str(file.get("encoder", ""))
+    weight, bias, mean, scale = arrays
+    classes, dim = weight.shape if weight.ndim == 2 else (-1, -1)
+    fault = None
+    if (bias.shape, mean.shape, scale.shape) != ((classes,), (dim,), (dim,)):
+        fault = "its weight, bias, mean and scale do not fit together"
+    elif len(names) != classes:
+        fault = f"it has {classes} rows of weights for {len(names)} superclasses"
+    elif not all(np.isfinite(each).all() for each in arrays) or (scale <= 0).any():
+        fault = "not all its numbers are finite, or a scale is not above 0"
+    if fault:
+        raise DataError(f"{path} is damaged: {fault}. Make it anew: thanos robust --help")
+    return Head(weight, bias, mean, scale, encoder), names
 
 
 @dataclass(frozen=True)
@@ -82,7 +98,8 @@ class Standardised:
 def standardise(vectors: NDArray, superclass: Ids, classes: int) -> Standardised:
     """Embeddings (n, dim) with their superclass (n,) of ``classes``."""
     x = vectors.astype(np.float64)
-    mean, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    mean, scale = x.mean(axis=0), x.std(axis=0)
+    scale = np.maximum(scale, 1e-6 * (scale.max(initial=0.0) or 1.0))
     return Standardised((x - mean) / scale, superclass, classes, mean, scale)
 
 

@@ -1,6 +1,6 @@
 """The last stage on frozen embeddings: groups, a method, a rule, and what the model scores on test images."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from thanos.config import DiscoverConfig, RobustConfig
 from thanos.discovery import Discovered, discover
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError, MissingLabels
+from thanos.evaluate.intervals import difference_interval, paired_difference_interval
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.robustness import calibration_error, group_scores, pairwise_auroc, worst_class
 from thanos.robust.head import Head
@@ -25,6 +26,8 @@ class Outcome:
     discovered: Discovered | None
     scores: dict[str, Any]
     """See :func:`score_test_images`; with ``recovery`` where groups were discovered and true ones are known."""
+    right: NDArray[np.bool_] = field(repr=False)
+    """Whether it tells the superclass of each test image."""
 
 
 def make_robust(
@@ -75,7 +78,31 @@ def make_robust(
     )
     robust = fit_robust(config.method, seen, group, looked_at, config.seed)
     scores = score_test_images(embeddings, robust.head, None if discovered is None else discovered)
-    return Outcome(robust, discovered, scores)
+    test = embeddings.split == 2
+    right = robust.head.predict(embeddings.vectors[test]) == embeddings.superclass[test]
+    return Outcome(robust, discovered, scores, right)
+
+
+def gain(outcome: Outcome, plain: Outcome) -> dict[str, Any]:
+    """What a method gives and takes on the same test images as a plain classifier, with intervals.
+
+    Returns:
+        ``worst`` (``of``: group or superclass; ``difference``, ``interval``, and the ``n`` images of either worst one,
+        with ``small``) and ``all_images`` (``difference``, ``interval``).
+    """
+    mine, other = outcome.scores, plain.scores
+    key = next((name for name in ("groups", "discovered_groups") if name in mine), None)
+    a, b = (each[key]["worst_group"] if key else each["worst_class"] for each in (mine, other))
+    worst = {
+        "of": "group" if key else "superclass",
+        "difference": a["accuracy"] - b["accuracy"],
+        "interval": difference_interval(a["accuracy"], a["interval"], b["accuracy"], b["interval"]),
+        "n": min(a["n"], b["n"]),
+        "small": a["small"] or b["small"],
+    }
+    everyone = float(outcome.right.mean()) - float(plain.right.mean())
+    around = paired_difference_interval(outcome.right, plain.right)
+    return {"worst": worst, "all_images": {"difference": everyone, "interval": around}}
 
 
 def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:

@@ -21,7 +21,7 @@ from thanos.objective import (
     supcon_loss,
 )
 from thanos.report.figures import COLOURS, new_figure
-from thanos.theory.leave import leave
+from thanos.theory.leave import check_leave, leave
 from thanos.training.fit import train
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def invariance(out: Path, say: Say) -> dict[str, Any]:
 
     Trains L_spread on digits, then lets images exchange embeddings within their superclass.
     """
+    check_leave(out, "invariance")
     config = TrainConfig(data="digits", method="spread", epochs=20)
     images = load(config)
     alone = RunConfig(quiet=True, threads=1)  # more threads do not help images this small

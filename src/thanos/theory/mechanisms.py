@@ -28,7 +28,7 @@ from thanos.evaluate.geometry import class_cosines, subclass_clustering
 from thanos.evaluate.intervals import mean_interval
 from thanos.objective import reconstruction_loss, spread_loss
 from thanos.report.figures import COLOURS, new_figure
-from thanos.theory.leave import leave
+from thanos.theory.leave import check_leave, leave
 from thanos.theory.spread import solve_alpha
 from thanos.views import clean_view, random_views
 from thanos.workers import Died, Workers
@@ -277,6 +277,7 @@ def mechanisms(out: Path, say: Say, *, seeds: int = SEEDS, jobs: int | None = No
         seeds: Runs of each; data, start and views follow the seed, so conditions are paired.
         jobs: Conditions side by side, one thread each; default: the cores, four at most.
     """
+    check_leave(out, "mechanisms")
     waiting = [Cell(problem, condition, seeds) for problem in PROBLEMS for condition in CONDITIONS]
     order = [(cell.problem, cell.condition) for cell in waiting]
     cells: list[Cell] = []

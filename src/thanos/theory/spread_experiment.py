@@ -12,7 +12,7 @@ from torch import Generator
 
 from thanos.errors import ConfigError
 from thanos.report.figures import COLOURS, new_figure
-from thanos.theory.leave import leave
+from thanos.theory.leave import check_leave, leave
 from thanos.theory.points import (
     circle_limit,
     circle_optimum,
@@ -36,6 +36,7 @@ def spread(out: Path, say: Say, *, full: bool = False) -> dict[str, Any]:
         say: Receives the lines of the tables.
         full: Up to 256 images a superclass in the thresholds, and finer steps of alpha; minutes more.
     """
+    check_leave(out, "spread")
     numbers = {
         "collapse_at_alpha_0": _simplices(say),
         "collapse_threshold": _thresholds(say, (16, 64, 256) if full else (16, 64)),

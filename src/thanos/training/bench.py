@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from thanos.config import RunConfig, TrainConfig
+from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, resident_on
 from thanos.data.imageset import ImageSet
 from thanos.errors import ConfigError
@@ -142,7 +143,7 @@ def parts_of_a_step(config: TrainConfig, images: ImageSet, steps: int = 10) -> d
 
 
 def bench_training(
-    config: TrainConfig, images: ImageSet, run: RunConfig, say: Callable[[str], None] = print
+    config: TrainConfig, images: ImageSet, run: RunConfig, say: Callable[[str], None] = say
 ) -> dict[str, Any]:
     """Say how fast this training would run here and what limits it; the same as a dictionary.
 

@@ -4,7 +4,6 @@ import json
 import logging
 import math
 import re
-import shutil
 import signal
 import threading
 import traceback
@@ -22,14 +21,15 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from thanos.artefact import Encoder, ModelCard, balance_parts, card_for, load_encoder, save_encoder
+from thanos.artefact import Encoder, ModelCard, balance_parts, card_for, load_encoder, read_checkpoint, save_encoder
 from thanos.config import RunConfig, TrainConfig
+from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, Sampling, resident_on
 from thanos.data.check import twins
 from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
 from thanos.data.splits import watched
-from thanos.errors import ConfigError, Interrupted, ThanosError
+from thanos.errors import ConfigError, DataError, Interrupted, ThanosError
 from thanos.methods import StepSettings, build_branches, encoder_of
 from thanos.names import DATASETS
 from thanos.provenance import commit, hardware, versions
@@ -38,6 +38,7 @@ from thanos.storage import only_one, write_json
 from thanos.theory.spread import AlphaWindow
 from thanos.training.bench import is_out_of_memory
 from thanos.training.folder import (
+    Start,
     check_folder,
     check_space,
     clear_leftovers,
@@ -72,7 +73,7 @@ def train(
     *,
     images: ImageSet | None = None,
     run: RunConfig | None = None,
-    say: Say = print,
+    say: Say = say,
 ) -> Run:
     """Train one method and leave a run directory: weights, metrics, configuration.
 
@@ -89,11 +90,19 @@ def train(
         Interrupted: after SIGINT or SIGTERM, with the state saved.
     """
     images = load(config) if images is None else images
-    with ExitStack() as held:
-        return _train(config, out, images, run or RunConfig(), say, held)
+    start = Start(out)
+    try:
+        with ExitStack() as held:
+            return _train(config, out, images, run or RunConfig(), say, held, start)
+    except Exception as error:
+        if not isinstance(error, Interrupted) and not (out / "last.ckpt").exists():
+            start.take_back()  # a failed start leaves nothing behind
+        raise
 
 
-def _train(config: TrainConfig, out: Path, images: ImageSet, run: RunConfig, say: Say, held: ExitStack) -> Run:
+def _train(
+    config: TrainConfig, out: Path, images: ImageSet, run: RunConfig, say: Say, held: ExitStack, start: Start
+) -> Run:
     check_superclasses(images)
     _set_up_torch(run)
     trainer = _build_trainer(config, images, out, run, say)
@@ -134,13 +143,12 @@ def _train(config: TrainConfig, out: Path, images: ImageSet, run: RunConfig, say
         held.enter_context(only_one(out, "--out"))
         clear_leftovers(out)
         if state == "new":
+            start.begin()
             start_folder(out, config, images)
     world = trainer.world_size
     try:
         metrics = _fit(settings, window, branches, images, groups, order, trainer, out, run, say)
     except Exception as error:
-        if state == "new" and first and not isinstance(error, Interrupted) and not (out / "last.ckpt").exists():
-            shutil.rmtree(out)  # a failed start leaves nothing behind
         if is_out_of_memory(error):
             traceback.clear_frames(error.__traceback__)
             del trainer, branches, groups  # else there is no room for trying
@@ -320,24 +328,29 @@ def _fit(
     if rank == 0:
         accelerators = f"{type(trainer.accelerator).__name__} x {trainer.num_devices}"
         write_log(out / "run.log", accelerators, describe(images))
-    keeper = _callback(trainer, KeepState)
+    keeper, written = _callback(trainer, KeepState), _callback(trainer, MetricsFile)
     checkpoint, done = out / "last.ckpt", 0
     resumed = checkpoint.exists()
     if resumed:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        stood = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
-        done = stood["position"]
+        state = read_checkpoint(checkpoint)
+        try:
+            stood = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
+            done, callbacks = stood["position"], state["callbacks"]
+            module.load_state_dict(state["state_dict"])
+            for each in (keeper, written):
+                each.load_state_dict(callbacks[each.state_key])
+        except (KeyError, IndexError, TypeError, RuntimeError) as error:
+            raise DataError(
+                f"{checkpoint} is not the state of this run ({str(error).splitlines()[0]}). Remove it to start anew."
+            ) from None
         if stood.get("world", world) != world:
             raise ConfigError(
                 f"{out} was started on {stood['world']} processes, and their number decides its batches; here are "
                 f"{world}. Go on with as many --devices and --nodes, or name another --out."
             )
         say(f"going on with {out} at step {done:,} of {total:,}")
-        module.load_state_dict(state["state_dict"])
-        keeper.load_state_dict(state["callbacks"][keeper.state_key])
-    metrics_file = out / "metrics.jsonl"
     if rank == 0:
-        MetricsFile(metrics_file).forget_after(done)
+        written.write_anew()
     if done < total:
         with _signals_handled():
             trainer.fit(module, loader, validation, ckpt_path=checkpoint if resumed else None, weights_only=True)
@@ -348,7 +361,7 @@ def _fit(
         "steps": total,
         "images_per_second": round(total * config.batch * world / keeper.seconds, 1),
         "seconds": round(keeper.seconds, 2),
-        "final": _last_values(metrics_file),
+        "final": written.final,
         **({} if groups is None else {"groups": groups.facts(module.group_losses)}),
         "provenance": {"commit": commit(), "hardware": hardware(), "versions": versions()},
         "definitions": DEFINITIONS,
@@ -366,16 +379,6 @@ def _final_alpha(module: TrainingModule) -> float | None:
     if module.settings.config.method not in ("spread", "thanos"):
         return None
     return float(module.settings.alpha if module.alpha is None else module.alpha)
-
-
-def _last_values(metrics_file: Path) -> dict[str, float]:
-    """The last value of every number in metrics.jsonl."""
-    final: dict[str, float] = {}
-    if metrics_file.exists():
-        for line in metrics_file.read_text("utf-8").splitlines():
-            final |= json.loads(line)
-    final.pop("step", None)
-    return final
 
 
 @contextmanager
@@ -427,27 +430,35 @@ class _InOrder(BatchOrder):
 
 def _export_all(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, out: Path) -> None:
     """The last weights as model.safetensors, then the best ones (which replace them in memory)."""
-    save_encoder(_finished_encoder(settings, branches, images), out / "model.safetensors")
-    _export_classifier(branches, images, out / "classifier.npz")
+    last = _finished_encoder(settings, branches, images)
+    save_encoder(last, out / "model.safetensors")
+    _export_classifier(branches, images, out / "classifier.npz", last.fingerprint)
     kept = out / "best.ckpt"
     if kept.exists():
-        best = torch.load(kept, map_location="cpu", weights_only=True)["state_dict"]
+        best = read_checkpoint(kept)["state_dict"]
         of_branches = [name for name in best if name.startswith("branches.")]
         branches.load_state_dict({name.removeprefix("branches."): best[name] for name in of_branches})
-        save_encoder(_finished_encoder(settings, branches, images), out / "best.safetensors")
-        _export_classifier(branches, images, out / "best-classifier.npz")
+        best_one = _finished_encoder(settings, branches, images)
+        save_encoder(best_one, out / "best.safetensors")
+        _export_classifier(branches, images, out / "best-classifier.npz", best_one.fingerprint)
         kept.unlink()
 
 
-def _export_classifier(branches: nn.ModuleDict, images: ImageSet, file: Path) -> None:
-    """The superclass classifier on the embedding; a run of two encoders has none on its concatenation."""
+def _export_classifier(branches: nn.ModuleDict, images: ImageSet, file: Path, encoder: str) -> None:
+    """The superclass classifier on the embedding; a run of two encoders has none on its concatenation.
+
+    Args:
+        branches, images: What was trained, and on what.
+        file: The .npz.
+        encoder: The fingerprint of the encoder whose embeddings it is for.
+    """
     branch = next(iter(branches.values()))
     if len(branches) == 1 and hasattr(branch, "classifier"):
         layer = branch.classifier
         assert isinstance(layer, nn.Linear)
         weight, bias = (p.detach().cpu().double().numpy() for p in (layer.weight, layer.bias))
         plain = np.zeros(weight.shape[1]), np.ones(weight.shape[1])
-        write_head(Head(weight, bias, *plain), images.superclass_names, file)
+        write_head(Head(weight, bias, *plain, encoder=encoder), images.superclass_names, file)
 
 
 def _finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> Encoder:

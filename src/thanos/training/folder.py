@@ -1,20 +1,20 @@
 """The run directory: who owns it, what a run writes at its start, and what a later command may do with it."""
 
-import csv
-import io
 import json
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from thanos.config import DataConfig, TrainConfig, read_yaml, save
+from thanos.console import plain
 from thanos.data.files import manifest
 from thanos.data.imageset import ImageSet
 from thanos.errors import OutputError
 from thanos.names import DATASETS
 from thanos.provenance import command, commit, hardware, versions
-from thanos.storage import is_writable, write_text
+from thanos.storage import LOCK, SKIPPED, begins, holds, is_part, is_writable, parts_in, write_csv, write_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,22 +22,76 @@ if TYPE_CHECKING:
 State = Literal["new", "unfinished", "finished"]
 
 
+_IDENTIFIES = holds("name", "counts", "fingerprint")
+"""Whether a file is the data.json of a run."""
+
+
 def check_place(out: Path) -> bool:
     """Whether a run of any kind is there already, as far as that shows without its images.
 
     Raises:
-        OutputError: if ``out`` holds something else, or cannot be written.
+        OutputError: if ``out`` holds anything else, be it a hidden file, or cannot be written.
     """
+    if out.is_symlink() and not out.exists():
+        raise OutputError(f"--out takes a folder; {out} is a link to {out.readlink()}, which is not there.")
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"--out takes a folder; {out} is a file. Name another --out.")
     if not is_writable(out):
         raise OutputError(f"{out} cannot be written. Name another --out.")
-    begun = {"data.json", "skipped.csv"}  # written before config.yaml: alone they are a start that was killed
-    if not out.exists() or (out.is_dir() and all(p.name in begun or p.name.startswith(".") for p in out.iterdir())):
+    if not out.exists():
         return False
-    if not (out / "config.yaml").is_file() or not (out / "data.json").is_file():
-        raise OutputError(
-            f"--out takes a new or empty folder, or this run's own; {out} holds something else. Name another --out."
-        )
-    return True
+    there = sorted(out.iterdir())
+    foreign = [path.name for path in there if not _left_by_a_start(path)]
+    if not foreign:
+        return False
+    if "config.yaml" in foreign and _IDENTIFIES(out / "data.json"):
+        return True
+    raise OutputError(
+        f"--out takes a new or empty folder, or this run's own; {out} holds {', '.join(foreign[:3])}"
+        f"{f' and {len(foreign) - 3} more' if len(foreign) > 3 else ''}. Name another --out."
+    )
+
+
+def _left_by_a_start(path: Path) -> bool:
+    """Whether it is what a start leaves that was killed before it wrote config.yaml."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    whole = {
+        "data.json": _IDENTIFIES,
+        "skipped.csv": begins(",".join(SKIPPED)),
+        LOCK: lambda file: not file.stat().st_size,
+    }
+    return whole[path.name](path) if path.name in whole else is_part(path)
+
+
+class Start:
+    """What a command makes on its way to a run directory, so that a failure can take back that and nothing else."""
+
+    WRITTEN = ("config.yaml", "data.json", "skipped.csv", "run.log", "metrics.jsonl", "best.ckpt", LOCK)
+    """Files of a run that has not come to its first checkpoint."""
+    LOGGERS = ("tensorboard", "wandb")
+    """Folders that loggers make in it."""
+
+    def __init__(self, out: Path):
+        self._out = out
+        self._made = [folder for folder in (out, *out.parents) if not folder.exists()]
+        self._begun = False
+
+    def begin(self) -> None:
+        """From here on the run writes into the folder, which :func:`check_place` found to hold nothing else."""
+        self._begun = True
+
+    def take_back(self) -> None:
+        """Remove what was made, as far as that goes; that something stays is not worth hiding why the start failed."""
+        if self._begun:
+            for file in (*(self._out / name for name in self.WRITTEN), *parts_in(self._out)):
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
+            for name in self.LOGGERS:
+                shutil.rmtree(self._out / name, ignore_errors=True)
+        for folder in self._made:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def check_folder(out: Path, config: TrainConfig, images: ImageSet, *, first: bool = True) -> State:
@@ -54,7 +108,10 @@ def check_folder(out: Path, config: TrainConfig, images: ImageSet, *, first: boo
     if not check_place(out):
         return "new"
     usual = type(config).model_construct().model_dump(mode="json")  # a setting that run did not know had its default
-    there, here = usual | read_yaml(out / "config.yaml"), kept_settings(config).model_dump(mode="json")
+    there, here = (
+        usual | read_yaml(out / "config.yaml", wanted="the settings of a run"),
+        kept_settings(config).model_dump(mode="json"),
+    )
     data = set(DataConfig.model_fields)
     fingerprint = json.loads((out / "data.json").read_text("utf-8"))["fingerprint"]
     if first and fingerprint != images.fingerprint:
@@ -128,14 +185,12 @@ def kept_settings(config: TrainConfig) -> TrainConfig:
 
 def write_skipped(path: Path, images: ImageSet) -> None:
     """The images left out by --skip-bad, with the reason for each."""
-    table = io.StringIO(newline="")
-    csv.writer(table).writerows([("image", "reason"), *images.skipped])
-    write_text(path, table.getvalue())
+    write_csv(path, [SKIPPED, *images.skipped])
 
 
 def clear_leftovers(out: Path) -> None:
     """Half-written files of a killed run."""
-    for leftover in out.glob(".*.*"):
+    for leftover in parts_in(out):
         leftover.unlink()
 
 
@@ -143,7 +198,7 @@ def write_log(path: Path, accelerators: str, images: str) -> None:
     """Append when, by which command, with which versions and on what the run goes on."""
     lines = [
         time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        f"command: {command()}",
+        f"command: {plain(command())}",
         "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
         f"commit: {commit()}",
         f"hardware: {hardware()}, {accelerators}",

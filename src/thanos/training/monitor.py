@@ -18,7 +18,8 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from thanos.config import DataConfig, TrainConfig
-from thanos.errors import ConfigError, Interrupted
+from thanos.data.batches import BatchLoader
+from thanos.errors import ConfigError, Interrupted, NextBatchLost
 from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
 from thanos.storage import write_atomically, write_text
 from thanos.training.module import TrainingModule
@@ -48,10 +49,30 @@ class SameRun(Callback):
 
 
 class MetricsFile(Callback):
-    """Every logged number as a line of JSON, as it comes; written before a checkpoint could be."""
+    """Every logged number as a line of JSON, as it comes; written before a checkpoint could be.
+
+    Checkpoints hold all lines up to theirs: a run that goes on believes them and not the file, which may be cut short,
+    or run on beyond the checkpoint.
+    """
 
     def __init__(self, path: Path):
         self._path = path
+        self._lines: list[str] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"lines": self._lines}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._lines = list(state_dict["lines"])
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The last value of every number."""
+        values: dict[str, float] = {}
+        for line in self._lines:
+            values |= json.loads(line)
+        values.pop("step", None)
+        return values
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         self._write(pl_module)
@@ -61,18 +82,17 @@ class MetricsFile(Callback):
 
     def _write(self, module: pl.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
-        if module.latest and module.global_rank == 0:
+        if module.latest:
             values = {name: float(value) for name, value in module.latest.items()}
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": module.batches_done, **values}) + "\n")
+            self._lines.append(json.dumps({"step": module.batches_done, **values}))
+            if module.global_rank == 0:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(self._lines[-1] + "\n")
         module.latest.clear()
 
-    def forget_after(self, step: int) -> None:
-        """Drop what a killed run wrote after its last checkpoint: it will be written again."""
-        if self._path.exists():
-            lines = [line for line in self._path.read_text("utf-8").splitlines() if line.endswith("}")]
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            write_text(self._path, "".join(line + "\n" for line in kept))
+    def write_anew(self) -> None:
+        """The file as the checkpoint has it, or empty."""
+        write_text(self._path, "".join(line + "\n" for line in self._lines))
 
 
 FORESEEN = 20
@@ -213,12 +233,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class KeepState(Checkpoint):
     """Saves the state every few minutes, and on SIGINT or SIGTERM, which end the run; a second one ends it at once.
 
+    A signal that finds the run waiting for its next batch ends it there, and so does the loss of that batch: nothing
+    of a step is under way then, so the state is saved as it stands. Else it waits for the end of the step.
+
     Where a validation follows a batch, saving waits for its end: a run that goes on from there would not repeat it.
     As a Checkpoint it comes after all other callbacks, so what they did at that step is in the state.
     """
 
     def __init__(self, checkpoint: Path, minutes: float):
         self._checkpoint, self._seconds = checkpoint, minutes * 60
+        self._loader: BatchLoader | None = None
         self._saved_at = 0.0
         self._before_this, self._started = 0.0, 0.0
         self._received: int | None = None
@@ -237,6 +261,9 @@ class KeepState(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._started = self._saved_at = time.monotonic()
+        assert isinstance(pl_module, TrainingModule)
+        assert isinstance(trainer.train_dataloader, BatchLoader)
+        self._trainer, self._module, self._loader = trainer, pl_module, trainer.train_dataloader
         if threading.current_thread() is threading.main_thread():  # else whoever runs us handles signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._receive)
@@ -245,6 +272,17 @@ class KeepState(Checkpoint):
         self._received = number
         for each, handler in self._before.items():
             signal.signal(each, handler)
+        if self._between_steps and self._can_save(self._trainer, self._module):
+            raise self._interrupted()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Interrupted | NextBatchLost) and self._between_steps and self._module.batches_done:
+            self._save(trainer)
+
+    @property
+    def _between_steps(self) -> bool:
+        """Whether the next batch is awaited, by the only process: several have to agree on where they stop."""
+        return self._loader is not None and self._loader.waiting and self._trainer.world_size == 1
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -255,10 +293,28 @@ class KeepState(Checkpoint):
         assert isinstance(pl_module, TrainingModule)
         self._save_if_due(trainer, pl_module)
 
+    @staticmethod
+    def _can_save(trainer: pl.Trainer, module: TrainingModule) -> bool:
+        """Gradients that wait for their step are not part of a checkpoint."""
+        done = module.batches_done
+        return done % trainer.accumulate_grad_batches == 0 or done == trainer.num_training_batches
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self._checkpoint)
+        self._saved_at = time.monotonic()
+
+    def _interrupted(self) -> Interrupted:
+        number, kept = self._received or signal.SIGTERM, self._checkpoint.parent
+        return Interrupted(
+            f"stopped by {signal.Signals(number).name} at step {self._module.batches_done:,}; the same command again "
+            f"goes on from there ({kept}).",
+            number,
+        )
+
     def _save_if_due(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         done = module.batches_done
-        if done % trainer.accumulate_grad_batches != 0 and done != trainer.num_training_batches:
-            return  # gradients that wait for their step are not part of a checkpoint
+        if not self._can_save(trainer, module):
+            return
         stop, due = self._received is not None, time.monotonic() - self._saved_at >= self._seconds
         if trainer.world_size > 1:  # all processes must agree, so they ask each other, now and then
             if done % module.log_every != 0:
@@ -267,12 +323,6 @@ class KeepState(Checkpoint):
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         if not stop and not due:
             return
-        trainer.save_checkpoint(self._checkpoint)
-        self._saved_at = time.monotonic()
+        self._save(trainer)
         if stop:
-            number = self._received or signal.SIGTERM
-            raise Interrupted(
-                f"stopped by {signal.Signals(number).name} at step {done:,}; the same command again goes on from there "
-                f"({self._checkpoint.parent}).",
-                number,
-            )
+            raise self._interrupted()

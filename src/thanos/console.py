@@ -1,0 +1,24 @@
+"""What a person reads on a terminal: one line at a time, with nothing in it that a terminal would obey."""
+
+import re
+
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+"""Control characters, line and paragraph separators, marks that turn the direction of writing, halves of characters."""
+
+
+def plain(text: str) -> str:
+    r"""The text in one line, with control characters written out.
+
+    A name comes from a folder, a table or a file, and may hold anything: codes that move the cursor, erase what stood
+    there or set the window's title, line breaks that make a second line look like ours, or bytes that are no text.
+
+    Example:
+        >>> plain("cat\x1b[2J\n")
+        'cat\\x1b[2J\\n'
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def say(line: str = "") -> None:
+    """Print one line at once."""
+    print(plain(line), flush=True)

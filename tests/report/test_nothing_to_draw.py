@@ -1,0 +1,124 @@
+"""Vectors that are all alike, or so long that their squares overflow: numbers as of ordinary ones, and no crash."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+
+from thanos.cli import main
+from thanos.embeddings import Embeddings, one_size, ordinary_size, read_embeddings, side_by_side, write_embeddings
+from thanos.evaluate.geometry import geometry
+from thanos.report.plane import neighbour_plane
+
+COMMANDS = ("discover", "report", "geometry", "robust", "transfer")
+
+
+def command(capsys, *words):
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return end.value.code or 0, out, err
+
+
+def blobs() -> Embeddings:
+    """Two superclasses of two blobs each."""
+    x, kind = make_blobs([120] * 4, 16, cluster_std=1.0, random_state=0)
+    split = np.tile([0, 0, 1, 2], 120).astype(np.int8)
+    return Embeddings(x.astype(np.float32), kind // 2, ("a", "b"), split, kind, ("a0", "a1", "b0", "b1"))
+
+
+def kept(vectors, file):
+    embeddings = blobs()
+    write_embeddings(Embeddings(**vars(embeddings) | {"vectors": vectors.astype(np.float32)}), file)
+    return file
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_equal_vectors_are_answered(tmp_path, capsys, verb):
+    file = kept(np.ones((480, 16)), tmp_path / "e.npz")
+    code, out, err = command(capsys, verb, file, *(["--out", tmp_path / "r.html"] if verb == "report" else []))
+    assert code == 0, err
+    if verb in ("discover", "report"):
+        page = (tmp_path / ("e-subclasses.html" if verb == "discover" else "r.html")).read_text()
+        assert "No map: the embeddings of all images point in one direction" in page
+        assert "<canvas" not in page
+        assert "one subclass" in out or "2 subclasses" in out
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+@pytest.mark.parametrize("size", [1e30, 3e37, 1e-30])
+def test_long_vectors_give_what_ordinary_ones_give(tmp_path, capsys, verb, size):
+    x = blobs().vectors
+    scale = np.float32(2.0 ** round(np.log2(size / np.abs(x).max())))  # by a power of two: nothing is rounded
+    said = []
+    for name, vectors in (("one", x), ("two", x * scale)):
+        (tmp_path / name).mkdir()
+        file = kept(vectors, tmp_path / name / "e.npz")
+        options = ["--out", tmp_path / name / "r.html"] if verb == "report" else []
+        code, out, err = command(capsys, verb, file, *options)
+        assert code == 0, err
+        said.append(out.replace(str(tmp_path / name), ""))
+        assert "nan" not in out
+    assert said[0] == said[1]
+
+
+def test_geometry_of_overflowing_vectors_against_float64():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 8)) * 10.0 ** rng.integers(-30, 37, (300, 1))
+    label = np.repeat([0, 1], 150)
+    found = geometry(Embeddings(x.astype(np.float32), label, ("a", "b"), np.zeros(300, dtype=np.int8)))
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    within = [cosines[np.ix_(label == k, label == k)][~np.eye(150, dtype=bool)].mean() for k in (0, 1)]
+    assert found["within_class_cosine"] == pytest.approx(np.mean(within), abs=1e-5)
+    assert found["between_class_cosine"] == pytest.approx(cosines[:150, 150:].mean(), abs=1e-2)
+
+
+def test_sizes_change_by_powers_of_two_alone():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(50, 7)) * 10.0 ** rng.integers(-20, 20, (50, 1))).astype(np.float32)
+    ratio = np.log2(np.abs(x.astype(np.float64)) / np.abs(ordinary_size(x).astype(np.float64)))
+    np.testing.assert_array_equal(ratio, np.round(ratio))
+    assert (np.ptp(ratio, axis=1) == 0).all()
+    assert ((np.abs(ordinary_size(x)).max(axis=1) >= 0.5) & (np.abs(ordinary_size(x)).max(axis=1) < 1)).all()
+    ordinary = rng.normal(size=(5, 5)).astype(np.float32)
+    assert one_size(ordinary) is ordinary
+    np.testing.assert_array_equal(ordinary_size(np.zeros((2, 3), np.float32)), np.zeros((2, 3)))
+
+
+def test_concatenation_of_long_and_short_parts():
+    embeddings = blobs()
+    long = Embeddings(**vars(embeddings) | {"vectors": embeddings.vectors * np.float32(2.0**100)})
+    together = side_by_side(embeddings, long)
+    np.testing.assert_array_equal(together.vectors[:, :16], together.vectors[:, 16:])
+
+
+ODD = {
+    "equal": np.ones((200, 16)),
+    "zero": np.zeros((50, 8)),
+    "zero and one": np.repeat([[0.0] * 8, [1.0] * 8], 100, axis=0),
+    "two directions": np.repeat(np.eye(2, 16), 100, axis=0),
+    "one apart": np.vstack([np.ones((199, 16)), -np.ones((1, 16))]),
+    "a line": np.outer(np.linspace(-1, 1, 200), np.ones(16)),
+    "one dimension": np.linspace(-1, 1, 200)[:, None],
+    "almost equal": 1 + 1e-7 * np.random.default_rng(0).normal(size=(200, 16)),
+    "wide, few different": np.repeat(np.random.default_rng(0).normal(size=(3, 2000)), 40, axis=0),
+    "one row": np.ones((1, 4)),
+    "two rows": np.eye(2),
+    "below float32's range": np.full((80, 4), 1e-45),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_plane_of_odd_vectors(name):
+    place = neighbour_plane(ODD[name].astype(np.float32))
+    nothing = name in ("equal", "zero", "almost equal", "one row", "below float32's range")
+    assert (place is None) == nothing
+    if place is not None:
+        assert place.shape == (len(ODD[name]), 2)
+        assert np.isfinite(place).all()
+
+
+def test_float16_vectors_are_read(tmp_path):
+    embeddings = blobs()
+    np.savez(tmp_path / "e.npz", vectors=embeddings.vectors.astype(np.float16), superclass=embeddings.superclass)
+    np.testing.assert_allclose(read_embeddings(tmp_path / "e.npz").vectors, embeddings.vectors, rtol=1e-3)

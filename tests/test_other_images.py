@@ -1,0 +1,213 @@
+"""What lies in a run is held against it: pictures and numbers of other images or other weights are not shown as its."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from thanos import TrainConfig, embed, load_encoder, read_embeddings, train, write_embeddings
+from thanos.cli import main
+from thanos.compare import compare
+from thanos.config import RunConfig, SourceConfig
+from thanos.embeddings import check_same_images, kept_fingerprint
+from thanos.errors import DataError
+from thanos.report.discover_page import write_discover_page
+from thanos.source import Source
+
+COMMANDS = {
+    "discover": [],
+    "report": [],
+    "robust": [],
+    "transfer": [],
+    "geometry": [],
+    "classify": [],
+    "export": ["--to", "csv"],
+}
+
+
+def photographs(folder, seed):
+    """Two superclasses of two subclasses: 96 images that show their class, others for another seed."""
+    rng = np.random.default_rng(seed)
+    for a, superclass in enumerate("ab"):
+        for s, subclass in enumerate("xy"):
+            (folder / superclass / f"{superclass}{subclass}").mkdir(parents=True)
+            for i in range(24):
+                pixels = rng.integers(0, 60, (16, 16)) + 90 * a + 60 * s
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / superclass / f"{superclass}{subclass}/{i}.png")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two runs: on two folders of images of equal names."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THANOS_CACHE", str(folder / "cache"))
+        for seed, name in enumerate(("mine", "other")):
+            photographs(folder / name, seed)
+            config = TrainConfig(data=str(folder / name), method="spread", epochs=2, batch=16, seed=seed)
+            train(config, folder / f"run-{name}", run=RunConfig(quiet=True, threads=1), say=lambda line: None)
+    return folder
+
+
+@pytest.fixture
+def run(runs, tmp_path):
+    shutil.copytree(runs / "run-mine", tmp_path / "a")
+    return tmp_path / "a"
+
+
+def command(capsys, *words):
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return end.value.code or 0, out, err
+
+
+def test_embeddings_know_their_images_and_their_encoder(run):
+    encoder = load_encoder(run)
+    embeddings = Source(run, SourceConfig()).embeddings
+    assert embeddings.encoder == encoder.fingerprint == kept_fingerprint(run / "model.safetensors")
+    assert read_embeddings(run / "embeddings.npz").encoder == encoder.fingerprint
+    other = load_encoder(run / "best.safetensors")
+    with torch.no_grad():
+        next(other.module.parameters()).add_(1e-3)
+    assert other.fingerprint not in (encoder.fingerprint, load_encoder(run / "best.safetensors").fingerprint)
+
+
+def of_other_images(runs, run):
+    shutil.copy(runs / "other.npz", run / "embeddings.npz")
+    return "is of other images than this run's"
+
+
+def of_another_run(runs, run):
+    """The same images by another run's encoder."""
+    embeddings = embed(load_encoder(runs / "run-other"), Source(run, SourceConfig()).images)
+    write_embeddings(embeddings, run / "embeddings.npz")
+    return "is of other weights than this run's"
+
+
+def of_older_weights(runs, run):
+    Source(run, SourceConfig()).embeddings  # noqa: B018 - keeps them
+    state = load_file(run / "model.safetensors")
+    changed = {name: value * 1.01 if value.is_floating_point() else value for name, value in state.items()}
+    save_file(changed, run / "model.safetensors")
+    return "is of other weights than this run's"
+
+
+def of_nobody_knows_what(runs, run):
+    """As a version wrote them that kept no mark of the weights."""
+    embeddings = Source(run, SourceConfig()).embeddings
+    arrays = dict(np.load(run / "embeddings.npz"))
+    del arrays["encoder"]
+    np.savez(run / "embeddings.npz", **arrays)
+    assert embeddings.encoder
+    return "is of other weights than this run's"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("put", [of_other_images, of_another_run, of_older_weights, of_nobody_knows_what])
+def test_foreign_embeddings_in_a_run_are_neither_taken_nor_written_over(runs, run, tmp_path, capsys, put, name):
+    if not (runs / "other.npz").exists():
+        write_embeddings(Source(runs / "run-other", SourceConfig()).embeddings, runs / "other.npz")
+    said = put(runs, run)
+    before = (run / "embeddings.npz").read_bytes()
+    (run / "classifier.npz").unlink()  # of older weights: refused by itself, below
+    if name == "classify":
+        command(capsys, "robust", run)
+    code, out, err = command(capsys, name, run, *COMMANDS[name])
+    assert code == 0, err
+    assert said in out
+    assert (run / "embeddings.npz").read_bytes() == before
+    shown = Source(run, SourceConfig()).embeddings
+    np.testing.assert_array_equal(shown.vectors, embed(load_encoder(run), Source(run, SourceConfig()).images).vectors)
+    if name in ("discover", "report"):
+        page = (run / ("subclasses.html" if name == "discover" else "report.html")).read_text()
+        assert str(runs / "mine") in page
+        assert str(runs / "other") not in page
+    code, out, _ = command(capsys, "embed", run)
+    assert code == 0
+    assert read_embeddings(run / "embeddings.npz").encoder == kept_fingerprint(run / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "file"),
+    [
+        (["embed", "RUN", "--data", "OTHER"], "embeddings.npz"),
+        (["embed", "OTHER-RUN"], "embeddings.npz"),
+        (["embed", "RUN", "--weights", "best"], "embeddings.npz"),
+        (["discover", "OTHER-RUN"], "subclasses.csv"),
+        (["robust", "OTHER-RUN"], "robust-groupdro.npz"),
+        (["report", "OTHER-RUN"], "report.html"),
+        (["classify", "OTHER-RUN"], "predicted.csv"),
+    ],
+)
+def test_nothing_of_another_source_goes_where_a_run_keeps_its_own(runs, run, capsys, words, file):
+    named = {"RUN": run, "OTHER": runs / "other", "OTHER-RUN": runs / "run-other"}
+    before = sorted(run.iterdir())
+    code, _, err = command(capsys, *(named.get(word, word) for word in words), "--out", run / file)
+    assert code == 2
+    assert "keeps what is made of its own images and weights" in err
+    assert sorted(run.iterdir()) == before
+
+
+def test_a_classifier_of_other_weights_is_refused(runs, run, capsys):
+    command(capsys, "robust", run)
+    of_older_weights(runs, run)
+    for file in ("robust-groupdro.npz", "classifier.npz"):
+        code, _, err = command(capsys, "classify", run, "--classifier", run / file)
+        assert code == 2
+        assert "is for embeddings of another encoder, or of other weights" in err
+    code, out, _ = command(capsys, "classify", run, "--weights", "best")
+    assert code == 0
+    assert "best-classifier.npz" in out
+
+
+def test_subclasses_found_in_other_embeddings_are_refused(runs, run, capsys):
+    command(capsys, "discover", run)
+    of_older_weights(runs, run)
+    for verb in ("report", "robust"):
+        code, _, err = command(capsys, verb, run)
+        assert code == 2
+        assert "was found in embeddings of other weights" in err
+        assert f"thanos discover {run}" in err
+    assert command(capsys, "discover", run)[0] == 0
+    assert command(capsys, "report", run)[0] == 0
+
+
+def test_scores_of_older_weights_are_not_shown(runs, run, capsys):
+    command(capsys, "transfer", run)
+    assert compare([run])[0].cells["fine accuracy, probe"].value is not None
+    command(capsys, "discover", run)
+    assert "fine labels, probe" in (run / "subclasses.html").read_text()
+    of_older_weights(runs, run)
+    assert compare([run])[0].cells["fine accuracy, probe"].value is None
+    command(capsys, "discover", run)
+    assert "fine labels, probe" not in (run / "subclasses.html").read_text()
+
+
+def test_a_page_never_shows_pictures_beside_others_numbers(runs, run, tmp_path):
+    source, other = Source(run, SourceConfig()), Source(runs / "run-other", SourceConfig())
+    with pytest.raises(DataError, match="of other images"):
+        check_same_images(other.embeddings, source.images)
+    with pytest.raises(DataError, match="of other images"):
+        write_discover_page(tmp_path / "page.html", other.embeddings, None, source, {})
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_list_of_skipped_images_is_not_written_over_another_file(runs, run, tmp_path, capsys):
+    (tmp_path / "v-skipped.csv").write_text("mine")
+    words = ["embed", run, "--data", runs / "other", "--skip-bad", "--out", tmp_path / "v.npz"]
+    code, _, err = command(capsys, *words)
+    assert code == 2
+    assert "v-skipped.csv is there and was not written by" in err
+    assert (tmp_path / "v-skipped.csv").read_text() == "mine"
+    assert not (tmp_path / "v.npz").exists()
+
+
+def test_what_a_table_rests_on_is_kept_with_it(run, capsys):
+    command(capsys, "discover", run)
+    of = json.loads((run / "subclasses.json").read_text())["of"]
+    assert of == {"images": load_encoder(run).card.fingerprint, "encoder": load_encoder(run).fingerprint}

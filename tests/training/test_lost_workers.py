@@ -1,0 +1,173 @@
+"""Images decoded by other processes: a process that ends, little shared memory, a file that goes, and Ctrl-C."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from thanos.config import RunConfig, TrainConfig
+from thanos.data import batches, files
+from thanos.data.load import load
+from thanos.errors import Interrupted, NextBatchLost
+from thanos.training.fit import train
+from thanos.training.monitor import KeepState
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at processes in /proc")
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """A folder of files that are decoded at every use."""
+    monkeypatch.setattr(files, "IN_CACHE", 0)
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for i in range(80):
+            pixels = rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
+    return tmp_path / "photos"
+
+
+def settings(photographs, **changes) -> TrainConfig:
+    return TrainConfig(**{"data": str(photographs), "method": "spread", "batch": 16, "epochs": 4} | changes)
+
+
+def quiet(workers: int) -> RunConfig:
+    return RunConfig(quiet=True, threads=1, workers=workers, checkpoint_minutes=60)
+
+
+def silent(line: str) -> None: ...
+
+
+def slow_from(monkeypatch, step: int) -> None:
+    """From this batch on, decoding waits: the run waits for its next batch."""
+    read = batches.BatchLoader.batch
+
+    def batch(self, k):
+        if k >= step:  # validation has fewer batches
+            time.sleep(600)
+        return read(self, k)
+
+    monkeypatch.setattr(batches.BatchLoader, "batch", batch)
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+def assert_goes_on_to_the_same_end(photographs, run, reference, workers):
+    """As if nothing had happened, from the step at which it was stopped."""
+    said: list[str] = []
+    train(settings(photographs), run, run=quiet(workers), say=said.append)
+    train(settings(photographs), reference, run=quiet(0), say=silent)
+    ours, theirs = weights(run), weights(reference)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert (run / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+    return next(line for line in said if "going on" in line)
+
+
+def after_step(monkeypatch, step: int, act) -> None:
+    """``act`` half a second after that step, when the run waits for its next batch."""
+    ended = KeepState.on_train_batch_end
+
+    def at_step(self, trainer, module, *args):
+        if module.batches_done == step:
+            threading.Timer(0.5, act).start()
+        ended(self, trainer, module, *args)
+
+    monkeypatch.setattr(KeepState, "on_train_batch_end", at_step)
+
+
+def children() -> list[int]:
+    """The processes that decode: children of this one."""
+    found = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout.split()
+    return [int(each) for each in found]
+
+
+def test_a_worker_that_is_killed_ends_the_run_soon_with_its_state_saved(photographs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        slow_from(patched, 9)
+        before = set(children())
+        after_step(patched, 9, lambda: [os.kill(each, signal.SIGKILL) for each in set(children()) - before])
+        started = time.monotonic()
+        with pytest.raises(NextBatchLost, match=r"has ended, mostly for lack of memory .*--workers \(0"):
+            train(settings(photographs), tmp_path / "run", run=quiet(2), say=silent)
+        assert time.monotonic() - started < 20
+    said = assert_goes_on_to_the_same_end(photographs, tmp_path / "run", tmp_path / "reference", 2)
+    assert "at step 9 of" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_first_signal_ends_a_run_that_waits_for_images(photographs, tmp_path, monkeypatch, number, workers):
+    with monkeypatch.context() as patched:
+        slow_from(patched, 9)
+        after_step(patched, 9, lambda: os.kill(os.getpid(), number))
+        started = time.monotonic()
+        with pytest.raises(Interrupted, match="at step 9; the same command again goes on") as stopped:
+            train(settings(photographs), tmp_path / "run", run=quiet(workers), say=silent)
+        assert time.monotonic() - started < 20
+    assert stopped.value.exit_code == 128 + number
+    assert_goes_on_to_the_same_end(photographs, tmp_path / "run", tmp_path / "reference", workers)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_goes_while_it_is_trained_on(photographs, tmp_path, monkeypatch, workers):
+    images = load(settings(photographs))
+    lost = Path(images.refs[images.rows("train")[0]])
+    with monkeypatch.context() as patched:
+        after_step(patched, 5, lambda: shutil.move(lost, tmp_path / "kept.png"))
+        match = rf"can no longer be read: .*{lost.name}.*the same command then goes on"
+        with pytest.raises(NextBatchLost, match=match):
+            train(settings(photographs, epochs=12), tmp_path / "run", run=quiet(workers), say=silent)
+    shutil.move(tmp_path / "kept.png", lost)
+    train(settings(photographs, epochs=12), tmp_path / "run", run=quiet(workers), say=silent)
+    train(settings(photographs, epochs=12), tmp_path / "reference", run=quiet(0), say=silent)
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "reference")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+TINY = """
+mount -t tmpfs -o size=64k tmpfs /dev/shm || exit 77
+exec "$0" -c '
+import sys
+from thanos.data import files
+files.IN_CACHE = 0
+from thanos.cli import main
+main(sys.argv[1:])' train --data "$1" --method spread --batch 16 --epochs 1 --workers 2 --out "$2" --quiet
+"""
+
+
+@pytest.mark.skipif(sys.platform.startswith("linux") and os.geteuid() != 0, reason="mounting takes root")
+def test_almost_no_shared_memory_is_enough(photographs, tmp_path):
+    """Containers have 64 MB; with 64 KB a run neither hangs nor complains: batches do not pass through it."""
+    words = ["unshare", "-m", "bash", "-c", TINY, sys.executable, str(photographs), str(tmp_path / "run")]
+    found = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    if found.returncode == 77 or "unshare:" in found.stderr:
+        pytest.skip("this machine does not let tests mount")
+    assert found.returncode == 0, found.stderr
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_batches_of_workers_are_those_of_this_process(photographs):
+    images = load(settings(photographs))
+    order = batches.BatchOrder(images.superclass, 8, seed=0)
+    group = np.arange(len(images)) % 3
+    here, there = (
+        list(batches.BatchLoader(images, np.arange(len(images)), order, 6, workers=workers, group=group))
+        for workers in (0, 2)
+    )
+    assert [batch.number for batch in there] == [0, 1, 2, 3, 4, 5]
+    for mine, other in zip(here, there, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(mine[:2], other[:2], strict=True))
+        assert torch.equal(mine.group, other.group)
