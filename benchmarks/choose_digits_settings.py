@@ -14,7 +14,7 @@ import numpy as np
 
 from thanos.config import DataConfig, RunConfig, TrainConfig
 from thanos.data.load import load
-from thanos.provenance import commit, hardware, versions
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 from thanos.training.fit import train
 

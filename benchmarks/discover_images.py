@@ -26,8 +26,8 @@ import numpy as np
 from thanos import DataConfig, DiscoverConfig, TrainConfig, discover, load, read_embeddings, recovery
 from thanos.embeddings import Embeddings, labelled
 from thanos.evaluate.intervals import mean_interval
-from thanos.provenance import commit, hardware, versions
 from thanos.reproduce.score import random_encoder, raw_pixels
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 
 EACH = 200

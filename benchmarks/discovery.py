@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from thanos.config import DiscoverConfig
-from thanos.discovery import discover
 from thanos.embeddings import Embeddings
 from thanos.evaluate.recovery import recovery
-from thanos.provenance import commit, hardware, versions
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
+from thanos.subclasses.discovery import discover
 
 
 def embeddings(images: int, dim: int, superclasses: int, kinds: int) -> Embeddings:

@@ -26,8 +26,8 @@ from torchvision import transforms
 from thanos.config import TrainConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
-from thanos.methods import Branch
-from thanos.provenance import commit, hardware, versions
+from thanos.methods.steps import Branch
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 from thanos.training.bench import TrainingStep, parts_of_a_step
 from thanos.training.settings import resolve_settings

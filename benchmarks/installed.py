@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from thanos.provenance import commit, hardware
+from thanos.runs.provenance import commit, hardware
 from thanos.storage import write_json
 
 BASE = ("torch", "torchvision", "scikit-learn")

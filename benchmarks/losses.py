@@ -232,7 +232,7 @@ def main() -> None:
     if given.one:
         print(json.dumps(measure(given.one[0], int(given.one[1]), given.device)))
         return
-    from thanos.provenance import commit, hardware, versions
+    from thanos.runs.provenance import commit, hardware, versions
     from thanos.storage import write_json
 
     measured: dict[str, dict[str, Any]] = {}

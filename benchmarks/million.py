@@ -20,12 +20,12 @@ from discovery import embeddings
 from peak import peak_above
 
 from thanos.config import DiscoverConfig
-from thanos.discovery import discover
 from thanos.embeddings import Embeddings, read_embeddings, write_embeddings
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import convex_probe, neighbour_vote
-from thanos.provenance import commit, hardware, versions
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
+from thanos.subclasses.discovery import discover
 
 DIM, SUPERCLASSES, KINDS, QUERIES = 128, 10, 6, 10_000
 Score = dict[str, float]

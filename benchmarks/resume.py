@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from thanos.config import RunConfig, TrainConfig
-from thanos.provenance import commit, hardware, versions
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 from thanos.training.fit import train
 

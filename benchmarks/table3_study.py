@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from thanos.config import DemoConfig, RunConfig
-from thanos.demo import demo_settings
-from thanos.provenance import commit, hardware, versions
+from thanos.reproduce.demo import demo_settings
 from thanos.reproduce.plan import carry_out
 from thanos.reproduce.record import Places, read_record
 from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.scale import load_scale
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 
 SEED = 100  # no seed of the table

@@ -23,16 +23,16 @@ import numpy as np
 
 from thanos.config import DiscoverConfig, RobustConfig
 from thanos.data.load import load
-from thanos.discovery import discover
 from thanos.embeddings import Embeddings
 from thanos.evaluate.recovery import recovery
-from thanos.provenance import commit, hardware, versions
 from thanos.reproduce.record import Places
 from thanos.reproduce.scale import load_scale
 from thanos.reproduce.score import row_embeddings
 from thanos.reproduce.table4 import CLUSTERS, HARDNESS, ROWS
 from thanos.robust.stage import find_groups, make_robust
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
+from thanos.subclasses.discovery import discover
 
 SOURCES = ("george", "supcon", "spread", "thanos")
 CLUSTERINGS = {

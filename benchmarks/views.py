@@ -16,7 +16,7 @@ from torchvision import transforms
 
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.load import load
-from thanos.provenance import commit, hardware, versions
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 from thanos.views import random_views
 

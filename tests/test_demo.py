@@ -7,9 +7,9 @@ import pytest
 
 from browser import chromium
 from thanos.config import DemoConfig
-from thanos.demo import run_demo
 from thanos.errors import OutputError
 from thanos.report.page import render
+from thanos.reproduce.demo import run_demo
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from browser import chromium
 from thanos import DataConfig, embed, load, load_encoder, read_embeddings
 from thanos.cli import run_command
 from thanos.config import AutoTrainConfig, SourceConfig, read_yaml
-from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError
+from thanos.inputs import Source
 from thanos.report.discover_page import write_discover_page
-from thanos.source import Source
+from thanos.subclasses.discovery import Discovered
 from thanos.training.auto import LARGEST, load_suitably, settle
 
 

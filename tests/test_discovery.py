@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_samples
 
-from thanos import discovery as room
 from thanos.config import DiscoverConfig, SourceConfig
-from thanos.discovery import discover, silhouettes
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.source import Source
+from thanos.inputs import Source
+from thanos.subclasses import discovery as room
+from thanos.subclasses.discovery import discover, silhouettes
 from thanos.verbs import discover_source
 
 

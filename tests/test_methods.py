@@ -8,13 +8,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from thanos import join_encoders, load_encoder, train
-from thanos.artefact import Encoder, ModelCard, save_encoder
 from thanos.config import RunConfig, TrainConfig, ViewSpec
 from thanos.data.load import load
-from thanos.encoder import SideBySide, build_encoder, dimension
+from thanos.encoders.heads import Decoder, build_projector
+from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError, DataError
-from thanos.heads import Decoder, build_projector
-from thanos.methods import METHODS, StepSettings, build_branches, encoder_of, steps_of, total
+from thanos.methods.steps import METHODS, StepSettings, build_branches, encoder_of, steps_of, total
+from thanos.runs.encoder_io import Encoder, ModelCard, save_encoder
 
 QUIET = RunConfig(quiet=True, threads=1)
 

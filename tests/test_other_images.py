@@ -15,8 +15,8 @@ from thanos.compare import compare
 from thanos.config import RunConfig, SourceConfig
 from thanos.embeddings import check_same_images, kept_fingerprint
 from thanos.errors import DataError
+from thanos.inputs import Source
 from thanos.report.discover_page import write_discover_page
-from thanos.source import Source
 
 COMMANDS = {
     "discover": [],

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from thanos import DataConfig, embed, load
-from thanos.artefact import Encoder, balance_parts, card_for, save_encoder
-from thanos.encoder import SideBySide, build_encoder
+from thanos.encoders.zoo import SideBySide, build_encoder
 from thanos.report.snippet import loading_code
+from thanos.runs.encoder_io import Encoder, balance_parts, card_for, save_encoder
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from thanos import DataConfig, TrainConfig, embed, load, load_encoder, read_embeddings, train
-from thanos.artefact import balance_parts
 from thanos.cli import run_command
 from thanos.compare import compare
 from thanos.config import RunConfig, read_yaml
 from thanos.data.group_table import group_ids, read_table
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.source import Source
+from thanos.inputs import Source
+from thanos.runs.encoder_io import balance_parts
 
 ENCODES = ("run", "checkpoint", "weights", "timm")
 VERBS = {

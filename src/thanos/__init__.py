@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thanos.artefact import Encoder, join_encoders, load_encoder, save_encoder
     from thanos.config import (
         DataConfig,
         DiscoverConfig,
@@ -17,14 +16,14 @@ if TYPE_CHECKING:
     from thanos.data.arrays import from_arrays, from_dataset
     from thanos.data.imageset import ImageSet
     from thanos.data.load import load
-    from thanos.discovery import Discovered, discover
     from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
     from thanos.errors import ThanosError
-    from thanos.estimator import SpreadEncoder
+    from thanos.estimators.spread_encoder import SpreadEncoder
     from thanos.evaluate.geometry import geometry
     from thanos.evaluate.recovery import recovery
     from thanos.evaluate.robustness import group_scores
     from thanos.evaluate.transfer import transfer
+    from thanos.methods.alpha import solve_alpha
     from thanos.objective import (
         ClassConditionalInfoNCELoss,
         InfoNCELoss,
@@ -41,15 +40,16 @@ if TYPE_CHECKING:
     from thanos.objective.robust import GroupDRO, GroupWeighted
     from thanos.robust.head import Head, read_head, write_head
     from thanos.robust.stage import Outcome, make_robust
-    from thanos.theory.spread import solve_alpha
+    from thanos.runs.encoder_io import Encoder, join_encoders, load_encoder, save_encoder
+    from thanos.subclasses.discovery import Discovered, discover
     from thanos.training.fit import Run, train
     from thanos.views import random_views
 
 _HOME = {
-    "Encoder": "artefact",
-    "join_encoders": "artefact",
-    "load_encoder": "artefact",
-    "save_encoder": "artefact",
+    "Encoder": "runs.encoder_io",
+    "join_encoders": "runs.encoder_io",
+    "load_encoder": "runs.encoder_io",
+    "save_encoder": "runs.encoder_io",
     "DataConfig": "config",
     "DiscoverConfig": "config",
     "RobustConfig": "config",
@@ -61,15 +61,15 @@ _HOME = {
     "from_dataset": "data.arrays",
     "ImageSet": "data.imageset",
     "load": "data.load",
-    "Discovered": "discovery",
-    "discover": "discovery",
+    "Discovered": "subclasses.discovery",
+    "discover": "subclasses.discovery",
     "Embeddings": "embeddings",
     "embed": "embeddings",
     "read_embeddings": "embeddings",
     "side_by_side": "embeddings",
     "write_embeddings": "embeddings",
     "ThanosError": "errors",
-    "SpreadEncoder": "estimator",
+    "SpreadEncoder": "estimators.spread_encoder",
     "geometry": "evaluate.geometry",
     "recovery": "evaluate.recovery",
     "group_scores": "evaluate.robustness",
@@ -92,7 +92,7 @@ _HOME = {
     "write_head": "robust.head",
     "Outcome": "robust.stage",
     "make_robust": "robust.stage",
-    "solve_alpha": "theory.spread",
+    "solve_alpha": "methods.alpha",
     "Run": "training.fit",
     "train": "training.fit",
     "random_views": "views",

@@ -21,7 +21,6 @@ from cyclopts.config import Dict
 from cyclopts.validators import Number
 from pydantic import ValidationError
 
-from thanos import provenance
 from thanos.config import (
     AutoTrainConfig,
     DataConfig,
@@ -43,8 +42,10 @@ from thanos.config import (
 )
 from thanos.console import plain, say
 from thanos.errors import ConfigError, DataError, ThanosError
+from thanos.inputs import FILES, Source
 from thanos.names import DATASETS, nearest, timm_names
-from thanos.source import FILES, Source
+from thanos.runs import provenance
+from thanos.runs.run_dir import RunDir
 
 app = App(
     name="thanos",
@@ -94,7 +95,7 @@ def demo(
 
     if config.jobs != 1:
         start_importing()
-    from thanos.demo import run_demo
+    from thanos.reproduce.demo import run_demo
 
     run_demo(config, out, say)
 
@@ -122,13 +123,12 @@ def train(
         The run directory: new or empty, or this run's own.
     """
     from thanos.data.load import load
-    from thanos.training.folder import check_place
 
     first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
     if first and "data" not in config.model_fields_set:
         say("no --data: the digits that come with scikit-learn")
     if first:
-        check_place(out)
+        RunDir(out).check_free()
     images = load(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.fit import train as fit
 
@@ -324,9 +324,7 @@ def discover(
             raise ConfigError("--pretrained starts a timm model; name it with --encoder.")
         name = source.stem if source.suffix in (".csv", ".tsv", ".npz") else source.resolve().name
         run = out or Path("runs") / name
-        from thanos.training.folder import check_place
-
-        check_place(run)
+        RunDir(run).check_free()
         from thanos.verbs import discover_images
 
         discover_images(images, run, config, training, of.pretrained, quiet)
@@ -355,7 +353,8 @@ def _holds_images(source: Path) -> bool:
         with zipfile.ZipFile(source) as arrays:
             return "vectors.npy" not in arrays.namelist()
     if source.is_dir():
-        return not any((source / name).is_file() for name in ("config.yaml", "model.json", "data.json"))
+        here = RunDir(source)
+        return not (here.is_run or here.settings_file.is_file() or here.facts().is_file())
     return str(source) in DATASETS or (source.is_file() and source.suffix not in FILES)
 
 
@@ -725,7 +724,7 @@ def all_of_theory(*, out: TheoryOut = Path("runs/theory")) -> None:
 )
 def suggest(*, config: Annotated[SuggestConfig, Flat]) -> None:
     """Print the alpha for a wanted degree of spread, and the window outside which superclasses collapse or dissolve."""
-    from thanos.theory.suggest import suggestion
+    from thanos.methods.suggest import suggestion
 
     for line in suggestion(config):
         say(line)
@@ -746,7 +745,7 @@ def spread(*, out: TheoryOut = Path("runs/theory"), full: bool = False) -> None:
     full
         Thresholds for up to 256 images a superclass and finer steps of alpha.
     """
-    from thanos.theory.spread_experiment import spread as run
+    from thanos.experiments.spread import spread as run
 
     run(out, say, full=full)
     say(f"numbers and pictures: {out}")
@@ -759,7 +758,7 @@ def spread(*, out: TheoryOut = Path("runs/theory"), full: bool = False) -> None:
 )
 def invariance(*, out: TheoryOut = Path("runs/theory")) -> None:
     """Let images of a superclass exchange embeddings: no contrastive loss notices, an autoencoder does."""
-    from thanos.theory.invariance import invariance as run
+    from thanos.experiments.invariance import invariance as run
 
     run(out, say)
     say(f"numbers and pictures: {out}")
@@ -782,7 +781,7 @@ def mechanisms(
     from thanos.workers import start_importing
 
     start_importing()
-    from thanos.theory.mechanisms import mechanisms as run
+    from thanos.experiments.mechanisms import mechanisms as run
 
     run(out, say, seeds=seeds)
     say(f"numbers and pictures: {out}")

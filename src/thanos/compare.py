@@ -8,13 +8,13 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from thanos.config import read_yaml
 from thanos.data.group_table import mark_of
 from thanos.data.splits import watched
-from thanos.embeddings import kept_fingerprint, weights_file
-from thanos.errors import ConfigError, DataError
+from thanos.embeddings import kept_fingerprint
+from thanos.errors import ConfigError
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
 from thanos.report.page import render
+from thanos.runs.run_dir import RunDir, finished_run
 from thanos.storage import begins, refuse_foreign, says, write_csv, write_text
 
 TITLE = "thanos: runs compared"
@@ -100,19 +100,14 @@ def compare(runs: Sequence[Path]) -> list[Line]:
 
 
 def _line(run: Path) -> Line:
-    try:
-        metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-        settings = read_yaml(run / "config.yaml")
-    except (OSError, ValueError, ConfigError):
-        log = run / "run.log"
-        how = f"the first command in {log} goes on with it" if log.is_file() else "train one: thanos train --help"
-        raise DataError(f"finished runs are compared; {run} is none; {how}.") from None
+    here = finished_run(run)
+    metrics, settings = here.metrics(), here.settings()
     where = quote(str(run))
     train = f"thanos train --config {where}/config.yaml --out NEW"
     final = metrics["final"]
     cells = {}
-    data = _json(run / "data.json")
-    encoder = kept_fingerprint(weights_file(run, "last"))
+    data = here.data()
+    encoder = kept_fingerprint(here.weights())
     for name, reader in (("fine accuracy, probe", "probe"), ("fine accuracy, neighbours", "neighbours")):
         kept = metrics.get("transfer/last", {})
         kept = kept if kept.get("encoder") == encoder else {}  # of weights that are no longer the run's
@@ -126,13 +121,13 @@ def _line(run: Path) -> Line:
     cells["superclass accuracy"] = Cell(accuracy, around, train, few=held_out < FEW)
     within = final.get("validation/within_class_cosine")
     cells["spread, validation"] = Cell(None if within is None else 1 - within, None, train, share=False)
-    found = _json(run / "subclasses.json")
+    found = _json(here.outcome("subclasses", ".json"))
     recovered = found.get("recovery", {}).get("test", {})
     typed = found.get("command", f"thanos discover {where}")
     mutual = recovered.get("adjusted_mutual_information")
     cells["recovery"] = Cell(mutual, None, typed, share=False, ran=bool(found))
-    cells["worst group"] = _worst_group(run, where, "groups")
-    cells["worst discovered group"] = _worst_group(run, where, "discovered_groups")
+    cells["worst group"] = _worst_group(here, where, "groups")
+    cells["worst discovered group"] = _worst_group(here, where, "discovered_groups")
     seconds = metrics.get("seconds")
     cells["seconds"] = Cell(None if seconds is None else math.ceil(seconds), None, train, share=False)
     shown = {name: str(settings.get(name)) for name in SETTINGS}
@@ -141,12 +136,13 @@ def _line(run: Path) -> Line:
     return Line(str(run), shown, cells)
 
 
-def _worst_group(run: Path, where: str, kind: str) -> Cell:
+def _worst_group(run: RunDir, where: str, kind: str) -> Cell:
     """On test images, of the classifier in the run that validation favours."""
     best: tuple[float, Cell] | None = None
-    table = run / "subclasses.csv"
+    table = run.outcome("subclasses", ".csv")
     subclasses = mark_of(table if table.is_file() else None)
-    for file in sorted(run.glob("robust-*.json")):
+    scored = sorted(run.path.glob("robust-*.json"))
+    for file in scored:
         found = _json(file)
         if kind == "discovered_groups" and found.get("subclasses") != subclasses:
             continue  # of subclasses that are no longer the run's
@@ -156,8 +152,7 @@ def _worst_group(run: Path, where: str, kind: str) -> Cell:
             worst = lowest_share(groups)
             typed = found.get("command", f"thanos robust {where}")
             best = chosen, Cell(worst["accuracy"], worst["interval"], typed, few=worst["small"])
-    ran = any(run.glob("robust-*.json"))
-    return Cell(None, None, f"thanos robust {where}", ran=ran) if best is None else best[1]
+    return Cell(None, None, f"thanos robust {where}", ran=bool(scored)) if best is None else best[1]
 
 
 def _validation_images(data: dict[str, Any]) -> int:

@@ -14,7 +14,7 @@ from thanos.errors import DataError, MissingLabels
 from thanos.storage import read_npz, write_atomically
 
 if TYPE_CHECKING:
-    from thanos.artefact import Encoder
+    from thanos.runs.encoder_io import Encoder
 
 ORDINARY = 40
 """Largest entries between 2 to the minus this and 2 to this are left as they are."""
@@ -145,14 +145,6 @@ def side_by_side(*parts: Embeddings) -> Embeddings:
     return replace(parts[0], vectors=np.concatenate(scaled, axis=1), encoder=encoder)
 
 
-WEIGHTS = {"last": "model.safetensors", "best": "best.safetensors"}
-
-
-def weights_file(run: Path, weights: str) -> Path:
-    """Where a run directory keeps its weights of the last epoch, or of the best one."""
-    return run / WEIGHTS[weights]
-
-
 def encoder_fingerprint(weights: bytes, facts: bytes) -> str:
     """Of an encoder's weights (the bytes of a .safetensors) and the facts beside them (those of its .json).
 
@@ -180,11 +172,6 @@ def kept_fingerprint(weights: Path) -> str:
         return encoder_fingerprint(weights.read_bytes(), facts.read_bytes())
     except (ValueError, KeyError, TypeError, AttributeError):
         return ""
-
-
-def kept_embeddings(run: Path, weights: str) -> Path:
-    """Where a run directory keeps the embeddings of its own images."""
-    return run / ("embeddings.npz" if weights == "last" else f"embeddings-{weights}.npz")
 
 
 def write_embeddings(embeddings: Embeddings, path: Path) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thanos.artefact import Encoder, save_encoder
 from thanos.data.imageset import SPLITS
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, ThanosError
+from thanos.runs.encoder_io import Encoder, save_encoder
 from thanos.storage import write_csv
 
 Format = Literal["onnx", "safetensors", "csv"]

@@ -17,7 +17,6 @@ from thanos.config import (
     DiscoverConfig,
     RobustConfig,
     RunConfig,
-    SourceConfig,
     TransferConfig,
 )
 from thanos.console import say
@@ -25,7 +24,6 @@ from thanos.data.given_names import GivenNames
 from thanos.data.group_table import group_ids, in_table, mark_of, read_table
 from thanos.data.imageset import SPLITS
 from thanos.data.load import check_superclasses
-from thanos.discovery import Discovered, discover
 from thanos.embeddings import Embeddings, embed, read_embeddings, write_embeddings
 from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.geometry import EXACT, geometry
@@ -33,13 +31,15 @@ from thanos.evaluate.intervals import FEW, share_interval
 from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
 from thanos.export import Format, export_onnx, export_table, export_weights
+from thanos.inputs import Source
 from thanos.names import OWN_ENCODERS
-from thanos.provenance import command
 from thanos.report.discover_page import SUBCLASSES, TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import gain, make_robust
-from thanos.source import Source
+from thanos.runs.provenance import command
+from thanos.runs.run_dir import RunDir
 from thanos.storage import SKIPPED, begins, holds, refuse_foreign, says, skipped_list, write_csv, write_json
+from thanos.subclasses.discovery import Discovered, discover
 from thanos.training.auto import announce, load_suitably, settle
 
 
@@ -156,12 +156,13 @@ def discover_images(
     check_superclasses(images)
     chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
     announce(choices, say)
-    train(chosen, run, images=images, run=RunConfig(quiet=quiet))
-    source = Source(run, SourceConfig())
-    judge(source)
-    found = discover_source(source, run / "subclasses.csv", config)
+    trained = train(chosen, run, images=images, run=RunConfig(quiet=quiet))
+    source = Source.of_run(run, images, trained.encoder)
+    table = RunDir(run).outcome("subclasses", ".csv")
+    found = discover_source(source, table, config, judge(source))
     again = quote(str(run))
-    say(f"next: look at it, name subclasses in {run / 'subclasses.yaml'}; thanos report {again}, thanos robust {again}")
+    names = table.with_suffix(".yaml")
+    say(f"next: look at it, name subclasses in {names}; thanos report {again}, thanos robust {again}")
     return found
 
 
@@ -191,8 +192,17 @@ COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
 """Of the table of discovered subclasses."""
 
 
-def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discovered:
-    """Write the table of discovered subclasses, and beside it as JSON how they were found and what they recover."""
+def discover_source(
+    source: Source, out: Path, config: DiscoverConfig, scores: dict[str, Any] | None = None
+) -> Discovered:
+    """Write the table of discovered subclasses, and beside it as JSON how they were found and what they recover.
+
+    Args:
+        source: What is clustered.
+        out: The table.
+        config: How.
+        scores: ``geometry`` and ``transfer`` of the source, for the page; default: what a run keeps of them.
+    """
     facts_file, page = out.with_suffix(".json"), out.with_suffix(".html")
     refuse_foreign(out, begins(",".join(COLUMNS)), "thanos discover")
     refuse_foreign(page, says(TITLE), "thanos discover")
@@ -207,13 +217,13 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
         why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
         say(f"{name}: {subclasses} of {sizes} images{why}")
-    for split, scores in known.items():
-        one = scores["one_cluster"]
+    for split, found_again in known.items():
+        one = found_again["one_cluster"]
         say(
-            f"recovery, {split}: F1 {scores['macro_f1']:.2f} (one cluster {one['macro_f1']:.2f}, by chance "
-            f"{scores['shuffled']['macro_f1']:.2f}), rarest "
-            f"{scores['rarest_f1']['mean']:.2f} ({one['rarest_f1']['mean']:.2f}), purity {scores['purity']:.2f} "
-            f"({one['purity']:.2f}), adjusted mutual information {scores['adjusted_mutual_information']:.2f}"
+            f"recovery, {split}: F1 {found_again['macro_f1']:.2f} (one cluster {one['macro_f1']:.2f}, by chance "
+            f"{found_again['shuffled']['macro_f1']:.2f}), rarest "
+            f"{found_again['rarest_f1']['mean']:.2f} ({one['rarest_f1']['mean']:.2f}), purity {found_again['purity']:.2f} "
+            f"({one['purity']:.2f}), adjusted mutual information {found_again['adjusted_mutual_information']:.2f}"
         )
     refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
     rows: list[tuple[str, ...]] = [COLUMNS]
@@ -221,8 +231,8 @@ def discover_source(source: Source, out: Path, config: DiscoverConfig) -> Discov
         superclass, subclass = embeddings.superclass_names[embeddings.superclass[i]], found.names[found.cluster[i]]
         split = SPLITS[embeddings.split[i]]
         rows.append((ref, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
-    scores = {"recovery": known} | ({} if source.run is None else _kept(source))
-    write_discover_page(page, embeddings, found, source, scores, table=out)
+    shown = {"recovery": known} | (_kept(source) if scores is None else scores)
+    write_discover_page(page, embeddings, found, source, shown, table=out)
     given, before = GivenNames(out), out.read_bytes() if out.exists() else b""
     write_csv(out, rows)
     if before and before != out.read_bytes():
@@ -274,17 +284,16 @@ def _plain(value: Any) -> str:
 
 def _keep(source: Source, name: str, scores: dict[str, Any]) -> None:
     """Add scores of a run's own images to its metrics.json."""
-    if source.run is not None and (file := source.run / "metrics.json").is_file():
-        kept = {
-            f"{name}/{source.options.weights}": scores | {"command": command(), "encoder": source.embeddings.encoder}
-        }
-        write_json(file, json.loads(file.read_text("utf-8")) | kept)
+    if source.run is not None:
+        marked = scores | {"command": command(), "encoder": source.embeddings.encoder}
+        source.run.add_metrics({f"{name}/{source.options.weights}": marked})
 
 
 def _kept(source: Source) -> dict[str, Any]:
-    """What :func:`judge` kept of a run."""
-    assert source.run is not None
-    metrics = json.loads((source.run / "metrics.json").read_text("utf-8"))
+    """What :func:`judge` kept of a run; empty where it is none."""
+    if source.run is None:
+        return {}
+    metrics = source.run.metrics()
     named = {name: metrics.get(f"{name}/{source.options.weights}") for name in ("geometry", "transfer")}
     return {name: each for name, each in named.items() if each and each.get("encoder") == source.embeddings.encoder}
 

@@ -10,8 +10,8 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from thanos.config import RunConfig, TrainConfig
+from thanos.encoders.heads import KeyBank
 from thanos.errors import Interrupted
-from thanos.heads import KeyBank
 from thanos.objective.maskcon import maskcon_loss
 from thanos.training.fit import train
 from thanos.training.monitor import KeepState

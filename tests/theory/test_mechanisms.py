@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Generator
 
-from thanos.theory import mechanisms
-from thanos.theory.mechanisms import NONE, Condition, SphereEncoder, generated, measure
+from thanos.experiments import mechanisms
+from thanos.experiments.mechanisms import NONE, Condition, SphereEncoder, generated, measure
 
 
 def largest_stretch(encoder: SphereEncoder, x: torch.Tensor) -> float:

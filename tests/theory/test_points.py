@@ -10,9 +10,9 @@ import torch
 import oracle
 from thanos.config import SuggestConfig
 from thanos.errors import ConfigError
-from thanos.theory import invariance
-from thanos.theory.invariance import LOSSES, linear_reconstruction, loss_changes, permutation_within
-from thanos.theory.points import (
+from thanos.experiments import invariance
+from thanos.experiments.invariance import LOSSES, linear_reconstruction, loss_changes, permutation_within
+from thanos.experiments.points import (
     circle_limit,
     circle_optimum,
     loss_at,
@@ -22,8 +22,8 @@ from thanos.theory.points import (
     mixture_loss_at,
     simplex_of_simplices,
 )
-from thanos.theory.spread import collapse_threshold, mixture_collapse_threshold, optimal_cosine, solve_alpha
-from thanos.theory.suggest import suggestion
+from thanos.methods.alpha import collapse_threshold, mixture_collapse_threshold, optimal_cosine, solve_alpha
+from thanos.methods.suggest import suggestion
 
 
 @pytest.mark.parametrize("temperature", [0.2, 0.5])

@@ -6,7 +6,7 @@ import torch
 
 import oracle
 from thanos import solve_alpha, spread_loss
-from thanos.theory.spread import collapse_threshold, optimal_cosine
+from thanos.methods.alpha import collapse_threshold, optimal_cosine
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from thanos import methods
 from thanos.cli import run_command
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.batches import BatchLoader, BatchOrder
 from thanos.data.load import load
 from thanos.errors import ConfigError, OutputError
+from thanos.methods import steps as methods
+from thanos.runs.run_dir import RunDir
 from thanos.training.bench import PARTS, TrainingStep, parts_of_a_step, seconds_a_step
 from thanos.training.fit import train
-from thanos.training.folder import check_folder, start_folder
 from thanos.training.memory import largest_batch
 
 QUIET = RunConfig(quiet=True, threads=1)
@@ -173,17 +173,17 @@ def test_processes_that_are_not_the_first_look_at_settings_alone(tmp_path):
     config = TrainConfig(method="spread", batch=64, epochs=1)
     images = load(config)
     out = tmp_path / "run"
-    assert check_folder(out, config, images, first=False) == "new"
+    assert RunDir(out).state(config, images, first=False) == "new"
     out.mkdir()
     (out / "data.json").write_text("{")
-    assert check_folder(out, config, images, first=False) == "new"
-    start_folder(out, config, images)
+    assert RunDir(out).state(config, images, first=False) == "new"
+    RunDir(out).write_start(config, images)
     changed = replace(images, superclass=1 - images.superclass)
-    assert check_folder(out, config, changed, first=False) == "unfinished"
+    assert RunDir(out).state(config, changed, first=False) == "unfinished"
     with pytest.raises(OutputError, match="other images"):
-        check_folder(out, config, changed)
+        RunDir(out).state(config, changed)
     with pytest.raises(OutputError, match="holds another run"):
-        check_folder(out, config.model_copy(update={"epochs": 2}), images, first=False)
+        RunDir(out).state(config.model_copy(update={"epochs": 2}), images, first=False)
 
 
 def test_a_batch_too_small_for_alpha_does_not_hide_what_was_wrong(tmp_path, monkeypatch):

@@ -18,8 +18,8 @@ from thanos.config import RunConfig, TrainConfig, ViewSpec
 from thanos.data.batches import BatchLoader, BatchOrder, balanced
 from thanos.data.load import load
 from thanos.errors import OutputError
+from thanos.methods.alpha import solve_alpha
 from thanos.storage import only_one
-from thanos.theory.spread import solve_alpha
 from thanos.training.fit import train
 from thanos.training.module import warmup_cosine
 from thanos.training.monitor import SpreadWatch
@@ -92,7 +92,7 @@ class FakeTrainer:
     ],
 )
 def test_the_watch_says_once_what_happens(method, within, between, step, said):
-    from thanos.methods import StepSettings, build_branches
+    from thanos.methods.steps import StepSettings, build_branches
     from thanos.training.module import TrainingModule
 
     config = TrainConfig(method=method)

@@ -11,6 +11,7 @@ import pytest
 from thanos.cli import main
 from thanos.config import RunConfig, TrainConfig
 from thanos.errors import ConfigError, OutputError
+from thanos.runs.run_dir import RunDir
 from thanos.storage import LOCK, PART
 from thanos.training import fit
 from thanos.training.fit import train
@@ -154,7 +155,7 @@ def no_memory(monkeypatch) -> dict:
 
 
 def full_disk(monkeypatch) -> dict:
-    monkeypatch.setattr(fit, "write_log", raising(OSError(28, "No space left on device")))
+    monkeypatch.setattr(RunDir, "write_log", raising(OSError(28, "No space left on device")))
     return {}
 
 
@@ -173,18 +174,18 @@ def batch_too_large(monkeypatch) -> dict:
 
 
 def no_room(monkeypatch) -> dict:
-    monkeypatch.setattr(fit, "check_space", raising(OutputError("no room")))
+    monkeypatch.setattr(RunDir, "check_space", raising(OutputError("no room")))
     return {}
 
 
 def settings_not_written(monkeypatch) -> dict:
-    def half(out, config, images):
-        started(out, config, images)
-        (out / "config.yaml").unlink()
+    def half(run, config, images):
+        started(run, config, images)
+        run.settings_file.unlink()
         raise OutputError("the disk is full")
 
-    started = fit.start_folder
-    monkeypatch.setattr(fit, "start_folder", half)
+    started = RunDir.write_start
+    monkeypatch.setattr(RunDir, "write_start", half)
     return {}
 
 

@@ -15,13 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from thanos.artefact import Encoder, read_checkpoint
 from thanos.cli import main
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.files import manifest
 from thanos.data.load import load
 from thanos.errors import DataError, Interrupted, OutputError
-from thanos.methods import build_branches
+from thanos.methods.steps import build_branches
+from thanos.runs.encoder_io import Encoder, read_checkpoint
 from thanos.storage import PART, write_atomically
 from thanos.training import fit, monitor
 from thanos.training.fit import train

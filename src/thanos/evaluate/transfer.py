@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn.functional import cross_entropy, normalize, one_hot
 
-from thanos.artefact import Encoder
 from thanos.config import TransferConfig
 from thanos.data.imageset import ImageSet
 from thanos.embeddings import Embeddings, check_same_images, one_size, ordinary_size
 from thanos.errors import ConfigError, DataError
 from thanos.evaluate.intervals import share_interval
+from thanos.runs.encoder_io import Encoder
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 penalties (scikit-learn's C) among which validation chooses."""

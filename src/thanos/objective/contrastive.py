@@ -122,7 +122,7 @@ def spread_loss(
     """Attract each superclass without collapsing it: ``(1 - alpha) * supcon + alpha * class_conditional``.
 
     Source: Chen et al., ICML 2022, L_spread. ``alpha = 0`` is :func:`supcon_loss`; from
-    :func:`thanos.theory.spread.collapse_threshold` on the optimum spreads.
+    :func:`thanos.methods.alpha.collapse_threshold` on the optimum spreads.
 
     Args:
         views: Projections, shape (views, batch, dim); row i of every view shows image i. Any length of rows.

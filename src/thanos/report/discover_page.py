@@ -1,6 +1,5 @@
 """The page of discovered subclasses: for each its size, its typical and its doubtful images, and how often it errs."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.artefact import ModelCard
-from thanos.config import read_yaml
 from thanos.data.imageset import SPLITS, ImageSet
-from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings, check_same_images
 from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
 from thanos.evaluate.intervals import FEW, share_interval
+from thanos.inputs import Source
 from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
@@ -22,8 +19,10 @@ from thanos.report.snippet import loading_code
 from thanos.report.summary import Errors, shape, summary, worst
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
-from thanos.source import Source
+from thanos.runs.encoder_io import read_card
+from thanos.runs.run_dir import RunDir
 from thanos.storage import write_text
+from thanos.subclasses.discovery import Discovered
 
 TITLE = "thanos: discovered subclasses"
 SUBCLASSES = "of the subclasses"
@@ -102,11 +101,9 @@ def write_discover_page(
     write_text(page, render("discover.html", superclasses=superclasses, **facts))
 
 
-def _training(run: Path) -> dict[str, Any]:
+def _training(run: RunDir) -> dict[str, Any]:
     """How a run went, in numbers and words."""
-    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
-    settings = read_yaml(run / "config.yaml")
-    card = ModelCard.model_validate_json((run / "model.json").read_text("utf-8"))
+    metrics, settings, card = run.metrics(), run.settings(), read_card(run.facts())
     final, provenance = metrics["final"], metrics["provenance"]
     within = final.get("validation/within_class_cosine")
     state, healthy = "superclasses spread without falling apart", True
@@ -119,7 +116,7 @@ def _training(run: Path) -> dict[str, Any]:
         state, healthy = "superclasses are hardly told apart; train longer", False
         state += ", and if that does not help, lower --alpha" if has_alpha else ""
     return {
-        "folder": str(run),
+        "folder": str(run.path),
         "settings": settings,
         "metrics": metrics,
         "accuracy": final.get("validation/superclass_accuracy"),
@@ -127,8 +124,8 @@ def _training(run: Path) -> dict[str, Any]:
         "state": state,
         "healthy": healthy,
         "card": card,
-        "code": loading_code(card, run / "model.safetensors"),
-        "curves": training_curves({settings["method"]: run / "metrics.jsonl"}),
+        "code": loading_code(card, run.weights()),
+        "curves": training_curves({settings["method"]: run.lines}),
         "versions": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
         "hardware": provenance["hardware"],
     }

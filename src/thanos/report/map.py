@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from thanos.data.imageset import SPLITS, ImageSet
-from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings
 from thanos.report.plane import neighbour_plane
+from thanos.subclasses.discovery import Discovered
 
 MOST = 5000
 """Images on the map; of more, an evenly spaced sample."""

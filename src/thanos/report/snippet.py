@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from thanos.artefact import ModelCard
+from thanos.runs.encoder_io import ModelCard
 
 _TINY = """\
 import torch

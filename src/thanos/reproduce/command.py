@@ -17,6 +17,7 @@ from thanos.reproduce.plan import Training, carry_out, check_images, duration, m
 from thanos.reproduce.rows import Block
 from thanos.reproduce.scale import SCALES
 from thanos.reproduce.table3 import places_of
+from thanos.runs.run_dir import RunDir
 from thanos.storage import begins, only_one, refuse_foreign
 
 Say = Callable[[str], None]
@@ -90,7 +91,7 @@ def _show_plan(
     say(f"measuring a few steps of {len({(t.config.data, t.config.method) for t in todo})} kinds of training ...")
     seconds = training_seconds([t.config for t in todo], run)
     for training, each in zip(todo, seconds, strict=True):
-        state = "unfinished" if (training.folder / "last.ckpt").is_file() else "new"
+        state = "unfinished" if RunDir(training.folder).checkpoint.is_file() else "new"
         say(f"{training.title:<60} {state:<11} {duration(each):>8}")
     rows, open_rows = sum(len(b.rows) for b in blocks), sum(len(b.rows) for b in left)
     say(

@@ -13,11 +13,12 @@ from thanos.data.imageset import ImageSet
 from thanos.data.load import load
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
-from thanos.provenance import commit, hardware, versions
 from thanos.reproduce.plan import carry_out
 from thanos.reproduce.record import Places, Record, read_record
 from thanos.reproduce.rows import ROWS, Block
 from thanos.reproduce.score import DEFINITIONS, row_embeddings
+from thanos.runs.provenance import commit, hardware, versions
+from thanos.runs.run_dir import RunDir
 
 SHOWN = (
     "raw pixels",
@@ -100,7 +101,7 @@ def compare(
         metrics,
         images,
         {name: row_embeddings(ROWS[name], blocks[0].base, folders[name], images) for name in PICTURED},
-        {name: folders[name][0] / "metrics.jsonl" for name in ("supcon", "spread")},
+        {name: RunDir(folders[name][0]).lines for name in ("supcon", "spread")},
     )
 
 

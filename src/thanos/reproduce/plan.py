@@ -17,10 +17,11 @@ from typing import Any
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.load import load
 from thanos.errors import DataError, Interrupted, OutputError
-from thanos.provenance import commit
 from thanos.reproduce.record import Places, fingerprint, read_record
 from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.score import score_row
+from thanos.runs.provenance import commit
+from thanos.runs.run_dir import RunDir
 from thanos.storage import write_text
 from thanos.training.fit import train
 from thanos.workers import Died, Workers
@@ -46,7 +47,7 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "metrics.json").is_file()
+        return RunDir(self.folder).is_finished
 
     @property
     def title(self) -> str:

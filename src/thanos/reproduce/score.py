@@ -1,6 +1,5 @@
 """Judge one row: embed, concatenate, probe on fine labels or train the last stage, write the record."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -8,29 +7,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from thanos.artefact import Encoder, card_for, join_encoders, load_encoder
 from thanos.config import TrainConfig, TransferConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
 from thanos.embeddings import (
     Embeddings,
     embed,
-    kept_embeddings,
     kept_fingerprint,
     labelled,
     read_embeddings,
     side_by_side,
-    weights_file,
     write_embeddings,
 )
-from thanos.encoder import build_encoder
+from thanos.encoders.zoo import build_encoder
 from thanos.errors import DataError
 from thanos.evaluate.geometry import geometry
 from thanos.evaluate.transfer import transfer
-from thanos.provenance import hardware, versions
 from thanos.reproduce.record import fingerprint, row_fingerprint, write_record
 from thanos.reproduce.rows import Part, Row
 from thanos.reproduce.score_stage import STAGE_DEFINITIONS, stage_scores
+from thanos.runs.encoder_io import Encoder, card_for, join_encoders, load_encoder
+from thanos.runs.provenance import hardware, versions
+from thanos.runs.run_dir import RunDir
 
 COMPONENTS = 256
 """Raw pixels are cut to as many principal components: as wide as THANOS beside the tiny encoder."""
@@ -129,7 +127,7 @@ def _joined(runs: tuple[Path, ...], row: Row, images: ImageSet) -> Encoder:
 
 
 def _encoder(run: Path, row: Row) -> Encoder:
-    return load_encoder(weights_file(run, row.weights))
+    return load_encoder(RunDir(run).weights(row.weights))
 
 
 def _embedded(run: Path, row: Row, part: Part, images: ImageSet) -> Embeddings:
@@ -138,9 +136,9 @@ def _embedded(run: Path, row: Row, part: Part, images: ImageSet) -> Embeddings:
     Raises:
         DataError: if the run was trained on other images.
     """
-    kept = kept_embeddings(run, row.weights)
+    kept = RunDir(run).embeddings(row.weights)
     if kept.is_file():
-        known, weights = read_embeddings(kept), weights_file(run, row.weights)
+        known, weights = read_embeddings(kept), RunDir(run).weights(row.weights)
         if (known.fingerprint, known.encoder) == (images.fingerprint, kept_fingerprint(weights)):
             return known
     encoder = _encoder(run, row)
@@ -153,7 +151,7 @@ def _embedded(run: Path, row: Row, part: Part, images: ImageSet) -> Embeddings:
 
 def _training(config: TrainConfig, run: Path) -> dict[str, Any]:
     """What a row's reader wants to know of a training it rests on."""
-    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    metrics = RunDir(run).metrics()
     names = ("alpha", "steps", "images_per_second", "seconds", "final", "provenance")
     return {
         "fingerprint": fingerprint(config),

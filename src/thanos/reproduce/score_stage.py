@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from thanos.artefact import load_encoder
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.imageset import ImageSet
-from thanos.discovery import Discovered
 from thanos.embeddings import Embeddings, embed
 from thanos.reproduce.record import digest, fingerprint
 from thanos.reproduce.rows import Stage
 from thanos.robust.head import read_head
 from thanos.robust.select import watch
 from thanos.robust.stage import find_groups, make_robust, score_test_images
+from thanos.runs.encoder_io import load_encoder
+from thanos.runs.run_dir import RunDir
+from thanos.subclasses.discovery import Discovered
 from thanos.training.fit import train
 
 STAGE_DEFINITIONS = {
@@ -88,7 +89,7 @@ def _network_scores(
 
 def _with_errors(images: ImageSet, first: Path, embeddings: Embeddings) -> ImageSet:
     """Groups: whether the first network is right on an image."""
-    head, _ = read_head(first / "classifier.npz")
+    head, _ = read_head(RunDir(first).classifier())
     wrong = head.predict(embeddings.vectors) != embeddings.superclass
     return replace(images, group=wrong.astype(np.int64), group_names=("right", "wrong"))
 
@@ -105,7 +106,8 @@ def _trained(
     groups = "none" if seen.group is None else digest([seen.group.tolist(), list(seen.group_names)])
     folder = work / f"{config.data}-robust-{config.seed}-{digest([fingerprint(config), groups])}"
     run = train(config, folder, images=seen, run=RunConfig(quiet=True), say=lambda line: None)
-    encoder, head = load_encoder(folder / "best.safetensors"), read_head(folder / "best-classifier.npz")[0]
+    best = RunDir(folder)
+    encoder, head = load_encoder(best.weights("best")), read_head(best.classifier("best"))[0]
     embeddings = embed(encoder, images)
     looked_at = watch(
         stage.config.rule,

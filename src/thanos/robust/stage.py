@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DiscoverConfig, RobustConfig
-from thanos.discovery import Discovered, discover
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.intervals import difference_interval, paired_difference_interval
@@ -16,6 +15,7 @@ from thanos.evaluate.robustness import calibration_error, group_scores, pairwise
 from thanos.robust.head import Head
 from thanos.robust.methods import Robust, fit_robust
 from thanos.robust.select import watch
+from thanos.subclasses.discovery import Discovered, discover
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, resident_on
 from thanos.data.imageset import ImageSet
 from thanos.errors import ConfigError
-from thanos.methods import Branch, build_branches, steps_of, total
-from thanos.provenance import hardware, versions
+from thanos.methods.steps import Branch, build_branches, steps_of, total
+from thanos.runs.provenance import hardware, versions
 from thanos.training.settings import resolve_settings
 
 PARTS = ("load", "views", "encoder", "heads and loss", "update")

@@ -1,6 +1,5 @@
 """Assemble data, model, Trainer and loggers; one run directory out. The same call again goes on where it stopped."""
 
-import json
 import logging
 import math
 import re
@@ -21,7 +20,6 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from thanos.artefact import Encoder, ModelCard, balance_parts, card_for, load_encoder, read_checkpoint, save_encoder
 from thanos.config import RunConfig, TrainConfig
 from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, Sampling, resident_on
@@ -30,22 +28,23 @@ from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
 from thanos.data.splits import watched
 from thanos.errors import ConfigError, DataError, Interrupted, ThanosError
-from thanos.methods import StepSettings, build_branches, encoder_of
+from thanos.methods.alpha import AlphaWindow
+from thanos.methods.steps import StepSettings, build_branches, encoder_of
 from thanos.names import DATASETS
-from thanos.provenance import commit, hardware, versions
 from thanos.robust.head import Head, write_head
-from thanos.storage import only_one, write_json
-from thanos.theory.spread import AlphaWindow
-from thanos.training.bench import is_out_of_memory
-from thanos.training.folder import (
-    Start,
-    check_folder,
-    check_space,
-    clear_leftovers,
-    note_the_place,
-    start_folder,
-    write_log,
+from thanos.runs.encoder_io import (
+    Encoder,
+    ModelCard,
+    balance_parts,
+    card_for,
+    load_encoder,
+    read_checkpoint,
+    save_encoder,
 )
+from thanos.runs.provenance import commit, hardware, versions
+from thanos.runs.run_dir import RunDir, Start
+from thanos.storage import write_json
+from thanos.training.bench import is_out_of_memory
 from thanos.training.groups import TrainingGroups, training_groups
 from thanos.training.memory import batch_that_fits
 from thanos.training.module import TrainingModule
@@ -90,33 +89,34 @@ def train(
         Interrupted: after SIGINT or SIGTERM, with the state saved.
     """
     images = load(config) if images is None else images
-    start = Start(out)
+    place = RunDir(Path(out))
+    start = Start(place)
     try:
         with ExitStack() as held:
-            return _train(config, out, images, run or RunConfig(), say, held, start)
+            return _train(config, place, images, run or RunConfig(), say, held, start)
     except Exception as error:
-        if not isinstance(error, Interrupted) and not (out / "last.ckpt").exists():
+        if not isinstance(error, Interrupted) and not place.checkpoint.exists():
             start.take_back()  # a failed start leaves nothing behind
         raise
 
 
 def _train(
-    config: TrainConfig, out: Path, images: ImageSet, run: RunConfig, say: Say, held: ExitStack, start: Start
+    config: TrainConfig, place: RunDir, images: ImageSet, run: RunConfig, say: Say, held: ExitStack, start: Start
 ) -> Run:
     check_superclasses(images)
     _set_up_torch(run)
-    trainer = _build_trainer(config, images, out, run, say)
+    trainer = _build_trainer(config, images, place, run, say)
     settings, window = resolve_settings(config, images, trainer.world_size)
     first = trainer.global_rank == 0  # of several processes the first one writes and speaks for all
     say = say if first else lambda line: None
     say(describe(images))
     config = config.model_copy(update={"views": settings.views})
-    state = check_folder(out, config, images, first=first)
+    state = place.state(config, images, first=first)
     if first and state != "new":
-        note_the_place(out, config)
+        place.note_the_place(config)
     if state == "finished":
-        say(f"{out} holds this run, finished: it is not trained again")
-        return Run(out, load_encoder(out), json.loads((out / "metrics.json").read_text("utf-8")))
+        say(f"{place.path} holds this run, finished: it is not trained again")
+        return Run(place.path, load_encoder(place.path), place.metrics())
     if state == "new" and config.data not in DATASETS and not images.on_demand and (found := twins(images)):
         say(f"warning: pictures in two splits, or under two superclasses: {len(found)}; thanos check names them")
     for line in describe_alpha(settings, window, images, trainer.world_size):
@@ -138,16 +138,16 @@ def _train(
     warnings = warn_of_batches(settings, images, order)
     for line in warnings:
         say(line)
-    check_space(out, branches)
+    place.check_space(branches)
     if first:
-        held.enter_context(only_one(out, "--out"))
-        clear_leftovers(out)
+        held.enter_context(place.only_one())
+        place.clear_leftovers()
         if state == "new":
             start.begin()
-            start_folder(out, config, images)
+            place.write_start(config, images)
     world = trainer.world_size
     try:
-        metrics = _fit(settings, window, branches, images, groups, order, trainer, out, run, say)
+        metrics = _fit(settings, window, branches, images, groups, order, trainer, place, run, say)
     except Exception as error:
         if is_out_of_memory(error):
             traceback.clear_frames(error.__traceback__)
@@ -160,17 +160,17 @@ def _train(
             ) from error
         raise
     if not first:
-        return Run(out, _finished_encoder(settings, branches, images), metrics)
-    _export_all(settings, branches, images, out)
+        return Run(place.path, _finished_encoder(settings, branches, images), metrics)
+    _export_all(settings, branches, images, place)
     metrics["alarms"] = [*warnings, *_callback(trainer, SpreadWatch).said.values()]
-    write_json(out / "metrics.json", metrics)
+    write_json(place.metrics_file, metrics)
     shown = {
         "validation/superclass_accuracy": "validation: superclass accuracy of neighbours",
         "validation/within_class_cosine": "cosine within superclasses, of embeddings",
     }
     final = metrics["final"]
     say(" · ".join(f"{label} {final[name]:.3f}" for name, label in shown.items() if final.get(name) is not None))
-    return Run(out, load_encoder(out), metrics)
+    return Run(place.path, load_encoder(place.path), metrics)
 
 
 def describe(images: ImageSet) -> str:
@@ -212,15 +212,15 @@ def _set_up_torch(run: RunConfig) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
-def _build_trainer(config: TrainConfig, images: ImageSet, out: Path, run: RunConfig, say: Say) -> pl.Trainer:
+def _build_trainer(config: TrainConfig, images: ImageSet, place: RunDir, run: RunConfig, say: Say) -> pl.Trainer:
     """Lightning's Trainer with our callbacks; writes nothing yet.
 
     Raises:
         ConfigError: for a device, precision or logger that is not to be had here.
     """
     best = ModelCheckpoint(
-        out,
-        filename="best",
+        place.path,
+        filename=place.best_checkpoint.stem,
         monitor=MONITORED[config.select],
         mode="max",
         save_weights_only=True,
@@ -229,10 +229,10 @@ def _build_trainer(config: TrainConfig, images: ImageSet, out: Path, run: RunCon
     callbacks = [
         SameRun(images.fingerprint, config),
         SpreadWatch(config.method, say),
-        MetricsFile(out / "metrics.jsonl"),
+        MetricsFile(place.lines),
         *([] if run.quiet else [Progress(config.batch)]),
         best,
-        KeepState(out / "last.ckpt", run.checkpoint_minutes),
+        KeepState(place.checkpoint, run.checkpoint_minutes),
     ]
     try:
         return pl.Trainer(
@@ -246,7 +246,7 @@ def _build_trainer(config: TrainConfig, images: ImageSet, out: Path, run: RunCon
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             log_every_n_steps=1,
-            logger=_extra_loggers(run, out),
+            logger=_extra_loggers(run, place.path),
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
             enable_progress_bar=False,
@@ -292,7 +292,7 @@ def _fit(
     groups: TrainingGroups | None,
     order: BatchOrder,
     trainer: pl.Trainer,
-    out: Path,
+    place: RunDir,
     run: RunConfig,
     say: Say,
 ) -> dict[str, Any]:
@@ -327,9 +327,9 @@ def _fit(
     trainer.val_check_interval = order.batches_per_epoch
     if rank == 0:
         accelerators = f"{type(trainer.accelerator).__name__} x {trainer.num_devices}"
-        write_log(out / "run.log", accelerators, describe(images))
+        place.write_log(accelerators, describe(images))
     keeper, written = _callback(trainer, KeepState), _callback(trainer, MetricsFile)
-    checkpoint, done = out / "last.ckpt", 0
+    checkpoint, done = place.checkpoint, 0
     resumed = checkpoint.exists()
     if resumed:
         state = read_checkpoint(checkpoint)
@@ -345,10 +345,10 @@ def _fit(
             ) from None
         if stood.get("world", world) != world:
             raise ConfigError(
-                f"{out} was started on {stood['world']} processes, and their number decides its batches; here are "
-                f"{world}. Go on with as many --devices and --nodes, or name another --out."
+                f"{place.path} was started on {stood['world']} processes, and their number decides its batches; here "
+                f"are {world}. Go on with as many --devices and --nodes, or name another --out."
             )
-        say(f"going on with {out} at step {done:,} of {total:,}")
+        say(f"going on with {place.path} at step {done:,} of {total:,}")
     if rank == 0:
         written.write_anew()
     if done < total:
@@ -428,19 +428,19 @@ class _InOrder(BatchOrder):
         return np.arange(k * self._size, min((k + 1) * self._size, self._count))
 
 
-def _export_all(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, out: Path) -> None:
+def _export_all(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, place: RunDir) -> None:
     """The last weights as model.safetensors, then the best ones (which replace them in memory)."""
     last = _finished_encoder(settings, branches, images)
-    save_encoder(last, out / "model.safetensors")
-    _export_classifier(branches, images, out / "classifier.npz", last.fingerprint)
-    kept = out / "best.ckpt"
+    save_encoder(last, place.weights("last"))
+    _export_classifier(branches, images, place.classifier("last"), last.fingerprint)
+    kept = place.best_checkpoint
     if kept.exists():
         best = read_checkpoint(kept)["state_dict"]
         of_branches = [name for name in best if name.startswith("branches.")]
         branches.load_state_dict({name.removeprefix("branches."): best[name] for name in of_branches})
         best_one = _finished_encoder(settings, branches, images)
-        save_encoder(best_one, out / "best.safetensors")
-        _export_classifier(branches, images, out / "best-classifier.npz", best_one.fingerprint)
+        save_encoder(best_one, place.weights("best"))
+        _export_classifier(branches, images, place.classifier("best"), best_one.fingerprint)
         kept.unlink()
 
 

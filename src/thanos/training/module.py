@@ -11,14 +11,14 @@ from pytorch_lightning import LightningModule
 from torch import Generator, Tensor, nn
 from torch.nn.functional import normalize
 
-from thanos.artefact import CARD_IN_CHECKPOINT
 from thanos.data.batches import Batch
 from thanos.errors import ConfigError
 from thanos.evaluate.geometry import class_cosines
 from thanos.evaluate.transfer import neighbour_accuracy
-from thanos.methods import StepSettings, steps_of, total
+from thanos.methods.alpha import AlphaWindow
+from thanos.methods.steps import StepSettings, steps_of, total
 from thanos.objective.robust import group_means
-from thanos.theory.spread import AlphaWindow
+from thanos.runs.encoder_io import CARD_IN_CHECKPOINT
 from thanos.views import clean_view
 
 FOLLOWING = 20.0

@@ -8,8 +8,8 @@ from thanos.config import TrainConfig, ViewSpec
 from thanos.data.batches import BatchOrder
 from thanos.data.imageset import ImageSet
 from thanos.errors import ConfigError
-from thanos.methods import StepSettings
-from thanos.theory.spread import AlphaWindow, solve_alpha
+from thanos.methods.alpha import AlphaWindow, solve_alpha
+from thanos.methods.steps import StepSettings
 from thanos.views import random_views
 
 

@@ -10,12 +10,13 @@ from thanos.config import DataConfig, SourceConfig, check_data, read_yaml
 from thanos.console import say
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import DATASETS, nearest, timm_names
+from thanos.runs.run_dir import RunDir
 from thanos.storage import SKIPPED, begins, is_writable, refuse_foreign, skipped_list
 
 if TYPE_CHECKING:
-    from thanos.artefact import Encoder
     from thanos.data.imageset import ImageSet
     from thanos.embeddings import Embeddings
+    from thanos.runs.encoder_io import Encoder
 
 FILES = (".ckpt", ".safetensors", ".npz")
 """Kinds of file that hold an encoder or embeddings."""
@@ -44,10 +45,9 @@ class Source:
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} is a "
                 f"file of another kind. Images are named by --data, a table of subclasses by --table."
             )
-        if path.is_dir() and not any(
-            (path / name).is_file() for name in ("config.yaml", "model.safetensors", "best.safetensors")
-        ):
-            runs = sorted(each.parent.name for each in path.glob("*/config.yaml"))
+        here = RunDir(path)
+        if path.is_dir() and not here.settings_file.is_file() and not here.has_weights:
+            runs = sorted(each.name for each in path.glob("*") if RunDir(each).is_run)
             inside = f"; runs in it: {', '.join(runs[:5])}" if runs else ""
             raise ConfigError(f"a run directory holds a config.yaml and weights; {path} does not{inside}.")
         if self.options.pretrained and not self.by_name:
@@ -65,6 +65,13 @@ class Source:
             named = ", ".join(f"--{name.replace('_', '-')}" for name in reading)
             raise ConfigError(f"{named} says how images are read; say which ones with --data.")
         check_data(self.options.data)
+
+    @classmethod
+    def of_run(cls, run: Path, images: "ImageSet", encoder: "Encoder") -> "Source":
+        """A run that was just trained, with what its training had in hand: nothing is read again."""
+        source = cls(run, SourceConfig())
+        vars(source).update(images=images, _loaded=encoder)  # in place of what the properties would load
+        return source
 
     @property
     def by_name(self) -> bool:
@@ -85,16 +92,16 @@ class Source:
         return DataConfig(**self.options.model_dump(include=given))
 
     @property
-    def run(self) -> Path | None:
+    def run(self) -> RunDir | None:
         """The run directory whose own images are meant; None: anything else."""
-        return self.path if self.path.is_dir() and self.data is None else None
+        return RunDir(self.path) if self.path.is_dir() and self.data is None else None
 
     @cached_property
     def title(self) -> str:
         """What a page about it is headed by."""
         if self.path.suffix != ".ckpt":
             return f"{self.path}{'' if self.data is None else f', images of {self.data.data}'}"
-        from thanos.artefact import read_checkpoint
+        from thanos.runs.encoder_io import read_checkpoint
 
         steps = read_checkpoint(self.path)["global_step"]
         return f"{self.path}: a training's state after {steps:,} steps; its end may look otherwise"
@@ -121,7 +128,8 @@ class Source:
         if not is_writable(file):
             raise OutputError(f"{file} cannot be written. Name another --out.")
         home = file.parent
-        if file != self._own(name, suffix) and file.stem in (name, f"{name}-best") and (home / "config.yaml").is_file():
+        kept = (RunDir(home).outcome(name, suffix, which) for which in ("last", "best"))
+        if file != self._own(name, suffix) and file in kept and RunDir(home).is_run:
             raise OutputError(
                 f"{file} is where the run {home} keeps what is made of its own images and weights; {self.path} would "
                 f"put others there. Name another --out."
@@ -133,7 +141,7 @@ class Source:
     def _own(self, name: str, suffix: str) -> Path | None:
         """The file of an outcome in the run, or beside the embeddings."""
         if self.run is not None:
-            return self.run / f"{name}{'' if self.options.weights == 'last' else '-' + self.options.weights}{suffix}"
+            return self.run.outcome(name, suffix, self.options.weights)
         return self.path.with_name(f"{self.path.stem}-{name}{suffix}") if self.of_embeddings else None
 
     def discovered(self, table: Path | None, names: Path | None) -> tuple[Path | None, Path | None]:
@@ -169,11 +177,8 @@ class Source:
         Raises:
             ConfigError: where there is none.
         """
-        best = self.options.weights == "best"
-        names = (
-            ("robust-groupdro-best.npz", "best-classifier.npz") if best else ("robust-groupdro.npz", "classifier.npz")
-        )
-        own = [self.path / name for name in names if self.path.is_dir()]
+        here, which = RunDir(self.path), self.options.weights
+        own = [here.outcome("robust-groupdro", ".npz", which), here.classifier(which)] if self.path.is_dir() else []
         own += [self.path.with_name(f"{self.path.stem}-robust-groupdro.npz")] if self.of_embeddings else []
         found = next((file for file in ([given] if given else own) if file.is_file()), None)
         if found is None:
@@ -184,7 +189,7 @@ class Source:
     @cached_property
     def encoder(self) -> "Encoder":
         """Raises DataError or ConfigError if there is none."""
-        from thanos.artefact import balance_parts, timm_encoder
+        from thanos.runs.encoder_io import balance_parts, timm_encoder
 
         if self.by_name:
             return timm_encoder(str(self.path), self.options.pretrained or True, self.images)
@@ -194,15 +199,13 @@ class Source:
 
     @cached_property
     def _loaded(self) -> "Encoder":
-        from thanos.artefact import load_encoder
+        from thanos.runs.encoder_io import load_encoder
 
         return load_encoder(self._weights if self.path.is_dir() else self.path)
 
     @property
     def _weights(self) -> Path:
-        from thanos.embeddings import weights_file
-
-        return weights_file(self.path, self.options.weights)
+        return RunDir(self.path).weights(self.options.weights)
 
     @cached_property
     def images(self) -> "ImageSet":
@@ -236,7 +239,7 @@ class Source:
     @property
     def _settings(self) -> Path:
         """Of the run that it is (part of)."""
-        return (self.path if self.path.is_dir() else self.path.parent) / "config.yaml"
+        return RunDir(self.path if self.path.is_dir() else self.path.parent).settings_file
 
     def _own_images(self) -> "ImageSet":
         from thanos.data.load import load
@@ -266,11 +269,11 @@ class Source:
 
         Those in a run that are of other images or other weights than the run's are neither taken nor written over.
         """
-        from thanos.embeddings import embed, kept_embeddings, read_embeddings, write_embeddings
+        from thanos.embeddings import embed, read_embeddings, write_embeddings
 
         if self.of_embeddings:
             return read_embeddings(self.path)
-        kept = None if self.run is None else kept_embeddings(self.run, self.options.weights)
+        kept = None if self.run is None else self.run.embeddings(self.options.weights)
         if kept is not None and kept.is_file():
             embeddings = read_embeddings(kept)
             if not (other := self._differs(embeddings)):
@@ -285,8 +288,8 @@ class Source:
 
     def _differs(self, embeddings: "Embeddings") -> str:
         """What is not this run's of the embeddings that lie in it; empty: all is."""
-        from thanos.artefact import read_card
         from thanos.embeddings import kept_fingerprint
+        from thanos.runs.encoder_io import read_card
 
         if embeddings.fingerprint != read_card(self._weights.with_suffix(".json")).fingerprint:
             return "other images"

@@ -26,10 +26,10 @@ from thanos.data.load import load
 from thanos.errors import ThanosError
 from thanos.evaluate.geometry import class_cosines, subclass_clustering
 from thanos.evaluate.intervals import mean_interval
+from thanos.experiments.leave import check_leave, leave
+from thanos.methods.alpha import solve_alpha
 from thanos.objective import reconstruction_loss, spread_loss
 from thanos.report.figures import COLOURS, new_figure
-from thanos.theory.leave import check_leave, leave
-from thanos.theory.spread import solve_alpha
 from thanos.views import clean_view, random_views
 from thanos.workers import Died, Workers
 

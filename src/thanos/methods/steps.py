@@ -13,8 +13,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thanos.config import TrainConfig, ViewSpec
-from thanos.encoder import SideBySide, build_encoder, dimension
-from thanos.heads import Decoder, KeyBank, build_projector, decoder_scale
+from thanos.encoders.heads import Decoder, KeyBank, build_projector, decoder_scale
+from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.objective import (
     info_nce_loss,
     reconstruction_loss,

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 if TYPE_CHECKING:
-    from thanos.artefact import Encoder
+    from thanos.runs.encoder_io import Encoder
 
 
 class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -148,7 +148,7 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             raise ValueError(f"alpha is 'auto' or a number in [0, 1]; got {self.alpha!r}.")
 
     def _chosen_alpha(self, batch: int) -> float:
-        from thanos.theory.spread import solve_alpha
+        from thanos.methods.alpha import solve_alpha
 
         if self.alpha != "auto":
             return float(self.alpha)

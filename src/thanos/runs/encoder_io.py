@@ -16,8 +16,9 @@ from torch import Generator, Tensor, nn
 from thanos.config import Settings, ViewSpec, explain
 from thanos.data.imageset import ImageSet
 from thanos.embeddings import encoder_fingerprint
-from thanos.encoder import SideBySide, build_encoder, dimension
+from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import DataError
+from thanos.runs.run_dir import RunDir
 from thanos.storage import write_atomically
 from thanos.views import clean_view, random_views
 
@@ -169,7 +170,7 @@ def load_encoder(source: Path | str) -> Encoder:
     path = Path(source)
     if path.suffix == ".ckpt":
         return _of_checkpoint(path)
-    weights = path / "model.safetensors" if path.is_dir() else path
+    weights = RunDir(path).weights() if path.is_dir() else path
     facts = weights.with_suffix(".json")
     if weights.suffix == ".safetensors" and weights.is_file() and not facts.is_file():
         raise DataError(
@@ -263,17 +264,8 @@ def timm_encoder(name: str, weights: Literal[True] | Path, images: ImageSet) -> 
 
 
 def _unfinished(path: Path) -> str:
-    if (path / "config.yaml").is_file() and not (path / "metrics.json").is_file():
-        return f" (its training is unfinished: `{_command_of(path)}` goes on)"
-    return ""
-
-
-def _command_of(run: Path) -> str:
-    """The command that a run was started by, as its log has it."""
-    log = run / "run.log"
-    lines = log.read_text("utf-8").splitlines() if log.is_file() else []
-    typed = [line.removeprefix("command: ") for line in lines if line.startswith("command: thanos ")]
-    return typed[0] if typed else f"thanos train --config {run / 'config.yaml'} --out {run}"
+    run = RunDir(path)
+    return f" (its training is unfinished: `{run.command()}` goes on)" if run.is_run and not run.is_finished else ""
 
 
 def join_encoders(*encoders: Encoder, images: ImageSet) -> Encoder:

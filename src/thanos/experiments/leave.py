@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thanos.provenance import commit, hardware, versions
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import holds, refuse_foreign, write_atomically, write_json
 
 if TYPE_CHECKING:

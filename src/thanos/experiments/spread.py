@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Generator
 
 from thanos.errors import ConfigError
-from thanos.report.figures import COLOURS, new_figure
-from thanos.theory.leave import check_leave, leave
-from thanos.theory.points import (
+from thanos.experiments.leave import check_leave, leave
+from thanos.experiments.points import (
     circle_limit,
     circle_optimum,
     measured_collapse_threshold,
     minimise,
     mixture_loss_at,
 )
-from thanos.theory.spread import collapse_threshold, mixture_collapse_threshold, optimal_cosine, solve_alpha
+from thanos.methods.alpha import collapse_threshold, mixture_collapse_threshold, optimal_cosine, solve_alpha
+from thanos.report.figures import COLOURS, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

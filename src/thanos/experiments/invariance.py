@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, embed
+from thanos.experiments.leave import check_leave, leave
 from thanos.objective import (
     class_conditional_info_nce_loss,
     info_nce_loss,
@@ -21,7 +22,6 @@ from thanos.objective import (
     supcon_loss,
 )
 from thanos.report.figures import COLOURS, new_figure
-from thanos.theory.leave import check_leave, leave
 from thanos.training.fit import train
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from thanos.config import SuggestConfig
 from thanos.errors import ConfigError
-from thanos.theory.spread import AlphaWindow, optimal_cosine, solve_alpha
+from thanos.methods.alpha import AlphaWindow, optimal_cosine, solve_alpha
 
 NARROW = 0.05
 """A window of this width leaves little room for what the model leaves out."""

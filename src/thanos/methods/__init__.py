@@ -1,0 +1,1 @@
+"""The methods: for each its training step."""

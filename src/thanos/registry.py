@@ -1,0 +1,278 @@
+"""What exists by name: methods, data sets, encoders; also those of other packages. Nothing else lists names.
+
+Imports no torch: a specification names its functions as ``"module:function"``, which is imported when it is called. A
+package of yours adds to the tables by ``thanos.register(...)``, where it is imported, or by an entry point, which every
+command then knows::
+
+    [project.entry-points."thanos.plugins"]
+    mine = "mypackage.specs:SPECS"       # a specification, or several
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+from thanos.errors import ConfigError
+from thanos.names import nearest, timm_names
+
+Target = str | Callable[..., Any]
+"""A function, or where it is to be imported from."""
+
+
+def resolve(target: Target) -> Callable[..., Any]:
+    """The function that a specification names."""
+    if callable(target):
+        return target
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """How an encoder can be trained.
+
+    A step takes (branch, images, superclass, settings, rng) and returns named terms that add up to the loss
+    (:mod:`thanos.methods`). The role of an encoder says what stands on it: ``contrastive`` a projector, ``autoencoder``
+    a decoder, ``joint`` both, ``classifier`` neither; and a superclass classifier where cross-entropy has a weight.
+    """
+
+    name: str
+    what: str
+    """One line, with its source."""
+    steps: Mapping[str, Target]
+    """By role, the step of each encoder that is trained."""
+    one_encoder: Mapping[str, Target] = field(default_factory=dict)
+    """The same for ``--encoders one``, where that is another."""
+    add_heads: Target | None = None
+    """Puts what else its steps need on a branch: (branch, config)."""
+    classify: float = 1.0
+    """Weight of the superclass cross-entropy unless one is given."""
+    sees_labels: bool = True
+    """Whether its loss asks for superclasses."""
+    contrasts: bool = True
+    """Whether it compares views, and returns a ``projection``."""
+    attracts: bool = False
+    """Whether it draws superclasses together by SupCon, so that they can collapse or dissolve."""
+    spreads: bool = False
+    """Whether alpha weighs spread against attraction."""
+    denominators: bool = False
+    """Whether SupCon's denominator can be chosen."""
+    serves_groups: bool = True
+    """Whether it trains the superclass classifier that --robust and --select are about."""
+    one_device: bool = False
+    """Whether it trains on one device and two views only."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Images that are known by a name."""
+
+    name: str
+    what: str
+    load: Target
+    """From the configuration to an ImageSet."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """A network from images to embeddings that is not timm's."""
+
+    name: str
+    what: str
+    build: Target
+    """From (channels, size) to a module with ``num_features``; size is height and width."""
+    decoder: tuple[int, int] = (64, 2)
+    """Width and blocks of the decoder that suits it, for autoencoders."""
+
+
+Spec = MethodSpec | DatasetSpec | EncoderSpec
+Kind = TypeVar("Kind", MethodSpec, DatasetSpec, EncoderSpec)
+
+_CONTRASTIVE, _AUTOENCODER = "thanos.methods.contrastive", "thanos.methods.autoencoder"
+_JOINT, _MASKCON = "thanos.methods.joint", "thanos.methods.maskcon"
+_SUPCON: dict[str, Target] = {"contrastive": f"{_CONTRASTIVE}:supcon_step"}
+_SPREAD: dict[str, Target] = {"contrastive": f"{_CONTRASTIVE}:spread_step"}
+_CAUTO: dict[str, Target] = {"autoencoder": f"{_AUTOENCODER}:cauto_step"}
+
+_METHODS = (
+    MethodSpec("infonce", "InfoNCE, which sees no label (SimCLR)", {"contrastive": f"{_CONTRASTIVE}:infonce_step"},
+               classify=0.0, sees_labels=False, serves_groups=False),
+    MethodSpec("supcon", "SupCon + superclass cross-entropy (Khosla et al. 2020)", _SUPCON,
+               attracts=True, denominators=True),
+    MethodSpec("supcon+infonce", "SupCon + InfoNCE + superclass cross-entropy (Islam et al. 2021)",
+               {"contrastive": f"{_CONTRASTIVE}:supcon_infonce_step"}, attracts=True, denominators=True),
+    MethodSpec("cauto", "class-conditional autoencoder (Chen et al. 2022)", _CAUTO,
+               contrasts=False, serves_groups=False),
+    MethodSpec("spread", "L_spread: SupCon + class-conditional InfoNCE (Chen et al. 2022)", _SPREAD,
+               attracts=True, spreads=True),
+    MethodSpec("supcon+cauto", "supcon and cauto side by side, or one encoder on both", _SUPCON | _CAUTO,
+               {"joint": f"{_JOINT}:supcon_cauto_step"}, attracts=True, denominators=True),
+    MethodSpec("thanos", "spread and cauto side by side, or one encoder on both (Chen et al. 2022)", _SPREAD | _CAUTO,
+               {"joint": f"{_JOINT}:spread_cauto_step"}, attracts=True, spreads=True),
+    MethodSpec("cross-entropy", "the superclass cross-entropy alone",
+               {"classifier": f"{_CONTRASTIVE}:cross_entropy_step"}, contrasts=False),
+    MethodSpec("maskcon", "MaskCon, a rival (Feng and Patras 2023)", {"contrastive": f"{_MASKCON}:maskcon_step"},
+               add_heads=f"{_MASKCON}:add_bank", classify=0.0, one_device=True),
+)  # fmt: skip
+
+_PUBLISHED, _SPURIOUS = "thanos.data.published:load_published", "thanos.data.spurious:load_built"
+_GROUPED = "thanos.data.groups:load_grouped"
+_DATASETS = (
+    DatasetSpec("digits", "scikit-learn's digits, 8x8: 2 -> 10", _PUBLISHED),
+    DatasetSpec("mnist", "MNIST: 2 -> 10", _PUBLISHED),
+    DatasetSpec("fashion-mnist", "Fashion-MNIST: 4 -> 10", _PUBLISHED),
+    DatasetSpec("cifar10", "CIFAR-10: 2 -> 10", _PUBLISHED),
+    DatasetSpec("cifar100", "CIFAR-100: 20 -> 100", _PUBLISHED),
+    DatasetSpec("cifar100-u", "CIFAR-100, uneven: 20 -> 100", _PUBLISHED),
+    DatasetSpec("tiny-imagenet", "Tiny ImageNet: 52 -> 200", _PUBLISHED),
+    DatasetSpec("dominoes-95", "a digit above a vehicle, 95% its own", _SPURIOUS),
+    DatasetSpec("dominoes-99", "a digit above a vehicle, 99% its own", _SPURIOUS),
+    DatasetSpec("coloured-digits-large", "pairs of digits on their colour, whole ground", _SPURIOUS),
+    DatasetSpec("coloured-digits-medium", "pairs of digits on their colour, 4x4 pixels", _SPURIOUS),
+    DatasetSpec("coloured-digits-small", "pairs of digits on their colour, 2x2 pixels", _SPURIOUS),
+    DatasetSpec("patched-cifar10", "animals, half with a coloured square, against vehicles", _SPURIOUS),
+    DatasetSpec("rare-cifar10", "CIFAR-10 with a twentieth of the ships", _SPURIOUS),
+    DatasetSpec("rare-mnist", "MNIST with a twentieth of the 8s", _SPURIOUS),
+    DatasetSpec("waterbirds", "birds in front of land and water", _GROUPED),
+    DatasetSpec("celeba", "CelebA: blond or not, by sex", _GROUPED),
+    DatasetSpec("isic", "ISIC: benign or malignant, by coloured patch", _GROUPED),
+    DatasetSpec("isic-histopathology", "ISIC, only where histopathology says", _GROUPED),
+)
+
+_ZOO = "thanos.encoders.zoo"
+_ENCODERS = (
+    EncoderSpec("tiny", "six convolutions, for experiments on a CPU", f"{_ZOO}:tiny", decoder=(16, 1)),
+    EncoderSpec("paper-vit", "the paper's small ViT", f"{_ZOO}:paper_vit"),
+    EncoderSpec("resnet18-small", "ResNet-18 with a stem for small images", f"{_ZOO}:resnet18_small"),
+)
+
+
+class Table:
+    """Specifications of one kind, by name."""
+
+    def __init__(self, what: str, specs: Iterable[Spec]):
+        self._what = what
+        self._specs: dict[str, tuple[Spec, str]] = {spec.name: (spec, "thanos itself") for spec in specs}
+
+    def add(self, spec: Spec, home: str) -> None:
+        """Raises ConfigError if the name is taken by another."""
+        known = self._specs.get(spec.name)
+        if known is not None and known[0] != spec:
+            raise ConfigError(
+                f"{home} adds the {self._what} {spec.name!r}, a name that {known[1]} has taken. Call it otherwise."
+            )
+        self._specs[spec.name] = (spec, home)
+
+    def names(self) -> tuple[str, ...]:
+        _load_plugins()
+        return tuple(self._specs)
+
+    def get(self, name: str) -> Spec | None:
+        """None where there is none of this name."""
+        _load_plugins()
+        return self._specs[name][0] if name in self._specs else None
+
+    def home(self, name: str) -> str:
+        """The file that added it."""
+        return self._specs[name][1]
+
+
+_TABLES = {
+    MethodSpec: Table("method", _METHODS),
+    DatasetSpec: Table("data set", _DATASETS),
+    EncoderSpec: Table("encoder", _ENCODERS),
+}
+_BROKEN: dict[str, str] = {}
+"""Plug-ins that could not be loaded, with the reason."""
+_LOADED: list[bool] = []
+
+
+def register(*specs: Spec) -> None:
+    """Add methods, data sets or encoders of your own; from then on every part of the package knows them.
+
+    Args:
+        specs: Adding the very same one again does nothing.
+    Raises:
+        ConfigError: if a name is taken.
+        TypeError: for anything else than a specification.
+    """
+    _register(specs, sys._getframe(1).f_code.co_filename)
+
+
+def _register(specs: Iterable[Spec], home: str) -> None:
+    for spec in specs:
+        if type(spec) not in _TABLES:
+            raise TypeError(f"a MethodSpec, DatasetSpec or EncoderSpec is wanted; {home} gives {spec!r}.")
+        _TABLES[type(spec)].add(spec, home)
+
+
+def _load_plugins() -> None:
+    """Those of installed packages, once; one that cannot be loaded stops nobody who does not ask for it."""
+    if _LOADED:
+        return
+    _LOADED.append(True)
+    for point in entry_points(group="thanos.plugins"):
+        try:
+            found = point.load()
+            specs = found if isinstance(found, Iterable) else (found,)
+            _register(specs, getattr(sys.modules.get(point.module), "__file__", None) or point.value)
+        except Exception as error:  # whatever another's package does
+            _BROKEN[point.value] = f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def methods() -> tuple[str, ...]:
+    """Names of all methods."""
+    return _TABLES[MethodSpec].names()
+
+
+def datasets() -> tuple[str, ...]:
+    """Names of all data sets."""
+    return _TABLES[DatasetSpec].names()
+
+
+def encoders() -> tuple[str, ...]:
+    """Names of all encoders that are not timm's."""
+    return _TABLES[EncoderSpec].names()
+
+
+def method(name: str) -> MethodSpec:
+    """Raises ValueError, with the nearest name, where there is none."""
+    return _known(MethodSpec, name, methods())
+
+
+def dataset(name: str) -> DatasetSpec | None:
+    """None where there is none: a name may be a path."""
+    return _TABLES[DatasetSpec].get(name)  # type: ignore[return-value]
+
+
+def encoder(name: str) -> EncoderSpec | None:
+    """None where it is none of ours: a name may be timm's.
+
+    Raises:
+        ValueError: with the nearest name, where timm has none either.
+    """
+    found = _TABLES[EncoderSpec].get(name)
+    plain = name.removeprefix("timm/").split(".")[0]
+    if found is None and plain not in timm_names():
+        close = nearest(plain.rpartition("/")[2], (*encoders(), *timm_names()))
+        raise ValueError(f"there is no encoder {name!r}{close} (own: {', '.join(encoders())}{_broken()}).")
+    return found  # type: ignore[return-value]
+
+
+def home_of(spec: Spec) -> str:
+    """The file that added a specification."""
+    return _TABLES[type(spec)].home(spec.name)
+
+
+def _known(kind: type[Kind], name: str, names: tuple[str, ...]) -> Kind:
+    found = _TABLES[kind].get(name)
+    if found is None:
+        raise ValueError(f"takes {', '.join(names)}; got {name!r}{nearest(name, names)}{_broken()}.")
+    return found  # type: ignore[return-value]
+
+
+def _broken() -> str:
+    return "".join(f"; the plug-in {value} could not be loaded: {why}" for value, why in _BROKEN.items())

@@ -1,0 +1,1 @@
+"""Run directories: their files, and what an encoder leaves in them."""

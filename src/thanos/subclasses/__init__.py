@@ -1,0 +1,1 @@
+"""The hidden subclasses: how they are found."""

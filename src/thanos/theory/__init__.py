@@ -1,1 +1,0 @@
-"""The paper's claims in a form that can be computed."""
