@@ -80,6 +80,7 @@ def test_names_from_data_are_shown_not_executed():
     hostile = "<script>alert(1)</script>"
     page = render(
         "demo.html",
+        title="thanos",
         metrics={
             "methods": {
                 name: {

@@ -117,6 +117,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("- " * 5000 + "x", "more than 20 levels deep"),
         ("a: " + "{b: " * 40 + "1" + "}" * 40, "more than 20 levels deep"),
         ("a: !!python/object/apply:os.system [echo]\n", "cannot be read as YAML"),
+        ("a: 2026-13-45\n", "cannot be read as YAML"),
         ("x" * 17 * 2**20, "larger than 16 MB"),
     ],
 )

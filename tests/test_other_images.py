@@ -211,3 +211,80 @@ def test_what_a_table_rests_on_is_kept_with_it(run, capsys):
     command(capsys, "discover", run)
     of = json.loads((run / "subclasses.json").read_text())["of"]
     assert of == {"images": load_encoder(run).card.fingerprint, "encoder": load_encoder(run).fingerprint}
+
+
+def test_what_another_run_left_is_not_compared_as_this_one_s(runs, run, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "run-other", other)
+    for each in (run, other):
+        command(capsys, "discover", each)
+        command(capsys, "robust", each)
+    assert compare([other])[0].cells["recovery"].value is not None
+    for file in (*other.glob("subclasses.*"), *other.glob("robust-*")):
+        shutil.copy(file, run)
+    (line,) = compare([run])
+    assert line.cells["recovery"].value is None
+    assert line.cells["worst discovered group"].value is None
+    (run / "subclasses.json").unlink()
+    for verb in ("report", "robust"):
+        code, _, err = command(capsys, verb, run)
+        assert code == 2
+        assert "is without subclasses.json, which says what it was found in" in err
+
+
+def test_damaged_embeddings_in_a_run_are_made_anew(run, capsys):
+    command(capsys, "embed", run)
+    (run / "embeddings.npz").write_bytes((run / "embeddings.npz").read_bytes()[:3000])
+    code, out, _ = command(capsys, "geometry", run)
+    assert code == 0
+    assert "is damaged: embedded anew for now; thanos embed" in out
+    assert command(capsys, "embed", run)[0] == 0
+    assert read_embeddings(run / "embeddings.npz").encoder
+
+
+def test_words_in_a_file_of_names_are_kept(run, capsys):
+    command(capsys, "discover", run)
+    names = run / "subclasses.yaml"
+    names.write_text("# look at the third one again\n" + names.read_text())
+    (run / "subclasses-earlier.csv").write_text("mine")
+    code, out, _ = command(capsys, "discover", run, "--clusters", 3)
+    assert code == 0
+    assert "what you wrote beside the names of other subclasses: kept in" in out
+    assert "# look at the third one again" in (run / "subclasses-earlier-2.yaml").read_text()
+    assert (run / "subclasses-earlier.csv").read_text() == "mine"
+    assert "look at the third" not in names.read_text()
+
+
+DAMAGED = [
+    ("metrics.json", b'{"final'),
+    ("metrics.json", b"\xff\xfe\x00"),
+    ("metrics.json", b"[1]"),
+    ("metrics.json", b"{}"),
+    ("metrics.json", b'{"final": [], "provenance": {}}'),
+    ("metrics.json", b'{"final": {}, "provenance": {}, "transfer/last": 3}'),
+    ("data.json", b'{"name"'),
+    ("data.json", b'{"counts": 3, "fingerprint": 4}'),
+    ("subclasses.json", b'{"settings'),
+    ("subclasses.json", b'{"superclasses": 3, "of": 4}'),
+    ("robust-groupdro.json", b'{"settings'),
+    ("robust-groupdro.json", b"[]"),
+]
+
+
+@pytest.mark.parametrize("case", range(len(DAMAGED)))
+def test_damaged_facts_of_a_run_are_answered_in_a_line(run, tmp_path, capsys, case):
+    file, content = DAMAGED[case]
+    command(capsys, "discover", run)
+    command(capsys, "robust", run)
+    (run / file).write_bytes(content)
+    for verb, *more in (
+        ("geometry",),
+        ("transfer",),
+        ("report",),
+        ("discover",),
+        ("compare", "-o", tmp_path / "c.html"),
+    ):
+        code, _, err = command(capsys, verb, run, *more)
+        assert code in (0, 2), err
+        assert "a fault of thanos" not in err
+        assert len(err.splitlines()) == (code == 2)

@@ -469,7 +469,7 @@ def export(
         raise ConfigError(f"--to {to} writes a .{to} file; --out {out} is named otherwise.")
     where = from_.out(out, "embeddings" if to == "csv" else "model", suffix=f".{to}")
     for file in (where, where.with_suffix(".json")) if to == "safetensors" else (where,):
-        if file.exists():
+        if file.exists() or file.is_symlink():
             raise ConfigError(f"{file} is there already. Name another --out, or remove it.")
     from thanos.verbs import export_source
 

@@ -1,6 +1,5 @@
 """Runs side by side: what each scored, with intervals, and the command behind every number; a page and a CSV."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from thanos.errors import ConfigError
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
 from thanos.report.page import render
 from thanos.runs.run_dir import RunDir, finished_run
-from thanos.storage import begins, refuse_foreign, says, write_csv, write_text
+from thanos.storage import begins, read_json, refuse_foreign, says, write_csv, write_text
 
 TITLE = "thanos: runs compared"
 
@@ -121,13 +120,14 @@ def _line(run: Path) -> Line:
     cells["superclass accuracy"] = Cell(accuracy, around, train, few=held_out < FEW)
     within = final.get("validation/within_class_cosine")
     cells["spread, validation"] = Cell(None if within is None else 1 - within, None, train, share=False)
-    found = _json(here.outcome("subclasses", ".json"))
+    of = {"images": data.get("fingerprint"), "encoder": encoder}
+    found = _made_of(here.outcome("subclasses", ".json"), of)
     recovered = found.get("recovery", {}).get("test", {})
     typed = found.get("command", f"thanos discover {where}")
     mutual = recovered.get("adjusted_mutual_information")
     cells["recovery"] = Cell(mutual, None, typed, share=False, ran=bool(found))
-    cells["worst group"] = _worst_group(here, where, "groups")
-    cells["worst discovered group"] = _worst_group(here, where, "discovered_groups")
+    cells["worst group"] = _worst_group(here, where, "groups", of)
+    cells["worst discovered group"] = _worst_group(here, where, "discovered_groups", of)
     seconds = metrics.get("seconds")
     cells["seconds"] = Cell(None if seconds is None else math.ceil(seconds), None, train, share=False)
     shown = {name: str(settings.get(name)) for name in SETTINGS}
@@ -136,14 +136,14 @@ def _line(run: Path) -> Line:
     return Line(str(run), shown, cells)
 
 
-def _worst_group(run: RunDir, where: str, kind: str) -> Cell:
+def _worst_group(run: RunDir, where: str, kind: str, of: dict[str, Any]) -> Cell:
     """On test images, of the classifier in the run that validation favours."""
     best: tuple[float, Cell] | None = None
     table = run.outcome("subclasses", ".csv")
     subclasses = mark_of(table if table.is_file() else None)
     scored = sorted(run.path.glob("robust-*.json"))
     for file in scored:
-        found = _json(file)
+        found = _made_of(file, of)
         if kind == "discovered_groups" and found.get("subclasses") != subclasses:
             continue  # of subclasses that are no longer the run's
         groups = found.get("scores", {}).get(kind, {}).get("groups")
@@ -160,8 +160,10 @@ def _validation_images(data: dict[str, Any]) -> int:
     return len(watched(range(sum(counts.values()))))
 
 
-def _json(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text("utf-8"))) if file.is_file() else {}
+def _made_of(file: Path, of: dict[str, Any]) -> dict[str, Any]:
+    """What a command left in a run; empty where it left nothing, or made it of other images or weights."""
+    content = read_json(file) if file.is_file() else {}
+    return content if content.get("of") == of else {}
 
 
 def write_comparison(lines: list[Line], page: Path) -> None:
@@ -173,7 +175,7 @@ def write_comparison(lines: list[Line], page: Path) -> None:
     heads = [head for name in COLUMNS for head in (name, f"{name}: low", f"{name}: high", f"{name}: command")]
     columns = ["run", *SETTINGS, *heads]
     refuse_foreign(page, says(TITLE), "thanos compare")
-    refuse_foreign(page.with_suffix(".csv"), begins(",".join(columns[:4])), "thanos compare")
+    refuse_foreign(page.with_suffix(".csv"), begins(",".join(columns)), "thanos compare")
     varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
     common = {name: lines[0].settings[name] for name in SETTINGS if name not in varied}
     best = {

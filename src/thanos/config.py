@@ -521,7 +521,7 @@ def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[st
         raise ConfigError(
             f"a YAML file of {wanted} is wanted; line {line} of {path} cannot be read as YAML: {error.problem}.{hint}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # also a date that is none
         first = str(error).replace("\n", " ")
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} cannot be read as YAML: {first}") from None
     if not isinstance(content, dict):

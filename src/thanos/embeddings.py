@@ -88,9 +88,15 @@ def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512) -> Embeddin
         images: Any labelled images of the encoder's size and channels.
         batch: Images at a time.
     Raises:
-        DataError: if the images have another size or other channels than the encoder takes.
+        DataError: if the images have another size or other channels than the encoder takes, or a vector is not finite.
     """
-    return labelled(encoder.embed(images, batch=batch), images, encoder.fingerprint)
+    vectors = encoder.embed(images, batch=batch)
+    if not np.isfinite(vectors).all():
+        raise DataError(
+            f"the encoder gives vectors that are not finite ({encoder.card.method}, image "
+            f"{int((~np.isfinite(vectors).all(axis=1)).argmax())}): its weights are damaged, or its training diverged."
+        )
+    return labelled(vectors, images, encoder.fingerprint)
 
 
 def labelled(vectors: NDArray[np.float32], images: ImageSet, encoder: str = "") -> Embeddings:
@@ -108,6 +114,11 @@ def labelled(vectors: NDArray[np.float32], images: ImageSet, encoder: str = "") 
         fingerprint=images.fingerprint,
         encoder=encoder,
     )
+
+
+def marks_of(embeddings: Embeddings) -> dict[str, str]:
+    """What is made of embeddings bears these, and is held against them."""
+    return {"images": embeddings.fingerprint, "encoder": embeddings.encoder}
 
 
 def check_same_images(embeddings: Embeddings, images: ImageSet) -> None:

@@ -160,6 +160,10 @@ class Source:
             names = beside
         return table, names
 
+    def keeps_embeddings(self, file: Path) -> bool:
+        """Whether it is where a run keeps the embeddings of its own images: a damaged file there may be replaced."""
+        return self.run is not None and file == self.run.embeddings(self.options.weights)
+
     def is_own(self, table: Path) -> bool:
         """Whether it is where this keeps its own table of subclasses."""
         return table == self._own("subclasses", ".csv")
@@ -275,12 +279,15 @@ class Source:
             return read_embeddings(self.path)
         kept = None if self.run is None else self.run.embeddings(self.options.weights)
         if kept is not None and kept.is_file():
-            embeddings = read_embeddings(kept)
-            if not (other := self._differs(embeddings)):
+            try:
+                embeddings = read_embeddings(kept)
+            except DataError:
+                embeddings, other = None, "damaged"
+            if embeddings is not None and not (other := self._differs(embeddings)):
                 return embeddings
             best = "" if self.options.weights == "last" else f" --weights {self.options.weights}"
             keep = f"thanos embed {quote(str(self.path))}{best}"
-            say(f"{kept} is of {other} than this run's: embedded anew for now; {keep} replaces it")
+            say(f"{kept} is {other}: embedded anew for now; {keep} replaces it")
         embeddings = embed(self.encoder, self.images)
         if kept is not None and not kept.exists() and is_writable(kept):
             write_embeddings(embeddings, kept)
@@ -292,5 +299,5 @@ class Source:
         from thanos.runs.encoder_io import read_card
 
         if embeddings.fingerprint != read_card(self._weights.with_suffix(".json")).fingerprint:
-            return "other images"
-        return "" if embeddings.encoder == kept_fingerprint(self._weights) else "other weights"
+            return "of other images than this run's"
+        return "" if embeddings.encoder == kept_fingerprint(self._weights) else "of other weights than this run's"

@@ -27,7 +27,7 @@ def resolve(target: Target) -> Callable[..., Any]:
     if callable(target):
         return target
     module, _, name = target.partition(":")
-    return getattr(import_module(module), name)  # type: ignore[no-any-return]
+    return getattr(import_module(module), name)
 
 
 @dataclass(frozen=True)

@@ -97,14 +97,30 @@ def says(text: str) -> Callable[[Path], bool]:
     return lambda file: text in file.read_text("utf-8", errors="replace")
 
 
-def begins(text: str) -> Callable[[Path], bool]:
-    """Whether a file's text begins with ``text``."""
+def begins(line: str) -> Callable[[Path], bool]:
+    """Whether a file's first line is ``line``."""
 
     def of(file: Path) -> bool:
         with file.open(encoding="utf-8-sig", errors="replace") as opened:
-            return opened.read(len(text)) == text
+            return opened.readline(len(line) + 2).rstrip("\r\n") == line
 
     return of
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        DataError: if the file is missing, or holds something else.
+    """
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{file} cannot be read ({reason}). Make it anew, or remove it.") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{file} holds no JSON object. Make it anew, or remove it.")
+    return content
 
 
 def holds(*keys: str) -> Callable[[Path], bool]:
@@ -112,10 +128,9 @@ def holds(*keys: str) -> Callable[[Path], bool]:
 
     def of(file: Path) -> bool:
         try:
-            content = json.loads(file.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
+            return set(keys) <= set(read_json(file))
+        except DataError:
             return False
-        return isinstance(content, dict) and set(keys) <= set(content)
 
     return of
 
@@ -126,10 +141,10 @@ def is_writable(path: Path) -> bool:
     return os.access(there, os.W_OK) and (there == path or there.is_dir())
 
 
-def free_name(path: Path) -> Path:
-    """The path, or the first of name-2, name-3, ... that does not exist."""
+def free_name(path: Path, beside: str) -> Path:
+    """The path, or the first of name-2, name-3, ... that does not exist, nor such a name with the suffix ``beside``."""
     number, free = 1, path
-    while free.exists():
+    while any(os.path.lexists(each) for each in (free, free.with_suffix(beside))):
         number += 1
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
     return free

@@ -1,6 +1,5 @@
 """What stands between the command line and the library: read a source, evaluate, say, keep the numbers."""
 
-import json
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
@@ -24,7 +23,7 @@ from thanos.data.given_names import GivenNames
 from thanos.data.group_table import group_ids, in_table, mark_of, read_table
 from thanos.data.imageset import SPLITS
 from thanos.data.load import check_superclasses
-from thanos.embeddings import Embeddings, embed, read_embeddings, write_embeddings
+from thanos.embeddings import Embeddings, embed, marks_of, read_embeddings, write_embeddings
 from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.geometry import EXACT, geometry
 from thanos.evaluate.intervals import FEW, share_interval
@@ -38,13 +37,13 @@ from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import gain, make_robust
 from thanos.runs.provenance import command
 from thanos.runs.run_dir import RunDir
-from thanos.storage import SKIPPED, begins, holds, refuse_foreign, says, skipped_list, write_csv, write_json
+from thanos.storage import SKIPPED, begins, holds, read_json, refuse_foreign, says, skipped_list, write_csv, write_json
 from thanos.subclasses.discovery import Discovered, discover
 from thanos.training.auto import announce, load_suitably, settle
 
 
 def embed_source(source: Source, out: Path) -> Embeddings:
-    refuse_foreign(out, _is_ours, "thanos embed")
+    refuse_foreign(out, lambda file: source.keeps_embeddings(file) or _is_ours(file), "thanos embed")
     images = source.images
     embeddings = embed(source.encoder, images)
     write_embeddings(embeddings, out)
@@ -79,10 +78,11 @@ def transfer_source(source: Source, config: TransferConfig) -> dict[str, Any]:
 def _say_transfer(scores: dict[str, Any]) -> None:
     for reader, numbers in scores.items():
         low, high = numbers["interval"]
+        few = ", few images" if numbers["n"] < FEW else ""
         say(
             f"{reader:<10} fine accuracy {numbers['accuracy']:.1%} (95% {low:.1%} to {high:.1%}, "
-            f"n = {numbers['n']:,}) · balanced {numbers['balanced_accuracy']:.1%} · weighted by training frequency "
-            f"{numbers['frequency_weighted_accuracy']:.1%}"
+            f"n = {numbers['n']:,}{few}) · balanced {numbers['balanced_accuracy']:.1%} · weighted by training "
+            f"frequency {numbers['frequency_weighted_accuracy']:.1%}"
         )
 
 
@@ -217,13 +217,13 @@ def discover_source(
         why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
         say(f"{name}: {subclasses} of {sizes} images{why}")
-    for split, found_again in known.items():
-        one = found_again["one_cluster"]
+    for split, again in known.items():
+        one = again["one_cluster"]
         say(
-            f"recovery, {split}: F1 {found_again['macro_f1']:.2f} (one cluster {one['macro_f1']:.2f}, by chance "
-            f"{found_again['shuffled']['macro_f1']:.2f}), rarest "
-            f"{found_again['rarest_f1']['mean']:.2f} ({one['rarest_f1']['mean']:.2f}), purity {found_again['purity']:.2f} "
-            f"({one['purity']:.2f}), adjusted mutual information {found_again['adjusted_mutual_information']:.2f}"
+            f"recovery, {split}: F1 {again['macro_f1']:.2f} (one cluster {one['macro_f1']:.2f}, by chance "
+            f"{again['shuffled']['macro_f1']:.2f}), rarest "
+            f"{again['rarest_f1']['mean']:.2f} ({one['rarest_f1']['mean']:.2f}), purity {again['purity']:.2f} "
+            f"({one['purity']:.2f}), adjusted mutual information {again['adjusted_mutual_information']:.2f}"
         )
     refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
     rows: list[tuple[str, ...]] = [COLUMNS]
@@ -239,7 +239,7 @@ def discover_source(
         _tell_of_the_earlier(out)
     settings = config.model_dump(mode="json")
     facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
-    facts["of"] = {"images": embeddings.fingerprint, "encoder": embeddings.encoder}
+    facts["of"] = marks_of(embeddings)
     write_json(facts_file, facts)
     members = (np.flatnonzero(found.cluster == cluster) for cluster in range(len(found.names)))
     given.hand_on({name: {refs[i] for i in rows} for name, rows in zip(found.names, members, strict=True)})
@@ -255,7 +255,7 @@ def _tell_of_the_earlier(table: Path) -> None:
     if not page.is_file() and not scored:
         return
     now = mark_of(table)
-    marks = {file.with_suffix(".npz").name: json.loads(file.read_text("utf-8")).get("subclasses") for file in scored}
+    marks = {file.with_suffix(".npz").name: read_json(file).get("subclasses") for file in scored if holds()(file)}
     old = [page.name] * (page.is_file() and not says(f"{SUBCLASSES} {now}")(page))
     old += [name for name, mark in marks.items() if mark not in (None, now)]
     if old:
@@ -328,6 +328,7 @@ def robust_source(
         "settings": config.model_dump(mode="json") | outcome.robust.settings,
         "selection": selection,
         "subclasses": mark_of(table),
+        "of": marks_of(embeddings),
         "scores": outcome.scores,
         "gain": weighed,
         "plain": {"settings": beside.robust.settings, "selection": beside.robust.selection, "scores": beside.scores},
@@ -423,15 +424,14 @@ def _from_table(source: Source, table: Path, names: Path | None) -> Discovered:
         np.array([getattr(member, name) for member in members]) for name in ("distance", "confidence")
     )
     beside, facts = table.with_suffix(".json"), {}
-    described = json.loads(beside.read_text("utf-8")) if holds("superclasses")(beside) else {}
-    how, of = described.get("superclasses", {}), described.get("of", {})
-    here = {"images": embeddings.fingerprint, "encoder": embeddings.encoder}
-    others = [kind for kind, mark in here.items() if "" not in (mark, of.get(kind, "")) and of[kind] != mark]
-    if others and source.is_own(table):
-        raise DataError(
-            f"{table} was found in embeddings of other {'images' if 'images' in others else 'weights'} than those of "
-            f"{source.path}. Find subclasses in these: thanos discover {quote(str(source.path))}"
-        )
+    described = read_json(beside) if beside.is_file() else {}
+    how, of = (each if isinstance(each := described.get(key), dict) else {} for key in ("superclasses", "of"))
+    if source.is_own(table) and of != marks_of(embeddings):
+        other = "images" if of.get("images", embeddings.fingerprint) != embeddings.fingerprint else "weights"
+        said = f"was found in embeddings of other {other} than those of {source.path}"
+        if not of:
+            said = f"is without {beside.name}, which says what it was found in"
+        raise DataError(f"{table} {said}. Find subclasses anew: thanos discover {quote(str(source.path))}")
     for value, name in enumerate(embeddings.superclass_names):
         sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]
         facts[name] = how.get(name, {}) | {

@@ -122,3 +122,32 @@ def test_float16_vectors_are_read(tmp_path):
     embeddings = blobs()
     np.savez(tmp_path / "e.npz", vectors=embeddings.vectors.astype(np.float16), superclass=embeddings.superclass)
     np.testing.assert_allclose(read_embeddings(tmp_path / "e.npz").vectors, embeddings.vectors, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("label", "absent"),
+    [
+        (np.arange(2), {"within_class_cosine", "spread"}),
+        (np.zeros(30, dtype=np.int64), {"between_class_cosine"}),
+    ],
+)
+def test_what_is_not_defined_is_not_printed(tmp_path, capsys, label, absent):
+    vectors = np.random.default_rng(0).normal(size=(len(label), 4))
+    np.savez(tmp_path / "e.npz", vectors=vectors, superclass=label)
+    code, out, err = command(capsys, "geometry", tmp_path / "e.npz")
+    assert code == 0, err
+    assert "nan" not in out
+    assert not absent & {line.split()[0] for line in out.splitlines()}
+    code, _, err = command(capsys, "report", tmp_path / "e.npz", "--out", tmp_path / "r.html")
+    assert code == 0, err
+    assert ">nan<" not in (tmp_path / "r.html").read_text()
+
+
+def test_vectors_of_one_dimension(tmp_path, capsys):
+    vectors, label = np.linspace(-1, 1, 40)[:, None], np.arange(40) % 2
+    np.savez(tmp_path / "e.npz", vectors=vectors, superclass=label)
+    for verb in ("geometry", "discover"):
+        code, out, err = command(capsys, verb, tmp_path / "e.npz")
+        assert code == 0, err
+        assert err == ""
+        assert "nan" not in out

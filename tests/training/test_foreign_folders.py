@@ -86,7 +86,8 @@ def folder_named(name: str):
     return make
 
 
-OURS = json.dumps({"name": "x", "counts": {}, "fingerprint": "f"})
+KEYS = ("name", "images", "size", "channels", "counts", "subclasses", "groups", "fingerprint", "notes", "skipped")
+OURS = json.dumps(dict.fromkeys(KEYS, "x"))
 LAYOUTS = {
     "dot-files": written(".gitlab-ci.yml", ".notes.txt"),
     "one dot-file": written(".env"),
@@ -114,6 +115,10 @@ LAYOUTS = {
     "another's part": written(f"thesis{PART}"),
     "another's data.json": written("data.json", text='{"name": "my app"}'),
     "another's broken data.json": written("data.json", text="{"),
+    "another's data.json with a name, counts and a fingerprint": written(
+        "data.json", text='{"name": "mine", "counts": 1, "fingerprint": "x"}'
+    ),
+    "another's list of images and reasons": written("skipped.csv", text="image,reason_for_exclusion\na,b\n"),
     "another's skipped.csv": written("skipped.csv", text="lesson,why\nmaths,ill\n"),
     "another's config.yaml": written("config.yaml", text="debug: true\n"),
     "another's config.yaml and data.json": written("config.yaml", "data.json", text="{}"),
@@ -296,6 +301,31 @@ def test_other_commands_refuse_what_they_did_not_write(tmp_path, capsys):
         assert end.value.code == 2
         assert "was not written by thanos" in capsys.readouterr().err
     assert files(tmp_path) == before
+
+
+def test_headers_are_compared_whole(tmp_path, capsys):
+    put(tmp_path, **{"faults.csv": "where,fault_code\nhere,17\n"})
+    with pytest.raises(SystemExit):
+        main(["check", "digits", "--out", str(tmp_path / "faults.csv")])
+    assert "was not written by thanos check" in capsys.readouterr().err
+    assert (tmp_path / "faults.csv").read_text() == "where,fault_code\nhere,17\n"
+
+
+def test_a_demo_keeps_a_page_that_is_not_its_own(tmp_path, capsys):
+    put(tmp_path / "demo", **{"demo.yaml": "seeds: 1\nepochs: 1\n", "report.html": "mine"})
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--out", str(tmp_path / "demo"), "--seeds", "1", "--epochs", "1"])
+    assert end.value.code == 2
+    assert "report.html is there and was not written by thanos demo" in capsys.readouterr().err
+    assert (tmp_path / "demo" / "report.html").read_text() == "mine"
+
+
+def test_weights_that_are_no_numbers_are_not_left_as_a_finished_run(tmp_path):
+    """The loss of the last step that is looked at may still be one."""
+    config = SMALL.model_copy(update={"learning_rate": 1e30, "warmup": 0})
+    with pytest.raises(ConfigError, match="training diverges"):
+        train(config, tmp_path / "h", run=QUIET, say=silent)
+    assert not (tmp_path / "h").exists()
 
 
 def test_an_interrupted_start_stays_to_be_gone_on_with(tmp_path, monkeypatch):

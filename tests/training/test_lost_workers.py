@@ -3,10 +3,12 @@
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +102,7 @@ def test_a_worker_that_is_killed_ends_the_run_soon_with_its_state_saved(photogra
         before = set(children())
         after_step(patched, 9, lambda: [os.kill(each, signal.SIGKILL) for each in set(children()) - before])
         started = time.monotonic()
-        with pytest.raises(NextBatchLost, match=r"has ended, mostly for lack of memory .*--workers \(0"):
+        with pytest.raises(NextBatchLost, match=r"has ended, mostly for lack of memory\. .*--workers \(0"):
             train(settings(photographs), tmp_path / "run", run=quiet(2), say=silent)
         assert time.monotonic() - started < 20
     said = assert_goes_on_to_the_same_end(photographs, tmp_path / "run", tmp_path / "reference", 2)
@@ -171,3 +173,39 @@ def test_batches_of_workers_are_those_of_this_process(photographs):
     for mine, other in zip(here, there, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(mine[:2], other[:2], strict=True))
         assert torch.equal(mine.group, other.group)
+
+
+class HalfWritten:
+    """A process dies as it hands a batch over: half of it lies in the pipe, and this process reads for the rest."""
+
+    def __init__(self, connection):
+        self._connection, self._sent = connection, 0
+
+    def send_bytes(self, content):
+        self._sent += 1
+        if self._sent == 3 and len(content) > 10_000:
+            os.write(self._connection.fileno(), struct.pack("!i", len(content)) + bytes(content[: len(content) // 2]))
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._connection.send_bytes(content)
+
+
+@pytest.mark.parametrize("then", ["it is lost", "Ctrl-C"])
+def test_a_worker_killed_while_it_hands_a_batch_over(photographs, tmp_path, monkeypatch, then):
+    feed = Queue._feed
+
+    def half(buffer, notempty, send_bytes, *more):
+        feed(buffer, notempty, HalfWritten(send_bytes.__self__).send_bytes, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Queue, "_feed", staticmethod(half))
+        if then == "Ctrl-C":  # as if the end of the process were never told
+            patched.setattr(batches, "CHILD_ENDED", 0)
+            threading.Timer(8, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        started = time.monotonic()
+        with pytest.raises(NextBatchLost if then == "it is lost" else (NextBatchLost, Interrupted)):
+            train(settings(photographs), tmp_path / "run", run=quiet(2), say=silent)
+        assert time.monotonic() - started < 20
+    train(settings(photographs), tmp_path / "run", run=quiet(2), say=silent)
+    train(settings(photographs), tmp_path / "reference", run=quiet(0), say=silent)
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "reference")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from multiprocessing import active_children
-from typing import Literal, NamedTuple
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from thanos.data.imageset import ImageSet
-from thanos.errors import NextBatchLost
+from thanos.errors import NextBatchLost, ThanosError
 
 Sampling = Literal["shuffled", "balanced"]
 
@@ -143,7 +144,7 @@ class BatchLoader:
                     raise NextBatchLost(_GONE.format(error)) from None
                 yield batch
             return
-        before, others = signal.getsignal(CHILD_ENDED) if CHILD_ENDED else None, set(active_children())
+        others, before = set(active_children()), signal.getsignal(CHILD_ENDED) if CHILD_ENDED else None
         decoded = iter(
             DataLoader(
                 _Batches(self),
@@ -156,27 +157,46 @@ class BatchLoader:
             )
         )
         processes = set(active_children()) - others
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(CHILD_ENDED, before)  # torch's would raise in the middle of a step, which cannot be saved
+        watched = self._watch(processes)
         try:
-            yield from self._handed_over(decoded)
+            yield from self._handed_over(decoded, processes)
         finally:
-            for process in processes:
+            ours = list(processes)
+            processes.clear()  # their end is wanted now
+            for process in ours:
                 process.terminate()
+            for process in ours:
+                process.join()
+            if watched:
+                signal.signal(CHILD_ENDED, before)
+
+    def _watch(self, processes: set[BaseProcess]) -> bool:
+        """Let the end of a process end the wait for the next batch: one that dies as it hands over half a batch leaves
+        this one reading for the rest. (torch's own handler would raise in the middle of a step, which cannot be saved.)
+
+        Returns:
+            Whether it is watched: signals come to the main thread alone, and not on Windows.
+        """
+        if not CHILD_ENDED or threading.current_thread() is not threading.main_thread():
+            return False
+
+        def ended(number: int, frame: Any) -> None:
+            if self.waiting:
+                _check_alive(processes)
+
+        signal.signal(CHILD_ENDED, ended)
+        return True
 
     @staticmethod
-    def _handed_over(decoded: "Iterator[_Decoded | str]") -> Iterator[Batch]:
+    def _handed_over(decoded: "Iterator[_Decoded | str]", processes: set[BaseProcess]) -> Iterator[Batch]:
         while True:
+            _check_alive(processes)
             try:
                 batch = next(decoded)
             except StopIteration:
                 return
             except RuntimeError as error:  # DataLoader's own, when a process of it ended
-                raise NextBatchLost(
-                    f"a process that decodes images has ended, mostly for lack of memory "
-                    f"({str(error).splitlines()[0]}). Pass fewer --workers (0: this process decodes), or free memory; "
-                    f"the same command then goes on."
-                ) from None
+                raise error.__cause__ if isinstance(error.__cause__, ThanosError) else _lost() from None
             if isinstance(batch, str):
                 raise NextBatchLost(_GONE.format(batch))
             yield batch.batch()
@@ -220,6 +240,18 @@ def resident_on(device: torch.device, images: ImageSet, rows: NDArray[np.int64])
 def _to_device(batch: Batch, device: torch.device) -> Batch:
     group = None if batch.group is None else batch.group.to(device)
     return Batch(batch.images.to(device), batch.superclass.to(device), batch.number, group)
+
+
+def _check_alive(processes: set[BaseProcess]) -> None:
+    if not all(process.is_alive() for process in processes):
+        raise _lost()
+
+
+def _lost() -> NextBatchLost:
+    return NextBatchLost(
+        "a process that decodes images has ended, mostly for lack of memory. Pass fewer --workers (0: this process "
+        "decodes), or free memory; the same command then goes on."
+    )
 
 
 class _Batches(Dataset["_Decoded | str"]):

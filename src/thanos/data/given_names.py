@@ -9,7 +9,7 @@ import yaml
 from thanos.config import read_yaml
 from thanos.console import say
 from thanos.data.group_table import MARK, mark, read_table, without_place
-from thanos.errors import ThanosError
+from thanos.errors import OutputError, ThanosError
 from thanos.storage import free_name, write_atomically, write_text
 
 SHARED = 0.5
@@ -25,6 +25,7 @@ class GivenNames:
         self._table, self._file = table, table.with_suffix(".yaml")
         self._before = table.read_bytes() if table.is_file() else b""
         self._here = _given(self._file, table)
+        self._text = self._file.read_text("utf-8", errors="replace") if self._file.is_file() else ""
         self._aside: Given = []
         for file in sorted(table.parent.glob(f"{table.stem}-earlier*.yaml")):
             self._aside += _given(file, file.with_suffix(".csv")) or []
@@ -50,18 +51,23 @@ class GivenNames:
         if kept:
             say(f"names that follow their images to the new subclasses: {', '.join(dict.fromkeys(kept))}")
         homeless = [given for given in here if given[0] not in kept]
-        if homeless or self._here is None:
+        if homeless or self._here is None or _has_words(self._text):
             aside = self._file.with_name(f"{self._file.stem}-earlier.yaml")
-            if any(given not in self._aside for given in homeless) or self._here is None:
-                aside = free_name(aside)
+            if any(given not in self._aside for given in homeless) or self._here is None or _has_words(self._text):
+                aside = free_name(aside, ".csv")
                 write_atomically(aside.with_suffix(".csv"), lambda file: file.write(self._before))
                 self._file.rename(aside)
             named = ", ".join(dict.fromkeys(name for name, _ in homeless)) or "your names"
-            say(f"no subclass has most of the images of {named}, or another name fits better: kept in {aside}")
+            why = f"no subclass has most of the images of {named}, or another name fits better"
+            if self._here == []:
+                why = "what you wrote beside the names of other subclasses"
+            say(f"{why}: kept in {aside}")
         self._write(names, {image: name for name, images in found.items() for image in images})
 
     def _write(self, names: dict[str, str], subclass: dict[str, str]) -> None:
         table, file = self._table.name, self._file
+        if self._file.is_symlink():
+            raise OutputError(f"{self._file} is a link to a file that is not there. Remove it, or name another --out.")
         head = (
             "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so,\n"
             f"# and thanos robust is fair to them (of a run or an .npz by themselves; else with --table {table}).\n"
@@ -71,6 +77,12 @@ class GivenNames:
         if yaml.safe_load(shown) != names:  # line breaks that YAML would fold, unless they are escaped
             shown = yaml.safe_dump(names, sort_keys=False)
         write_text(file, head + shown)
+
+
+def _has_words(text: str) -> bool:
+    """Whether a person left comments in a file of names."""
+    ours = ("# Name discovered subclasses;", "# and thanos robust is fair", MARK)
+    return any(line.lstrip().startswith("#") and not line.startswith(ours) for line in text.splitlines())
 
 
 def _given(file: Path, table: Path) -> Given | None:

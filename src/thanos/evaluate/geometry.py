@@ -55,7 +55,8 @@ def geometry(
         embeddings: Superclasses are needed, subclasses used if known.
         two_views: Embeddings of two augmented views of some images, each (n, dim), for the alignment.
     Returns:
-        ``within_class_cosine``, ``spread``, ``between_class_cosine``, ``collapsed_superclasses`` (within > 0.98),
+        ``within_class_cosine``, ``spread`` (both only if a superclass has two rows), ``between_class_cosine`` (only
+        with two superclasses), ``collapsed_superclasses`` (within > 0.98),
         ``uniformity`` (Wang & Isola 2020: log mean exp(-2 |x - y|^2), lower is more uniform), ``effective_rank``
         (exponential of the spectrum's entropy), ``alignment`` (Wang & Isola 2020: mean squared distance of two
         views of an image; if given), and with subclasses ``subclass_silhouette`` (inside each superclass,
@@ -75,6 +76,8 @@ def geometry(
     sample = rows[:: max(1, -(-len(rows) // EXACT))]
     distances = torch.cdist(sample, sample).square()
     off = ~torch.eye(len(sample), dtype=torch.bool)
+    undefined = {} if within.isfinite() else {"within_class_cosine", "spread"}
+    undefined = {*undefined, *(() if between.isfinite() else ("between_class_cosine",))}
     scores: dict[str, Any] = {
         "n": len(rows),
         "within_class_cosine": float(within),
@@ -90,12 +93,12 @@ def geometry(
         scores["alignment"] = float((first - second).square().sum(1).mean())
     if part.subclass is not None:
         scores |= subclass_clustering(rows.numpy(), part.superclass, part.subclass)
-    return scores
+    return {name: value for name, value in scores.items() if name not in undefined}
 
 
 def effective_rank(rows: Tensor) -> float:
     """Exponential of the entropy of the covariance's spectrum (Roy & Vetterli 2007); rows (n, dim)."""
-    spectrum = torch.linalg.eigvalsh(torch.cov(rows.double().T)).clamp_min(0)
+    spectrum = torch.linalg.eigvalsh(torch.cov(rows.double().T).reshape(rows.shape[1], -1)).clamp_min(0)
     share = spectrum / spectrum.sum().clamp_min(1e-300)
     return float(torch.exp(-(share * share.clamp_min(1e-300).log()).sum()))
 

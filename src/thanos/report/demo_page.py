@@ -12,6 +12,7 @@ from thanos.report.page import render
 from thanos.reproduce.comparison import Comparison
 from thanos.storage import write_text
 
+TITLE = "thanos: what survives coarse labels"
 NEIGHBOURS = 7
 
 
@@ -25,6 +26,7 @@ def write_demo_page(page: Path, result: Comparison) -> None:
     embedded = result.embedded
     content = render(
         "demo.html",
+        title=TITLE,
         metrics=result.metrics,
         maps=as_png(embedding_maps(embedded)),
         curves=training_curves(result.curves),

@@ -34,7 +34,9 @@ def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results:
     if config.dry_run:
         config = config.model_copy(update={"download": False})
     table: Any = table3 if isinstance(config, Table3Config) else table4
-    refuse_foreign(results / f"{table.NAME}.md", begins(table.TITLE), f"thanos reproduce {table.NAME}")
+    page, picture = results / f"{table.NAME}.md", results / f"{table.NAME}-{Path(config.scale).stem}.png"
+    refuse_foreign(page, begins(table.TITLE), f"thanos reproduce {table.NAME}")
+    refuse_foreign(picture, lambda _: page.is_file(), f"thanos reproduce {table.NAME}")
     blocks: list[Block] = table.planned_blocks(config)
     places = places_of(config.scale, results, work)
     scales = [*dict.fromkeys((*SCALES, config.scale))]

@@ -8,9 +8,9 @@ from typing import Any
 
 from thanos.config import DemoConfig, RunConfig, TrainConfig, read_yaml, save
 from thanos.errors import OutputError
-from thanos.report.demo_page import write_demo_page
+from thanos.report.demo_page import TITLE, write_demo_page
 from thanos.reproduce.comparison import compare, table_lines
-from thanos.storage import write_json
+from thanos.storage import holds, refuse_foreign, says, write_json
 
 
 def demo_settings(config: DemoConfig) -> TrainConfig:
@@ -34,6 +34,8 @@ def run_demo(config: DemoConfig, out: Path, say: Callable[[str], None]) -> dict[
     """
     _open_folder(config, out)
     page, numbers = out / "report.html", out / "metrics.json"
+    refuse_foreign(page, says(TITLE), "thanos demo")
+    refuse_foreign(numbers, holds("methods", "paired_differences"), "thanos demo")
     if page.exists() and numbers.exists():
         say(f"{out} holds this demo, finished; nothing to do. Open {page}.")
         return dict(json.loads(numbers.read_text("utf-8")))

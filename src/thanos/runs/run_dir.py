@@ -1,6 +1,5 @@
 """A run directory: the one place that knows which files a run has, what they hold, and who may write there."""
 
-import json
 import shutil
 import time
 from contextlib import AbstractContextManager, suppress
@@ -22,6 +21,7 @@ from thanos.storage import (
     is_writable,
     only_one,
     parts_in,
+    read_json,
     write_csv,
     write_json,
     write_text,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 State = Literal["new", "unfinished", "finished"]
 Weights = Literal["last", "best"]
 
-_IDENTIFIES = holds("name", "counts", "fingerprint")
+_IDENTIFIES = holds("name", "images", "size", "channels", "counts", "subclasses", "groups", "fingerprint", "skipped")
 """Whether a file is the data.json of a run."""
 
 
@@ -129,12 +129,21 @@ class RunDir:
         return read_yaml(self.settings_file, wanted="the settings of a run")
 
     def data(self) -> dict[str, Any]:
-        """What data.json says; empty where it is missing."""
-        return _read(self.data_file)
+        """What data.json says; empty where it is missing.
+
+        Raises:
+            DataError: if it is damaged.
+        """
+        return _read(self.data_file, {"fingerprint": str, "counts": dict})
 
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json says; empty where the run is not finished."""
-        return _read(self.metrics_file)
+        """What metrics.json says; empty where the run is not finished.
+
+        Raises:
+            DataError: if it is damaged.
+        """
+        kept = (f"{name}/{which}" for name in ("geometry", "transfer") for which in ("last", "best"))
+        return _read(self.metrics_file, {"final": dict, "provenance": dict}, dict.fromkeys(kept, dict))
 
     def add_metrics(self, more: dict[str, Any]) -> None:
         """Add numbers to those of a finished run; nothing where it is not."""
@@ -260,21 +269,19 @@ class RunDir:
             file.write("\n".join(lines) + "\n")
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no file.
+def _read(file: Path, wanted: dict[str, type], possible: dict[str, type] | None = None) -> dict[str, Any]:
+    """A JSON object with these keys, of these kinds; empty where there is no file.
 
     Raises:
         DataError: if it is something else.
     """
     if not file.is_file():
         return {}
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{file} cannot be read ({reason}). Bring back a copy, or train again.") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{file} holds no JSON object. Bring back a copy, or train again.")
+    content = read_json(file)
+    kinds = wanted | {key: kind for key, kind in (possible or {}).items() if key in content}
+    odd = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
+    if odd:
+        raise DataError(f"{file} is damaged, in what it says of {odd[0]!r}. Bring back a copy, or train again.")
     return content
 
 

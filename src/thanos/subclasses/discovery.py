@@ -5,6 +5,7 @@ not: a protected group, or a cause of anything; it is a set of images that this 
 """
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -247,12 +248,15 @@ def _search(
 
 def _fit(k: int, x: Rows, config: DiscoverConfig) -> _Model:
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    if config.method == "kmeans":
-        return KMeans(k, n_init=3, random_state=config.seed).fit(x)
     covariance = "full" if len(x) <= FULL_COVARIANCE else "diag"
-    return GaussianMixture(k, covariance_type=covariance, n_init=3, random_state=config.seed).fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # rows that are almost equal
+        if config.method == "kmeans":
+            return KMeans(k, n_init=3, random_state=config.seed).fit(x)
+        return GaussianMixture(k, covariance_type=covariance, n_init=3, random_state=config.seed).fit(x)
 
 
 def _distances(x: Rows) -> Rows:

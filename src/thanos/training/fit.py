@@ -47,7 +47,7 @@ from thanos.storage import write_json
 from thanos.training.bench import is_out_of_memory
 from thanos.training.groups import TrainingGroups, training_groups
 from thanos.training.memory import batch_that_fits
-from thanos.training.module import TrainingModule
+from thanos.training.module import DIVERGED, TrainingModule
 from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SameRun, SpreadWatch
 from thanos.training.settings import describe_alpha, resolve_settings, warn_of_batches
 
@@ -354,6 +354,8 @@ def _fit(
     if done < total:
         with _signals_handled():
             trainer.fit(module, loader, validation, ckpt_path=checkpoint if resumed else None, weights_only=True)
+        if not all(value.isfinite().all() for value in branches.parameters()):
+            raise ConfigError(DIVERGED.format(f"not all weights are finite after step {total:,}"))
         trainer.save_checkpoint(checkpoint)
     return {
         "method": config.method,

@@ -21,6 +21,7 @@ from thanos.objective.robust import group_means
 from thanos.runs.encoder_io import CARD_IN_CHECKPOINT
 from thanos.views import clean_view
 
+DIVERGED = "{}: training diverges. Lower --learning-rate, or raise --temperature or --warmup."
 FOLLOWING = 20.0
 """Gain of alpha = follow: a measured cosine off by 0.05 for a whole run would move alpha by the width of its window."""
 HIGHEST = 0.99
@@ -94,10 +95,7 @@ class TrainingModule(LightningModule):
         if log:
             self._record({"train/loss": loss.detach()})
             if not loss.isfinite():
-                raise ConfigError(
-                    f"the loss is {loss.item()} at step {self.batches_done:,}: training diverges. Lower "
-                    f"--learning-rate, or raise --temperature or --warmup."
-                )
+                raise ConfigError(DIVERGED.format(f"the loss is {loss.item()} at step {self.batches_done:,}"))
         return loss
 
     def _settings_now(self, name: str, batch: Batch) -> StepSettings:
@@ -148,6 +146,8 @@ class TrainingModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """The evidence that needs no fine label: superclass accuracy of each image's neighbours, and the spread."""
         embedding = normalize(torch.cat([e for e, _ in self._clean]), dim=1)
+        if not embedding.isfinite().all():
+            raise ConfigError(DIVERGED.format(f"embeddings are not finite after step {self.batches_done:,}"))
         superclass = torch.cat([s for _, s in self._clean])
         self._clean.clear()
         within, between = class_cosines(embedding, superclass)
