@@ -26,7 +26,7 @@ from torchvision import transforms
 from thanos.config import TrainConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
-from thanos.methods.steps import Branch
+from thanos.methods.branch import Branch
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 from thanos.training.bench import TrainingStep, parts_of_a_step

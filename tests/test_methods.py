@@ -7,13 +7,13 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from thanos import join_encoders, load_encoder, train
+from thanos import join_encoders, load_encoder, registry, train
 from thanos.config import RunConfig, TrainConfig, ViewSpec
 from thanos.data.load import load
 from thanos.encoders.heads import Decoder, build_projector
 from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError, DataError
-from thanos.methods.steps import METHODS, StepSettings, build_branches, encoder_of, steps_of, total
+from thanos.methods.branch import StepSettings, build_branches, encoder_of, steps_of, total
 from thanos.runs.encoder_io import Encoder, ModelCard, save_encoder
 
 QUIET = RunConfig(quiet=True, threads=1)
@@ -48,7 +48,7 @@ EXPECTED = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", registry.methods())
 @pytest.mark.parametrize("encoders", ["two", "one"])
 def test_a_step_has_its_terms_and_reaches_every_weight(method, encoders):
     terms, branches = one_step(TrainConfig(method=method, encoders=encoders))
@@ -56,7 +56,7 @@ def test_a_step_has_its_terms_and_reaches_every_weight(method, encoders):
         assert {b: set(t) - {"projection"} for b, t in terms.items()} == EXPECTED[method]
     else:
         assert set(terms["joint"]) - {"projection"} == set().union(*EXPECTED[method].values())
-    torch.stack([total(t) for t in terms.values()]).sum().backward()
+    torch.stack([total(t, "spread") for t in terms.values()]).sum().backward()
     trained = [p for p in branches.parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trained)
     assert len(trained) == len([*branches.parameters()]) or method == "maskcon"  # whose keys' encoder follows slowly
@@ -71,7 +71,7 @@ def test_infonce_sees_no_label():
 @pytest.mark.parametrize("change", [{"superclass_into": "decoder", "classify_weight": 0.0}, {"projector": 16}])
 def test_variants_reach_every_weight(change):
     terms, branches = one_step(TrainConfig(method="thanos", **change))
-    torch.stack([total(t) for t in terms.values()]).sum().backward()
+    torch.stack([total(t, "spread") for t in terms.values()]).sum().backward()
     assert all(p.grad is not None for p in branches.parameters())
 
 
@@ -83,7 +83,7 @@ def test_a_told_decoder_uses_what_it_is_told():
     assert_close(told[0][1], told[1][1])
 
 
-@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("spread", "cauto", "supcon+cauto")])  # in others
+@pytest.mark.parametrize("method", sorted({*registry.methods()} - {"spread", "cauto", "supcon+cauto"}))  # in others
 def test_fine_labels_change_no_weight(tmp_path, method):
     """Encoders never see a fine label: others in their place leave every trained weight as it is."""
     config = TrainConfig(method=method, epochs=1, train_limit=256)

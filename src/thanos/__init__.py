@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from thanos.objective.maskcon import maskcon_loss
     from thanos.objective.robust import GroupDRO, GroupWeighted
+    from thanos.registry import DatasetSpec, EncoderSpec, MethodSpec, register
     from thanos.robust.head import Head, read_head, write_head
     from thanos.robust.stage import Outcome, make_robust
     from thanos.runs.encoder_io import Encoder, join_encoders, load_encoder, save_encoder
@@ -85,6 +86,10 @@ _HOME = {
     "spread_loss": "objective",
     "supcon_loss": "objective",
     "maskcon_loss": "objective.maskcon",
+    "DatasetSpec": "registry",
+    "EncoderSpec": "registry",
+    "MethodSpec": "registry",
+    "register": "registry",
     "GroupDRO": "objective.robust",
     "GroupWeighted": "objective.robust",
     "Head": "robust.head",

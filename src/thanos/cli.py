@@ -6,7 +6,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from cyclopts import (
     App,
@@ -21,13 +21,13 @@ from cyclopts.config import Dict
 from cyclopts.validators import Number
 from pydantic import ValidationError
 
+from thanos import registry
 from thanos.config import (
     AutoTrainConfig,
     DataConfig,
     DemoConfig,
     DiscoverConfig,
     LaunchConfig,
-    MethodName,
     RobustConfig,
     RunConfig,
     SourceConfig,
@@ -43,7 +43,7 @@ from thanos.config import (
 from thanos.console import plain, say
 from thanos.errors import ConfigError, DataError, ThanosError
 from thanos.inputs import FILES, Source
-from thanos.names import DATASETS, nearest, timm_names
+from thanos.names import nearest, timm_names
 from thanos.runs import provenance
 from thanos.runs.run_dir import RunDir
 
@@ -334,7 +334,7 @@ def discover(
     if not source.exists() and str(source) not in timm_names():
         raise ConfigError(
             f"images are wanted (a folder SUPERCLASS/image, a CSV, an .npz, a data set's name), or what was trained on "
-            f"them; {source} does not exist{nearest(str(source), (*DATASETS, *timm_names()))}."
+            f"them; {source} does not exist{nearest(str(source), (*registry.datasets(), *timm_names()))}."
         )
     from_ = Source(source, of)
     table = from_.out(out, "subclasses", suffix=".csv")
@@ -355,7 +355,7 @@ def _holds_images(source: Path) -> bool:
     if source.is_dir():
         here = RunDir(source)
         return not (here.is_run or here.settings_file.is_file() or here.facts().is_file())
-    return str(source) in DATASETS or (source.is_file() and source.suffix not in FILES)
+    return registry.dataset(str(source)) is not None or (source.is_file() and source.suffix not in FILES)
 
 
 @app.command(
@@ -836,7 +836,7 @@ def run_command(tokens: list[str]) -> int:
     if tokens and tokens[0] in ("help", "version"):
         tokens = [*tokens[1:2], f"--{tokens[0]}"]
     tokens, settings = _take_config(tokens)
-    if settings and tokens[:1] == ["discover"] and settings.get("method") in get_args(MethodName):
+    if settings and tokens[:1] == ["discover"] and settings.get("method") in registry.methods():
         raise ConfigError(
             "--config names settings of thanos train; thanos discover takes images as its argument and settings of "
             f"training as options: thanos discover {settings.get('data', 'PHOTOS')} --train-method {settings['method']}"
@@ -847,7 +847,11 @@ def run_command(tokens: list[str]) -> int:
     except UnusedCliTokensError as error:
         token = (error.unused_tokens or [""])[0]
         known = [name for each in (app, theory, reproduce, bench, data_app) for name in each]
-        hint = f" (images are named by --data {token})" if token in DATASETS or Path(token).exists() else ""
+        hint = (
+            f" (images are named by --data {token})"
+            if registry.dataset(token) is not None or Path(token).exists()
+            else ""
+        )
         raise ConfigError(
             f"{token!r} is not taken here{hint or nearest(token, known)}. See thanos {tokens[0]} --help."
         ) from error

@@ -2,18 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from thanos import registry
 from thanos.errors import ConfigError
-from thanos.names import DATASETS, OWN_ENCODERS, nearest, timm_names
+from thanos.names import nearest
 from thanos.storage import write_text
 
-MethodName = Literal[
-    "infonce", "supcon", "supcon+infonce", "cauto", "spread", "supcon+cauto", "thanos", "cross-entropy", "maskcon"
-]
 RobustMethod = Literal["erm", "reweight", "groupdro", "jtt", "dfr", "afr"]
 Rule = Literal["worst-group", "worst-discovered", "worst-class"]
 LISTINGS = (".csv", ".tsv", ".txt", ".npz")
@@ -92,7 +90,7 @@ class DataConfig(Settings):
 class TrainConfig(DataConfig):
     """Everything that decides a training run, and with it the run's outcome."""
 
-    method: MethodName = "thanos"
+    method: str = "thanos"
     """A row of the paper's Table 3: infonce, supcon, supcon+infonce, cauto, spread (SupCon + cNCE), supcon+cauto,
     thanos; cross-entropy on the superclass alone; or maskcon, a rival (its paper: --temperature 0.1, a --projector)."""
     encoder: str = "tiny"
@@ -183,27 +181,28 @@ class TrainConfig(DataConfig):
     @property
     def classify(self) -> float:
         """The weight of the cross-entropy after defaults."""
-        usual = 0.0 if self.method in ("infonce", "maskcon") else 1.0
-        return usual if self.classify_weight is None else self.classify_weight
+        return registry.method(self.method).classify if self.classify_weight is None else self.classify_weight
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
-        check_encoder(self.encoder)
+        method = _known_method("method", self.method)
+        registry.encoder(self.encoder)
         if self.released_loss and (self.contrast != "cross-view" or self.denominator != "negatives"):
             raise ValueError("the released loss is cross-view with the paper's denominator; drop --released-loss.")
-        if self.pretrained and self.encoder in OWN_ENCODERS:
+        if self.pretrained and registry.encoder(self.encoder) is not None:
             raise ValueError(f"{self.encoder} has no published weights; drop --pretrained or name a timm model.")
-        if self.denominator == "all" and not self.method.startswith("supcon"):
+        if self.denominator == "all" and not method.denominators:
             raise ValueError(f"--denominator all is SupCon's; {self.method} has none such. Drop it.")
         fixed = (self.devices, self.nodes, self.contrast, self.views_per_image)
-        if self.method == "maskcon" and fixed != (1, 1, "cross-view", 2):
+        if method.one_device and fixed != (1, 1, "cross-view", 2):
             raise ValueError(
-                "maskcon trains on one device, on two views; drop --devices, --nodes, --contrast, --views-per-image."
+                f"{self.method} trains on one device, on two views; drop --devices, --nodes, --contrast, "
+                "--views-per-image."
             )
-        if self.released_loss and self.method in ("infonce", "cauto", "cross-entropy", "maskcon"):
+        if self.released_loss and not method.attracts:
             raise ValueError(f"the released quirks are in SupCon and spread; drop --released-loss for {self.method}.")
         looks = self.robust != "none" or self.select != "neighbours"
-        if looks and (self.method in ("infonce", "cauto") or self.classify == 0):
+        if looks and (not method.serves_groups or self.classify == 0):
             raise ValueError("--robust and --select are about the classifier, and this run trains none. Drop them.")
         if (self.robust == "weighted") != bool(self.group_weight):
             raise ValueError("--robust weighted and --group-weight.NAME come together; give both or none.")
@@ -215,7 +214,7 @@ class TrainConfig(DataConfig):
 class AutoTrainConfig(Settings):
     """What a training from images can be told; what is not is chosen to suit images and device, with a reason."""
 
-    train_method: MethodName | None = None
+    train_method: str | None = None
     """How the encoder is trained: a row of the paper's Table 3; default: thanos."""
     encoder: str | None = None
     """tiny, paper-vit, resnet18-small, or any timm model by name."""
@@ -229,9 +228,11 @@ class AutoTrainConfig(Settings):
     """Arithmetic of the encoder."""
 
     @model_validator(mode="after")
-    def _known_encoder(self) -> "AutoTrainConfig":
+    def _known_names(self) -> "AutoTrainConfig":
+        if self.train_method is not None:
+            _known_method("train_method", self.train_method)
         if self.encoder is not None:
-            check_encoder(self.encoder)
+            registry.encoder(self.encoder)
         return self
 
 
@@ -307,14 +308,18 @@ class TableConfig(Settings):
 class Table3Config(TableConfig):
     """The paper's coarse-to-fine transfer experiment."""
 
-    dataset: tuple[Literal["mnist", "cifar10", "cifar100", "cifar100-u", "tiny-imagenet"], ...] = (
-        "mnist",
-        "cifar10",
-        "cifar100",
-        "cifar100-u",
-        "tiny-imagenet",
-    )
-    """Data sets; repeat for several."""
+    dataset: tuple[str, ...] = ("mnist", "cifar10", "cifar100", "cifar100-u", "tiny-imagenet")
+    """Data sets, the paper's five or others by name; repeat for several."""
+
+    @field_validator("dataset")
+    @classmethod
+    def _known_dataset(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if registry.dataset(name) is None:
+                raise ValueError(
+                    f"--dataset takes a data set's name; got {name!r}{nearest(name, registry.datasets())}."
+                )
+        return names
 
 
 class Table4Config(TableConfig):
@@ -363,7 +368,7 @@ class DiscoverConfig(Settings):
     @field_validator("method", mode="before")
     @classmethod
     def _of_clustering(cls, method: Any) -> Any:
-        if method in get_args(MethodName):
+        if method in registry.methods():
             raise ValueError(
                 f"--method is how images are clustered; --train-method {method} is how an encoder is trained."
             )
@@ -442,13 +447,11 @@ class LaunchConfig(Settings):
     """Slurm's partition."""
 
 
-def check_encoder(name: str) -> None:
-    """Raise ValueError with the nearest name for an encoder that neither thanos nor timm has."""
-    plain = name.removeprefix("timm/").split(".")[0]
-    known = (*OWN_ENCODERS, *timm_names())
-    if plain not in known:
-        close = nearest(plain.rpartition("/")[2], known)
-        raise ValueError(f"there is no encoder {name!r}{close} (own: {', '.join(OWN_ENCODERS)}).")
+def _known_method(setting: str, name: str) -> registry.MethodSpec:
+    try:
+        return registry.method(name)
+    except ValueError as error:
+        raise ValueError(f"--{setting.replace('_', '-')} {error}") from None
 
 
 def check_data(name: str) -> None:
@@ -459,12 +462,12 @@ def check_data(name: str) -> None:
             f"images are given as a folder SUPERCLASS/image, a table ({', '.join(LISTINGS[:-1])}) or an .npz; "
             f"{name!r} is one file of another kind. Give the folder that it is in, or a table that lists it."
         )
-    if name in DATASETS or path.exists():
+    if registry.dataset(name) is not None or path.exists():
         return
-    hint = nearest(name, DATASETS)
+    known = registry.datasets()
     raise ConfigError(
-        f"--data takes a data set ({', '.join(DATASETS)}), a folder, a CSV or an .npz; {name!r} is none of "
-        f"these and no such path exists{hint}."
+        f"--data takes a data set ({', '.join(known)}), a folder, a CSV or an .npz; {name!r} is none of "
+        f"these and no such path exists{nearest(name, known)}."
     )
 
 

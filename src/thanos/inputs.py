@@ -6,10 +6,11 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from thanos import registry
 from thanos.config import DataConfig, SourceConfig, check_data, read_yaml
 from thanos.console import say
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.names import DATASETS, nearest, timm_names
+from thanos.names import nearest, timm_names
 from thanos.runs.run_dir import RunDir
 from thanos.storage import SKIPPED, begins, is_writable, refuse_foreign, skipped_list
 
@@ -38,7 +39,7 @@ class Source:
         if not path.exists() and not self.by_name:
             raise ConfigError(
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} does "
-                f"not exist{nearest(str(path), (*DATASETS, *timm_names()))}. Train one: thanos train --help"
+                f"not exist{nearest(str(path), (*registry.datasets(), *timm_names()))}. Train one: thanos train --help"
             )
         if path.is_file() and path.suffix not in FILES:
             raise ConfigError(
@@ -254,7 +255,8 @@ class Source:
         known = {k: v for k, v in read_yaml(self._settings).items() if k in DataConfig.model_fields}
         for name in ("data", "labels"):
             place = str(known.get(name))
-            if place not in (*DATASETS, "superclass", "subclass", "None") and not Path(place).exists():
+            no_path = (*registry.datasets(), "superclass", "subclass", "None")
+            if place not in no_path and not Path(place).exists():
                 raise DataError(
                     f"the {'images' if name == 'data' else name} of {self.path} were in {place}, which is gone. Put "
                     f"them back, or write their new place into {self._settings} ({name}: ...)."

@@ -1,32 +1,9 @@
-"""The names a user can type, and the nearest one to a misspelt name. Imports no torch."""
+"""timm's names, and the nearest name to a misspelt one. Imports no torch."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-
-DATASETS = (
-    "digits",
-    "mnist",
-    "fashion-mnist",
-    "cifar10",
-    "cifar100",
-    "cifar100-u",
-    "tiny-imagenet",
-    "dominoes-95",
-    "dominoes-99",
-    "coloured-digits-large",
-    "coloured-digits-medium",
-    "coloured-digits-small",
-    "patched-cifar10",
-    "rare-cifar10",
-    "rare-mnist",
-    "waterbirds",
-    "celeba",
-    "isic",
-    "isic-histopathology",
-)
-OWN_ENCODERS = ("tiny", "paper-vit", "resnet18-small")
 
 
 @cache

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Generator
 
+from thanos import registry
 from thanos.config import (
     AutoTrainConfig,
     DataConfig,
@@ -31,7 +32,6 @@ from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
 from thanos.export import Format, export_onnx, export_table, export_weights
 from thanos.inputs import Source
-from thanos.names import OWN_ENCODERS
 from thanos.report.discover_page import SUBCLASSES, TITLE, write_discover_page
 from thanos.robust.head import read_head, write_head
 from thanos.robust.stage import gain, make_robust
@@ -177,7 +177,7 @@ def export_source(source: Source, to: Format, out: Path) -> None:
     if to == "safetensors":
         export_weights(encoder, out)
         one = encoder.card.encoders[0]
-        timm = len(encoder.card.encoders) == 1 and one not in OWN_ENCODERS
+        timm = len(encoder.card.encoders) == 1 and registry.encoder(one) is None
         call = f"{one!r}, num_classes=0, in_chans={encoder.card.channels}, checkpoint_path={str(out)!r}"
         note = f"; loads in bare timm: timm.create_model({call})"
         say(f"weights in {out}, facts in {out.with_suffix('.json')}{note if timm else ''}")

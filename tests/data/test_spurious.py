@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from stand_in import stand_in
+from thanos import registry
 from thanos.cli import main
 from thanos.config import DataConfig
 from thanos.data import spurious
 from thanos.data.hierarchy import CIFAR10, DIGITS
 from thanos.data.load import load
 from thanos.errors import ConfigError
-from thanos.names import DATASETS
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def sources(monkeypatch):
 
 @pytest.mark.parametrize("name", spurious.BUILT)
 def test_every_set_is_a_name_and_follows_its_seed(name):
-    assert name in DATASETS
+    assert name in registry.datasets()
     one, again, other = (load(DataConfig(data=name, split_seed=seed)) for seed in (0, 0, 1))
     assert one.fingerprint == again.fingerprint != other.fingerprint
     for split in ("train", "validation", "test"):

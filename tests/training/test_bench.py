@@ -10,12 +10,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from thanos import registry
 from thanos.cli import run_command
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.batches import BatchLoader, BatchOrder
 from thanos.data.load import load
 from thanos.errors import ConfigError, OutputError
-from thanos.methods import steps as methods
+from thanos.methods import branch as methods
 from thanos.runs.run_dir import RunDir
 from thanos.training.bench import PARTS, TrainingStep, parts_of_a_step, seconds_a_step
 from thanos.training.fit import train
@@ -27,7 +28,7 @@ QUIET = RunConfig(quiet=True, threads=1)
 def silent(line: str) -> None: ...
 
 
-@pytest.mark.parametrize("method", sorted(methods.METHODS))
+@pytest.mark.parametrize("method", sorted(registry.methods()))
 def test_every_part_of_every_methods_step_takes_time(method):
     config = TrainConfig(method=method, batch=64)
     images = load(config)
@@ -50,7 +51,7 @@ def test_the_gradient_is_that_of_the_sum_of_all_losses(method):
     for name, work in methods.steps_of(config).items():
         rng = torch.Generator().manual_seed(0)
         terms = work(whole._branches[name], batch.images, batch.superclass, whole._settings, rng)
-        losses.append(methods.total(terms))
+        losses.append(methods.total(terms, method))
     torch.stack(losses).sum().backward()
     pairs = list(zip(ours._branches.parameters(), whole._branches.parameters(), strict=True))
     assert all(torch.allclose(a.grad, b.grad, atol=1e-7) for a, b in pairs if b.grad is not None)

@@ -92,7 +92,7 @@ class FakeTrainer:
     ],
 )
 def test_the_watch_says_once_what_happens(method, within, between, step, said):
-    from thanos.methods.steps import StepSettings, build_branches
+    from thanos.methods.branch import StepSettings, build_branches
     from thanos.training.module import TrainingModule
 
     config = TrainConfig(method=method)

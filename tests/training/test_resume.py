@@ -20,7 +20,7 @@ from thanos.config import RunConfig, TrainConfig
 from thanos.data.files import manifest
 from thanos.data.load import load
 from thanos.errors import DataError, Interrupted, OutputError
-from thanos.methods.steps import build_branches
+from thanos.methods.branch import build_branches
 from thanos.runs.encoder_io import Encoder, read_checkpoint
 from thanos.storage import PART, write_atomically
 from thanos.training import fit, monitor

@@ -142,7 +142,6 @@ _READERS: dict[str, Callable[[DataConfig], ImageSet]] = {
     "isic": partial(_isic, attribute="patch"),
     "isic-histopathology": partial(_isic, attribute="histopathology"),
 }
-GROUPED = tuple(_READERS)
 
 
 def _find(config: DataConfig, folders: Sequence[str], marks: Sequence[str], wanted: str) -> Path:

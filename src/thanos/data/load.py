@@ -7,20 +7,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thanos import registry
 from thanos.config import DataConfig, check_data
 from thanos.data.arrays import read_arrays
 from thanos.data.draw import draw_stratified
 from thanos.data.files import read_listing
 from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
-from thanos.data.groups import GROUPED, load_grouped
 from thanos.data.imageset import UNLABELLED, ImageSet
-from thanos.data.published import load_published
 from thanos.data.splits import with_splits
-from thanos.data.spurious import BUILT
 from thanos.data.table import list_table
 from thanos.errors import ConfigError, DataError, MissingLabels
-from thanos.names import DATASETS, nearest
+from thanos.names import nearest
 
 
 def load(config: DataConfig) -> ImageSet:
@@ -31,16 +29,10 @@ def load(config: DataConfig) -> ImageSet:
         DataError: if images or labels cannot be read or used; nothing has been written then.
     """
     check_data(config.data)
-    if isinstance(config.labels, Path) and config.data in DATASETS:
+    known = registry.dataset(config.data)
+    if isinstance(config.labels, Path) and known is not None:
         raise ConfigError(f"{config.data} has its own labels; drop --labels {config.labels}.")
-    if config.data in BUILT:
-        images = BUILT[config.data](config)
-    elif config.data in GROUPED:
-        images = load_grouped(config)
-    elif config.data in DATASETS:
-        images = load_published(config)
-    else:
-        images = _load_own(config)
+    images = _load_own(config) if known is None else _load_known(known, config)
     images = with_splits(images, config.validation, config.split_seed)
     if config.train_limit is not None:
         kept_shares = images.subclass if config.data == "cifar100-u" else images.superclass
@@ -69,6 +61,16 @@ def load_together(config: DataConfig) -> tuple[ImageSet, dict[str, Any]]:
             first = first or error
     assert first is not None
     raise first
+
+
+def _load_known(spec: registry.DatasetSpec, config: DataConfig) -> ImageSet:
+    images = registry.resolve(spec.load)(config)
+    if not isinstance(images, ImageSet):
+        raise DataError(
+            f"a data set's loader returns an ImageSet; that of {spec.name!r}, added by {registry.home_of(spec)}, "
+            f"returned {type(images).__name__}."
+        )
+    return images
 
 
 def _load_own(config: DataConfig) -> ImageSet:

@@ -212,6 +212,11 @@ BUILT: dict[str, Callable[[DataConfig], ImageSet]] = {
 """By the name that ``--data`` takes."""
 
 
+def load_built(config: DataConfig) -> ImageSet:
+    """One of BUILT."""
+    return BUILT[config.data](config)
+
+
 def _source(name: str, config: DataConfig) -> ImageSet:
     return load_published(config.model_copy(update={"data": name, "size": None}))
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from thanos import registry
+
 
 def build_projector(dim: int, width: int) -> nn.Module:
     """Two layers from the embedding to what the contrastive loss sees; width 0 is none, as in the paper."""
@@ -106,5 +108,6 @@ class BasicBlock(nn.Module):
 
 
 def decoder_scale(encoder: str) -> tuple[int, int]:
-    """(width, blocks) of the decoder that suits an encoder: small beside ``tiny``, ResNet-18's own otherwise."""
-    return (16, 1) if encoder == "tiny" else (64, 2)
+    """(width, blocks) of the decoder that suits an encoder; timm's have ResNet-18's own."""
+    own = registry.encoder(encoder)
+    return (64, 2) if own is None else own.decoder

@@ -8,16 +8,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from thanos.config import check_encoder
+from thanos import registry
 from thanos.errors import ConfigError
-from thanos.names import OWN_ENCODERS
 
 
 def build_encoder(name: str, *, channels: int, size: tuple[int, int], pretrained: bool | Path = False) -> nn.Module:
     """A module from normalised images (batch, channels, height, width) to embeddings (batch, dimension).
 
     Args:
-        name: One of OWN_ENCODERS or a timm model's name.
+        name: One of :func:`thanos.registry.encoders` or a timm model's name.
         channels, size: Of the images; size is height and width.
         pretrained: Start a timm model from its published weights, or from a file of weights in timm's names.
     Returns:
@@ -26,21 +25,28 @@ def build_encoder(name: str, *, channels: int, size: tuple[int, int], pretrained
         ConfigError: for an unknown name, or an encoder that cannot take images of this size.
     """
     try:
-        check_encoder(name)
+        own = registry.encoder(name)
     except ValueError as error:
         raise ConfigError(f"--encoder: {error}") from None
-    if name == "tiny":
-        return TinyEncoder(channels)
-    if name == "paper-vit":
-        return paper_vit(channels, size)
-    if name == "resnet18-small":
-        return resnet18_small(channels)
-    return _timm(name, channels, size, pretrained)
+    if own is None:
+        return _timm(name, channels, size, pretrained)
+    module = registry.resolve(own.build)(channels, size)
+    if not isinstance(module, nn.Module) or not hasattr(module, "num_features"):
+        raise ConfigError(
+            f"an encoder is a torch module with num_features; {name!r}, added by {registry.home_of(own)}, builds "
+            f"{type(module).__name__}."
+        )
+    return module
 
 
 def dimension(encoder: nn.Module) -> int:
     """Of an encoder's embedding."""
     return int(getattr(encoder, "head_hidden_size", encoder.num_features))  # type: ignore[arg-type]
+
+
+def tiny(channels: int, size: tuple[int, int]) -> nn.Module:
+    """:class:`TinyEncoder`, which takes images of any size."""
+    return TinyEncoder(channels)
 
 
 class TinyEncoder(nn.Module):
@@ -93,7 +99,7 @@ def paper_vit(channels: int, size: tuple[int, int]) -> nn.Module:
     )
 
 
-def resnet18_small(channels: int) -> nn.Module:
+def resnet18_small(channels: int, size: tuple[int, int]) -> nn.Module:
     """timm's ResNet-18 with a stem for small images: a 3x3 convolution of stride 1 and no pooling."""
     import timm
 
@@ -126,7 +132,7 @@ def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool | Pa
         reason = str(error).split("\n")[0]
         raise ConfigError(
             f"{name} cannot be built for {channels}x{size[0]}x{size[1]} images ({reason}). Pass --size (224 suits most "
-            f"timm models), or choose one of {', '.join(OWN_ENCODERS)}."
+            f"timm models), or choose one of {', '.join(registry.encoders())}."
         ) from None
     return model.train()
 

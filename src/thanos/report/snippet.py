@@ -1,7 +1,9 @@
 """The few lines of torch (and timm) that load a run's encoder where this package is not installed."""
 
 from pathlib import Path
+from typing import Any
 
+from thanos import registry
 from thanos.runs.encoder_io import ModelCard
 
 _TINY = """\
@@ -45,6 +47,14 @@ from safetensors.torch import load_file
 def build():
     return timm.create_model({name!r}, num_classes=0, in_chans={channels}{sized})
 """
+_ANOTHERS = """\
+import torch
+from safetensors.torch import load_file
+from {module} import {function}
+
+def build():
+    return {function}({channels}, {size})
+"""
 _OWN = {"tiny": _TINY, "resnet18-small": _RESNET, "paper-vit": _VIT}
 _ONE = """
 encoder = build()
@@ -87,7 +97,7 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         weights: The .safetensors file.
     """
     name, (height, width) = card.encoders[0], card.size
-    facts = {
+    facts: dict[str, Any] = {
         "name": name,
         "channels": card.channels,
         "mode": "L" if card.channels == 1 else "RGB",
@@ -100,13 +110,17 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         "mean": [round(value, 6) for value in card.mean],
         "std": [round(value, 6) for value in card.std],
     }
+    builds, another = _OWN.get(name, _TIMM), registry.encoder(name)
+    if another is not None and name not in _OWN:  # another package's
+        build = registry.resolve(another.build)
+        builds, facts = _ANOTHERS, facts | {"module": build.__module__, "function": build.__name__}
     use = _ONE if len(card.encoders) == 1 else _SEVERAL
-    return "".join(text.format(**facts) for text in (_OWN.get(name, _TIMM), use, _READ))
+    return "".join(text.format(**facts) for text in (builds, use, _READ))
 
 
 def _takes_size(name: str, card: ModelCard) -> bool:
     """Whether a timm model is built for a size of images."""
-    if name in _OWN:
+    if registry.encoder(name) is not None:
         return False
     import timm
 

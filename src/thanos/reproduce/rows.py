@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from thanos.config import DiscoverConfig, MethodName, RobustConfig, TrainConfig, TransferConfig
+from thanos import registry
+from thanos.config import DiscoverConfig, RobustConfig, TrainConfig, TransferConfig
 from thanos.errors import ConfigError
 from thanos.names import nearest
 
@@ -18,7 +19,7 @@ Kind = Literal["floor", "method", "control", "variant", "ceiling"]
 class Part:
     """One encoder of a row: its method, and where its training differs from the settings that all rows share."""
 
-    method: MethodName
+    method: str
     changes: dict[str, Any] = field(default_factory=dict)
     second: bool = False
     """Trained from CONTROL_SEED on: differs from the first of its kind by its seed alone."""
@@ -87,6 +88,13 @@ ROWS = {
     )
 }  # fmt: skip
 """Every row that a table may show."""
+
+
+def known_rows() -> dict[str, Row]:
+    """Those, and one for every method of another package."""
+    names = {part.method for row in ROWS.values() for part in row.parts}
+    more = [name for name in registry.methods() if name not in names and name not in ROWS]
+    return ROWS | {name: Row(name, registry.method(name).what, "variant", (Part(name),)) for name in more}
 
 
 def check_rows(given: Iterable[str], known: Iterable[str]) -> None:

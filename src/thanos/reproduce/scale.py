@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from thanos import registry
 from thanos.config import Settings, TrainConfig, TransferConfig, explain, read_yaml
 from thanos.errors import ConfigError
-from thanos.names import DATASETS, nearest
+from thanos.names import nearest
 
 _FOLLOWS = {"method", "data", "root", "download", "seed", "split_seed"}
 """Settings that the table's rows and blocks decide."""
@@ -32,8 +33,8 @@ class Scale(Settings):
             if taken := sorted(_FOLLOWS & set(given)):
                 raise ValueError(f"{', '.join(taken)} follow from rows and blocks; leave them out.")
         for name in self.datasets:
-            if name not in DATASETS:
-                raise ValueError(f"there is no data set {name!r}{nearest(name, DATASETS)}.")
+            if registry.dataset(name) is None:
+                raise ValueError(f"there is no data set {name!r}{nearest(name, registry.datasets())}.")
         return self
 
     def base(self, dataset: str, seed: int, root: Path | None = None) -> TrainConfig:

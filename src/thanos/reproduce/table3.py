@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from thanos import registry
 from thanos.config import SEEDS, Table3Config
 from thanos.errors import DataError
 from thanos.evaluate.intervals import mean_interval
 from thanos.reproduce.record import Places, Record, read_record
-from thanos.reproduce.rows import ROWS, Block, Row, check_rows
+from thanos.reproduce.rows import ROWS, Block, Row, check_rows, known_rows
 from thanos.reproduce.scale import SCALES, Scale, load_scale
 from thanos.storage import write_atomically, write_text
 
@@ -50,12 +51,13 @@ def planned_blocks(config: Table3Config) -> list[Block]:
         ConfigError: for a scale or a row that does not exist.
     """
     scale = load_scale(config.scale)
-    check_rows(config.method, ROWS)
+    known = known_rows()
+    check_rows(config.method, known)
     chosen = set(config.method or ROWS)
-    chosen |= {row.control for row in ROWS.values() if row.name in chosen and row.control}
+    chosen |= {row.control for row in known.values() if row.name in chosen and row.control}
     blocks = []
     for later in (False, True):
-        rows = tuple(row for name, row in ROWS.items() if name in chosen and (name in LATER) == later)
+        rows = tuple(row for name, row in known.items() if name in chosen and (name in LATER) == later)
         for seed in range(config.seeds if rows else 0):
             for dataset in config.dataset:
                 base = scale.base(dataset, seed, config.root).model_copy(update={"download": config.download})
@@ -85,7 +87,9 @@ class Cell:
 
     @property
     def paper(self) -> float | None:
-        return PAPER[self.row.name][list(DATASETS).index(self.dataset)] if self.row.name in PAPER else None
+        if self.row.name not in PAPER or self.dataset not in DATASETS:
+            return None
+        return PAPER[self.row.name][list(DATASETS).index(self.dataset)]
 
 
 class Finished:
@@ -97,10 +101,17 @@ class Finished:
 
     def __init__(self, scale: Scale, places: Places):
         self.scale = scale
+        self.rows = known_rows()
+        others = sorted({*registry.datasets()} - {*DATASETS})
         self.cells = {
-            (row.name, dataset): _cell(scale, places, row, dataset) for row in ROWS.values() for dataset in DATASETS
+            (row.name, dataset): _cell(scale, places, row, dataset)
+            for row in self.rows.values()
+            for dataset in (*DATASETS, *others)
         }
-        for dataset in DATASETS:
+        finished = [name for name in others if any(self.cells[row, name].records for row in self.rows)]
+        self.sets = DATASETS | {name: name for name in finished}
+        """Title of each data set: the paper's five, and others with a finished row."""
+        for dataset in self.sets:
             self._check_images(dataset)
 
     def _check_images(self, dataset: str) -> None:
@@ -118,7 +129,8 @@ class Finished:
         return any(cell.records for cell in self.cells.values())
 
     def of(self, dataset: str) -> Iterator[Cell]:
-        return (self.cells[name, dataset] for name in ROWS)
+        shown = (*ROWS, *(name for name in self.rows if name not in ROWS and self.cells[name, dataset].records))
+        return (self.cells[name, dataset] for name in shown)
 
     def records(self) -> list[Record]:
         return [record for cell in self.cells.values() for record in cell.records.values()]
@@ -195,7 +207,7 @@ def _section(finished: Finished, picture: str) -> str:
         "### Differences, paired by seed",
         _differences(finished),
     ]
-    for dataset, title in DATASETS.items():
+    for dataset, title in finished.sets.items():
         parts += [f"### {title}", _details(finished, dataset)]
     return "\n\n".join(parts) + "\n"
 

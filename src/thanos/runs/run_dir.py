@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from thanos import registry
 from thanos.config import DataConfig, TrainConfig, read_yaml, save
 from thanos.console import plain
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.names import DATASETS
 from thanos.runs.provenance import command, commit, hardware, versions
 from thanos.storage import (
     LOCK,
@@ -247,7 +247,7 @@ class RunDir:
     def note_the_place(self, config: TrainConfig) -> None:
         """Keep where the run's images lie now, if they are gone from where they were."""
         there = str(self.settings()["data"])
-        if there not in DATASETS and not Path(there).exists():
+        if registry.dataset(there) is None and not Path(there).exists():
             save(kept_settings(config), self.settings_file)
 
     def clear_leftovers(self) -> None:
@@ -312,7 +312,7 @@ def _differences(there: dict[str, Any], here: dict[str, Any], keys: list[str]) -
 def kept_settings(config: TrainConfig) -> TrainConfig:
     """The settings with whole paths, so that the run can be used from any folder."""
     changes: dict[str, Any] = {}
-    if config.data not in DATASETS:
+    if registry.dataset(config.data) is None:
         changes["data"] = str(Path(config.data).resolve())
     for name in ("groups_from", "groups_named", "labels", "pretrained"):
         if isinstance(path := getattr(config, name), Path):

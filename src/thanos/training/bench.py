@@ -15,7 +15,7 @@ from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, resident_on
 from thanos.data.imageset import ImageSet
 from thanos.errors import ConfigError
-from thanos.methods.steps import Branch, build_branches, steps_of, total
+from thanos.methods.branch import Branch, build_branches, steps_of, total
 from thanos.runs.provenance import hardware, versions
 from thanos.training.settings import resolve_settings
 
@@ -72,7 +72,7 @@ class TrainingStep:
             with _embedding_marked(branch, mark):
                 rng = Generator().manual_seed(self._number)
                 with torch.autocast(self.device, dtype=self._dtype, enabled=self._dtype is not None):
-                    loss = total(work(branch, pixels, superclass, self._settings, rng))
+                    loss = total(work(branch, pixels, superclass, self._settings, rng), self._settings.config.method)
                 mark("heads and loss")
                 loss.backward()
             mark("encoder")

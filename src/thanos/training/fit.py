@@ -20,6 +20,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
+from thanos import registry
 from thanos.config import RunConfig, TrainConfig
 from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, Sampling, resident_on
@@ -29,8 +30,7 @@ from thanos.data.load import check_superclasses, load
 from thanos.data.splits import watched
 from thanos.errors import ConfigError, DataError, Interrupted, ThanosError
 from thanos.methods.alpha import AlphaWindow
-from thanos.methods.steps import StepSettings, build_branches, encoder_of
-from thanos.names import DATASETS
+from thanos.methods.branch import StepSettings, build_branches, encoder_of
 from thanos.robust.head import Head, write_head
 from thanos.runs.encoder_io import (
     Encoder,
@@ -117,7 +117,7 @@ def _train(
     if state == "finished":
         say(f"{place.path} holds this run, finished: it is not trained again")
         return Run(place.path, load_encoder(place.path), place.metrics())
-    if state == "new" and config.data not in DATASETS and not images.on_demand and (found := twins(images)):
+    if state == "new" and registry.dataset(config.data) is None and not images.on_demand and (found := twins(images)):
         say(f"warning: pictures in two splits, or under two superclasses: {len(found)}; thanos check names them")
     for line in describe_alpha(settings, window, images, trainer.world_size):
         say(line)
@@ -228,7 +228,7 @@ def _build_trainer(config: TrainConfig, images: ImageSet, place: RunDir, run: Ru
     )
     callbacks = [
         SameRun(images.fingerprint, config),
-        SpreadWatch(config.method, say),
+        SpreadWatch(registry.method(config.method), say),
         MetricsFile(place.lines),
         *([] if run.quiet else [Progress(config.batch)]),
         best,
@@ -378,7 +378,7 @@ def _too_large(config: TrainConfig, images: ImageSet, world: int) -> str:
 
 
 def _final_alpha(module: TrainingModule) -> float | None:
-    if module.settings.config.method not in ("spread", "thanos"):
+    if not registry.method(module.settings.config.method).spreads:
         return None
     return float(module.settings.alpha if module.alpha is None else module.alpha)
 

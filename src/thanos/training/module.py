@@ -16,7 +16,7 @@ from thanos.errors import ConfigError
 from thanos.evaluate.geometry import class_cosines
 from thanos.evaluate.transfer import neighbour_accuracy
 from thanos.methods.alpha import AlphaWindow
-from thanos.methods.steps import StepSettings, steps_of, total
+from thanos.methods.branch import StepSettings, steps_of, total
 from thanos.objective.robust import group_means
 from thanos.runs.encoder_io import CARD_IN_CHECKPOINT
 from thanos.views import clean_view
@@ -76,8 +76,8 @@ class TrainingModule(LightningModule):
             self._seed_dropout(seed)
             branch, rng = self.branches[name], Generator().manual_seed(seed)
             terms = step(branch, batch.images, batch.superclass, self._settings_now(name, batch), rng)  # type: ignore[arg-type]
+            losses.append(total(terms, self.settings.config.method))
             projection = terms.pop("projection", None)
-            losses.append(total(terms))
             if log:
                 self._record({f"train/{term}": value.detach() for term, value in terms.items()})
                 if projection is not None:

@@ -21,6 +21,7 @@ from thanos.config import DataConfig, TrainConfig
 from thanos.data.batches import BatchLoader
 from thanos.errors import ConfigError, Interrupted, NextBatchLost
 from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
+from thanos.registry import MethodSpec
 from thanos.storage import write_atomically, write_text
 from thanos.training.module import TrainingModule
 
@@ -166,9 +167,8 @@ class SpreadWatch(Callback):
     Must come before MetricsFile.
     """
 
-    def __init__(self, method: str, say: Callable[[str], None]):
-        self._compares_classes = method not in ("infonce", "cauto", "maskcon")
-        self._remedy = method in ("spread", "thanos")
+    def __init__(self, method: MethodSpec, say: Callable[[str], None]):
+        self._compares_classes, self._remedy = method.attracts, method.spreads
         self._say = say
         self.said: dict[str, str] = {}
         """Of each state that was announced, the line."""

@@ -4,12 +4,13 @@ import numpy as np
 import torch
 from torch import Generator
 
+from thanos import registry
 from thanos.config import TrainConfig, ViewSpec
 from thanos.data.batches import BatchOrder
 from thanos.data.imageset import ImageSet
 from thanos.errors import ConfigError
 from thanos.methods.alpha import AlphaWindow, solve_alpha
-from thanos.methods.steps import StepSettings
+from thanos.methods.branch import StepSettings
 from thanos.views import random_views
 
 
@@ -27,7 +28,7 @@ def resolve_settings(
     if config.views is not None:
         views = ViewSpec(**(views.model_dump() | config.views.model_dump(exclude_unset=True)))
     window, alpha = None, 0.0
-    if config.method in ("spread", "thanos"):
+    if registry.method(config.method).spreads:
         superclasses = len(np.unique(images.superclass[images.rows("train")]))
         try:
             batch = config.batch * processes
@@ -73,7 +74,8 @@ LOOKED_AT = 20
 def warn_of_batches(settings: StepSettings, images: ImageSet, order: BatchOrder) -> list[str]:
     """Warnings, each with its remedy: views that are all alike, anchors whose own views are their only positives."""
     config, warnings = settings.config, []
-    if config.method in ("cauto", "cross-entropy"):
+    method = registry.method(config.method)
+    if not method.contrasts:
         return []
     rows = images.rows("train")
     pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows[:LOOKED_AT]]))
@@ -84,7 +86,7 @@ def warn_of_batches(settings: StepSettings, images: ImageSet, order: BatchOrder)
             "warning: dead views: the two views of an image are the same, so nothing is learned from contrasting them; "
             "crop (--views.crop-scale 0.2), flip or change colours."
         )
-    if config.method != "infonce":
+    if method.sees_labels:
         count = min(LOOKED_AT, order.batches_per_epoch)
         kinds = [images.superclass[rows[order.rows(k)]] for k in range(count)]
         lonely = float(np.mean([(np.bincount(kind)[kind] == 1).mean() for kind in kinds]))
