@@ -35,6 +35,13 @@ def run(capsys, *arguments):
 
 TYPOS = [
     (["tran"], 'Did you mean "train"?'),
+    (["theory", "sugest", "--superclasses", "3"], "'sugest' is no command of thanos theory (did you mean 'suggest'?)"),
+    (["reproduce", "tabel3"], "(did you mean 'table3'?)"),
+    (["bench", "trian", "--data", "digits"], "(did you mean 'train'?)"),
+    (["data", "biuld", "dominoes-95"], "(did you mean 'build'?)"),
+    (["--versoin"], "--versoin is no option of thanos (did you mean '--version'?)"),
+    (["train", "digits", "--methd", "spread"], "--methd is no option of thanos train (did you mean '--method'?)"),
+    (["embed", "--weigths", "best"], "--weigths is no option of thanos embed (did you mean '--weights'?)"),
     (["geometri", "x"], 'Did you mean "geometry"?'),
     (["train", "--methd", "spread", "--out", "x"], "--method"),
     (["train", "--method", "sprad", "--out", "x"], "did you mean 'spread'?"),

@@ -1,0 +1,198 @@
+"""The command ``thanos``: its parameters, its configuration file, errors as one line. Imports torch only to work."""
+
+import inspect
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import (
+    App,
+    ArgumentCollection,
+    CycloptsError,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
+from cyclopts.config import Dict
+from pydantic import ValidationError
+
+from thanos import registry
+from thanos.config import (
+    SourceConfig,
+    explain,
+    read_yaml,
+)
+from thanos.console import plain
+from thanos.errors import ConfigError, ThanosError
+from thanos.names import nearest
+from thanos.runs import provenance
+
+app = App(
+    name="thanos",
+    help="Learn image representations that keep the classes nobody labelled.",
+    help_epilogue="First: `thanos demo`. `thanos VERB --help` shows examples. --config FILE reads settings from "
+    "YAML (flags beside it win); --debug shows tracebacks.",
+    suppress_keyboard_interrupt=False,
+    help_format="plaintext",
+    version_flags=["--version"],
+    default_parameter=Parameter(negative=()),
+)
+Flat = Parameter(name="*")
+Judged = Annotated[
+    Path,
+    Parameter(
+        help="A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an "
+        ".npz with vectors and superclass."
+    ),
+]
+Out = Annotated[Path | None, Parameter(name=["--out", "-o"])]
+Of = Annotated[SourceConfig, Parameter(name="*", show_default=False)]
+WHERE = Group("Over many machines", sort_key=2)
+TRAINING = Group("Training, for images (what is left open is chosen, with a reason)", sort_key=1)
+RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
+
+
+def unbroken(text: str) -> str:
+    """A docstring whose paragraphs and parameters are one line each: --help breaks lines by itself."""
+    head, mark, parameters = inspect.cleandoc(text).partition("Parameters\n----------\n")
+    head = "\n\n".join(" ".join(paragraph.split()) for paragraph in head.split("\n\n"))
+    lines: list[str] = []
+    for line in parameters.splitlines():
+        if line.startswith("    ") and lines[-1].startswith("    "):
+            lines[-1] += " " + line.strip()
+        else:
+            lines.append(line)
+    return head + mark + "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command; exits 0, 2 for what the user can mend, 130 or 143 when stopped by a signal."""
+    # Threads that wait for each other fall asleep sooner: on cores with other work their spinning slows steps tenfold.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in tokens
+    tokens = [t for t in tokens if t != "--debug"]
+    try:
+        sys.exit(run_command(tokens))
+    except ThanosError as error:
+        _fail(str(error), debug, error.exit_code)
+    except ValidationError as error:
+        _fail(explain(error), debug, 2)
+    except KeyboardInterrupt:
+        _fail("stopped.", debug, 130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}. Mend the path or its permissions, or free space.", debug, 2)
+    except Exception as error:
+        _fail(f"{type(error).__name__}: {error} (a fault of thanos; --debug shows where).", debug, 1)
+
+
+def run_command(tokens: list[str]) -> int:
+    """Parse and carry out one command line."""
+    provenance.TYPED[:] = tokens
+    if tokens and tokens[0] in ("help", "version"):
+        tokens = [*tokens[1:2], f"--{tokens[0]}"]
+    tokens, settings = _take_config(tokens)
+    if settings and tokens[:1] == ["discover"] and settings.get("method") in registry.methods():
+        raise ConfigError(
+            "--config names settings of thanos train; thanos discover takes images as its argument and settings of "
+            f"training as options: thanos discover {settings.get('data', 'PHOTOS')} --train-method {settings['method']}"
+        )
+    _check_words(tokens)
+    app.config = [_AnyKeys(settings, source="--config")] if settings else []
+    try:
+        app(tokens, print_error=False, exit_on_error=False, result_action="return_value")
+    except UnusedCliTokensError as error:
+        token = (error.unused_tokens or [""])[0]
+        known = [name for each in (app, *app.subapps) for name in each]
+        is_data = registry.dataset(token) is not None or Path(token).exists()
+        hint = f" (images are named by --data {token})" if is_data else ""
+        raise ConfigError(
+            f"{token!r} is not taken here{hint or nearest(token, known)}. See thanos {tokens[0]} --help."
+        ) from error
+    except MissingArgumentError as error:
+        if (odd := _unknown_flag(tokens)) is not None:
+            raise ConfigError(odd) from error
+        if error.argument is None:
+            raise ConfigError(_one_line(error)) from error
+        name = error.argument.name
+        what = f"{name} takes a value; none came"
+        if name not in tokens:
+            what = f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
+        raise ConfigError(f"{what}. For examples: thanos {tokens[0]} --help") from error
+    except CycloptsError as error:
+        raise ConfigError(_one_line(error)) from error
+    return 0
+
+
+def _check_words(tokens: list[str]) -> None:
+    """Raise ConfigError for what cyclopts sees too late: a misspelt option of thanos, or command of a command."""
+    first, second = (*tokens, "", "")[:2]
+    options = ("--help", "--version")
+    if first.startswith("--") and first not in options:
+        raise ConfigError(f"{first} is no option of thanos{nearest(first, options)}. See thanos --help.")
+    if not first or first not in app:
+        return
+    commands = [name for name in app[first] if not name.startswith("-")]
+    if commands and second and not second.startswith("-") and second not in commands:
+        raise ConfigError(
+            f"{second!r} is no command of thanos {first}{nearest(second, commands)}; it has {', '.join(commands)}."
+        )
+
+
+def _unknown_flag(tokens: list[str]) -> str | None:
+    """What is wrong with the first flag that the command does not have; None where it has all of them."""
+    _, apps, rest = app.parse_commands(tokens)
+    known = [name for argument in apps[-1].assemble_argument_collection() for name in argument.names]
+    for token in rest:
+        flag = token.partition("=")[0].replace("_", "-")
+        parts = flag.split(".")
+        if flag.startswith("--") and not {flag, parts[0]} & {*known, "--help"}:
+            return f"{flag} is no option of thanos {tokens[0]}{nearest(flag, known)}. See thanos {tokens[0]} --help."
+    return None
+
+
+class _AnyKeys(Dict):
+    """Settings of whichever verb was called; cyclopts' own leaves keys out that are also verbs: data, robust."""
+
+    def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+        settings = self.data
+        for command in reversed(commands):
+            settings = {command: settings}
+        Dict(settings, source=self.source)(app, commands, arguments)
+
+
+def _take_config(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Lift ``--config FILE`` out of the command line; flags beside it win over the file."""
+    settings: dict[str, Any] = {}
+    rest = []
+    stream = iter(tokens)
+    for token in stream:
+        if token == "--config" or token.startswith("--config="):
+            name = token.partition("=")[2] or next(stream, None)
+            if name is None:
+                raise ConfigError("--config takes a YAML file, like the config.yaml of a run.")
+            settings = {k: v for k, v in read_yaml(Path(name)).items() if v is not None}
+        else:
+            rest.append(token)
+    return rest, settings
+
+
+def _one_line(error: CycloptsError) -> str:
+    if isinstance(error.__cause__, ValidationError):
+        return explain(error.__cause__)
+    text = re.sub(r" Available commands: .*", " See thanos --help.", str(error), flags=re.DOTALL)
+    return " ".join(text.replace('"[', '"').replace("][", ".").replace(']" from', '" from').split())
+
+
+def _fail(message: str, debug: bool, code: int) -> None:
+    if debug:
+        traceback.print_exc()
+    print(f"thanos: {plain(message)}", file=sys.stderr)
+    sys.exit(code)

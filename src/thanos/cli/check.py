@@ -1,0 +1,74 @@
+"""``thanos check``: every fault of images and labels, before anything is trained."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from thanos.cli.app import Flat, Out, app
+from thanos.config import DataConfig
+from thanos.console import say
+from thanos.errors import ConfigError, DataError
+from thanos.runs import provenance
+
+
+class _Checked(DataConfig):
+    """What of it decides how images are read; the rest of it is not for ``thanos check``."""
+
+    data: Annotated[str, Parameter(show=False)] = "digits"
+    skip_bad: Annotated[bool, Parameter(show=False)] = False
+    validation: Annotated[float, Parameter(show=False)] = 0.1
+    train_limit: Annotated[int | None, Parameter(show=False)] = None
+    split_seed: Annotated[int, Parameter(show=False)] = 0
+    groups_from: Annotated[Path | None, Parameter(show=False)] = None
+    groups_named: Annotated[Path | None, Parameter(show=False)] = None
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos check photos/
+  thanos check labels.csv --out faults.csv
+  thanos check cifar10"""
+)
+def check(
+    data: str,
+    *,
+    out: Out = None,
+    config: Annotated[_Checked, Flat] = _Checked(),
+) -> None:
+    """Find every fault of images and labels before anything is trained; exits 2 if there is one.
+
+    Files that are missing, cut short or no images; rows without label, twice, or with an unknown split; superclasses
+    that look misspelt or have too few images; test images that are training images; one picture under two labels.
+
+    Parameters
+    ----------
+    data
+        A data set's name, a folder SUPERCLASS[/SUBCLASS]/image, or a CSV.
+    out
+        A CSV for all faults; the first 20 are printed.
+    """
+    if "data" in config.model_fields_set:
+        raise ConfigError("thanos check takes the data as its argument; drop --data.")
+    if config.skip_bad:
+        raise ConfigError("thanos check lists what is bad and goes on; drop --skip-bad.")
+    from thanos.data.check import check as look
+    from thanos.data.check import report, write_faults
+
+    checked = look(DataConfig(**config.model_dump(exclude_unset=True) | {"data": data}))
+    report(checked, say)
+    if out is not None:
+        write_faults(checked.faults, out)
+    if checked.faults:
+        many = "1 fault" if len(checked.faults) == 1 else f"{len(checked.faults)} faults"
+        remedy = (
+            "; thanos discover and train go on without bad files and rows if told --skip-bad"
+            if checked.images.skipped
+            else ""
+        )
+        raise DataError(f"{many} in {data}. Mend {'it' if len(checked.faults) == 1 else 'them'}{remedy}.")
+    if checked.remarks:
+        say("no faults; mind the notes")
+    else:
+        options = "".join(f" {token}" for token in provenance.TYPED[2:]) if provenance.TYPED[:1] == ["check"] else ""
+        say(f"no faults; next: thanos discover {data}{options} -o runs/a")

@@ -1,0 +1,47 @@
+"""``thanos compare``: runs side by side."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from thanos.cli.app import app
+from thanos.console import say
+from thanos.errors import ConfigError
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos compare runs/a runs/b
+  thanos compare runs/* --out comparison.html"""
+)
+def compare(
+    *runs: Path,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("compare.html"),
+) -> None:
+    """Put finished runs side by side: a table here, a page and a CSV with intervals and the command of every number.
+
+    Takes what thanos train, transfer, discover and robust left in the runs; measures nothing.
+
+    Parameters
+    ----------
+    runs
+        Run directories.
+    out
+        The page; a .csv goes beside it.
+    """
+    if not runs:
+        raise ConfigError("thanos compare takes run directories; none was named. For example: thanos compare runs/*")
+    if out.suffix != ".html":
+        raise ConfigError(f"--out names a .html page; got {out}.")
+    from thanos.compare import COLUMNS, write_comparison
+    from thanos.compare import compare as put_together
+
+    lines = put_together(runs)
+    write_comparison(lines, out)
+    longest = max(len(line.name) for line in lines)
+    say(f"{'run':<{longest}}" + "".join(f"{name:>{max(9, len(name)) + 2}}" for name in COLUMNS))
+    for line in lines:
+        cells = "".join(f"{cell.text:>{max(9, len(name)) + 2}}" for name, cell in line.cells.items())
+        say(f"{line.name:<{longest}}{cells}")
+    say(f"with intervals and commands: {out}, {out.with_suffix('.csv')}")

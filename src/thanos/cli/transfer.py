@@ -1,0 +1,35 @@
+"""``thanos transfer``: a frozen embedding judged on fine labels."""
+
+from pathlib import Path
+from typing import Annotated
+
+from thanos.cli.app import Flat, Of, app
+from thanos.config import SourceConfig, TransferConfig
+from thanos.inputs import Source
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos transfer runs/a
+  thanos transfer runs/a --probe released
+  thanos transfer model.safetensors --data cifar10
+  thanos transfer embeddings.npz --neighbours 5"""
+)
+def transfer(
+    source: Path,
+    *,
+    config: Annotated[TransferConfig, Flat] = TransferConfig(),
+    of: Of = SourceConfig(),
+) -> None:
+    """Judge a frozen embedding on the fine labels nobody used: linear probe and nearest neighbours.
+
+    Parameters
+    ----------
+    source
+        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
+        vectors, superclass, subclass and split.
+    """
+    from_ = Source(source, of)
+    from thanos.verbs import transfer_source
+
+    transfer_source(from_, config)
