@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
     from thanos.errors import ThanosError
     from thanos.estimators.spread_encoder import SpreadEncoder
+    from thanos.estimators.subclass_discovery import SubclassDiscovery
     from thanos.evaluate.geometry import geometry
     from thanos.evaluate.recovery import recovery
     from thanos.evaluate.robustness import group_scores
@@ -71,6 +72,7 @@ _HOME = {
     "write_embeddings": "embeddings",
     "ThanosError": "errors",
     "SpreadEncoder": "estimators.spread_encoder",
+    "SubclassDiscovery": "estimators.subclass_discovery",
     "geometry": "evaluate.geometry",
     "recovery": "evaluate.recovery",
     "group_scores": "evaluate.robustness",

@@ -17,6 +17,7 @@ from thanos.data.batches import BatchLoader, BatchOrder
 from thanos.data.load import load
 from thanos.errors import ConfigError, OutputError
 from thanos.methods import branch as methods
+from thanos.methods import contrastive
 from thanos.runs.run_dir import RunDir
 from thanos.training.bench import PARTS, TrainingStep, parts_of_a_step, seconds_a_step
 from thanos.training.fit import train
@@ -77,8 +78,8 @@ def test_too_large_a_batch_is_answered_by_one_that_fits(tmp_path, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return loss(views, *args, **options)
 
-    loss = methods.spread_loss
-    monkeypatch.setattr(methods, "spread_loss", greedy)
+    loss = contrastive.spread_loss
+    monkeypatch.setattr(contrastive, "spread_loss", greedy)
     with pytest.raises(ConfigError, match="--batch 128 needs more memory than there is; --batch 16 fits"):
         train(TrainConfig(method="spread", batch=128), tmp_path / "run", run=QUIET, say=silent)
     assert not (tmp_path / "run").exists()
@@ -191,6 +192,6 @@ def test_a_batch_too_small_for_alpha_does_not_hide_what_was_wrong(tmp_path, monk
     def greedy(views, *args, **options):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(methods, "spread_loss", greedy)
+    monkeypatch.setattr(contrastive, "spread_loss", greedy)
     with pytest.raises(ConfigError, match="--batch 16 needs more memory than there is; use a smaller --batch"):
         train(TrainConfig(method="spread", batch=16), tmp_path / "run", run=QUIET, say=silent)

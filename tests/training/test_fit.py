@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from thanos import registry
 from thanos.config import RunConfig, TrainConfig, ViewSpec
 from thanos.data.batches import BatchLoader, BatchOrder, balanced
 from thanos.data.load import load
@@ -101,7 +102,7 @@ def test_the_watch_says_once_what_happens(method, within, between, step, said):
         settings, build_branches(config, channels=1, size=(8, 8), superclasses=2), total_batches=1000, log_every=1
     )
     lines = []
-    watch = SpreadWatch(method, lines.append)
+    watch = SpreadWatch(registry.method(method), lines.append)
     for offset in range(20):
         module.batches_done = step + offset
         module.latest = {"spread/within": within, "spread/within_largest": within, "spread/between": between}

@@ -6,7 +6,7 @@ not: a protected group, or a cause of anything; it is a set of images that this 
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -38,6 +38,10 @@ class _Model(Protocol):
     def predict(self, x: Rows) -> Ids: ...
 
 
+class _Reduction(Protocol):
+    def transform(self, x: Rows) -> Rows: ...
+
+
 @dataclass(frozen=True)
 class Discovered:
     """Clusters of all images; ids run on from superclass to superclass."""
@@ -54,6 +58,77 @@ class Discovered:
     """By superclass: ``clusters``, the ``silhouette`` of every number tried, ``unstructured`` (what clouds without
     clusters and of the same covariance reach), ``silhouette_images`` (fewer than ``images`` where sampled),
     ``variance_kept``."""
+    fitted: "Fitted | None" = field(default=None, repr=False)
+    """Tells the cluster of vectors that had no part in it."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted to find the clusters, to tell those of further vectors of the same embedding."""
+
+    config: DiscoverConfig
+    mean: NDArray[np.float64]
+    size: float
+    superclasses: dict[int, "_Superclass"]
+
+    def predict(self, vectors: NDArray[np.float32], superclass: Ids) -> tuple[Ids, Rows, Rows]:
+        """Cluster, distance and confidence of each row, as in :class:`Discovered`.
+
+        Args:
+            vectors: Embeddings, (n, dim).
+            superclass: Their superclasses, (n,), ids of which each had training embeddings.
+        """
+        x = (_of_length(vectors, self.config) - self.mean) / self.size
+        cluster, distance, confidence = np.zeros(len(x), dtype=np.int64), np.zeros(len(x)), np.ones(len(x))
+        for value in np.unique(superclass):
+            rows = superclass == value
+            cluster[rows], distance[rows], confidence[rows] = self.superclasses[int(value)].place(x[rows])
+        return cluster, distance, confidence
+
+
+@dataclass(frozen=True)
+class _Superclass:
+    """The clusters of one superclass; their ids run from ``first`` on."""
+
+    reduction: _Reduction
+    clusters: "_Clusters"
+    centres: Rows
+    first: int
+
+    def place(self, x: Rows) -> tuple[Ids, Rows, Rows]:
+        reduced = np.asarray(self.reduction.transform(x), dtype=np.float64)
+        found = self.clusters.predict(reduced)
+        apart = np.sqrt(np.maximum(_squared_distances(reduced, self.centres), 0))
+        rows = np.arange(len(x))
+        own, confidence = apart[rows, found], np.ones(len(x))
+        if len(self.centres) > 1:
+            apart[rows, found] = np.inf
+            confidence = np.clip(1 - own / np.maximum(apart.min(axis=1), 1e-12), 0, 1)
+        return found + self.first, own, confidence
+
+
+@dataclass(frozen=True)
+class _Clusters:
+    """A clustering, the parts that its clusters were split in, and where each cluster went in the order of sizes."""
+
+    model: _Model | None
+    """None: one cluster."""
+    parts: dict[int, _Model] = field(default_factory=dict)
+    kept: dict[int, int] = field(default_factory=dict)
+    """The new cluster of each part that stands by itself."""
+    order: Ids | None = None
+
+    def predict(self, reduced: Rows) -> Ids:
+        found = np.zeros(len(reduced), dtype=np.int64)
+        if self.model is not None:
+            found = np.asarray(self.model.predict(reduced), dtype=np.int64)
+        result = found.copy()
+        for c, model in self.parts.items():
+            mine = np.flatnonzero(found == c)
+            if len(mine):
+                part = PARTS * c + np.asarray(model.predict(reduced[mine]))
+                result[mine] = [self.kept.get(int(each), c) for each in part]
+        return result if self.order is None else self.order[result]
 
 
 def discover(
@@ -72,49 +147,54 @@ def discover(
         ConfigError: for umap without its package, or hardness with one superclass.
     """
     config = config or DiscoverConfig()
-    x = embeddings.vectors.astype(np.float64)
-    if config.length == "unit":
-        x = ordinary_size(embeddings.vectors).astype(np.float64)
-        x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
+    x = _of_length(embeddings.vectors, config)
     train = embeddings.split == 0
     if not train.any():
         train[:] = True
-    _standardize(x, train)
+    mean, size = _standardize(x, train)
     cluster = np.zeros(len(x), dtype=np.int64)
     distance, confidence = np.zeros(len(x)), np.ones(len(x))
     names: list[str] = []
     facts: dict[str, dict[str, Any]] = {}
+    fitted: dict[int, _Superclass] = {}
     for value in np.unique(embeddings.superclass):
         name = embeddings.superclass_names[value]
         rows = np.flatnonzero(embeddings.superclass == value)
         mine = train[rows]
         _check(name, x[rows][mine], config)
-        reduced, kept = _reduce(x, embeddings.superclass, int(value), train, config)
-        found, fact = _cluster(reduced, mine, embeddings.split[rows] == 1, config, None if loss is None else loss[rows])
-        found = _by_size(found, mine)
+        reduction, kept = _reduction(x, embeddings.superclass, int(value), train, config)
+        reduced = np.asarray(reduction.transform(x[rows]), dtype=np.float64)
+        validation, losses = embeddings.split[rows] == 1, None if loss is None else loss[rows]
+        clusters, fact = _cluster(reduced, mine, validation, config, losses)
+        clusters, found = _by_size(clusters, clusters.predict(reduced), mine)
         centres = np.stack([reduced[mine & (found == c)].mean(axis=0) for c in range(found.max() + 1)])
-        apart = np.sqrt(np.maximum(_squared_distances(reduced, centres), 0))
-        own = apart[np.arange(len(rows)), found]
-        if len(centres) > 1:
-            apart[np.arange(len(rows)), found] = np.inf
-            confidence[rows] = np.clip(1 - own / np.maximum(apart.min(axis=1), 1e-12), 0, 1)
-        cluster[rows], distance[rows] = found + len(names), own
+        fitted[int(value)] = _Superclass(reduction, clusters, centres, len(names))
+        cluster[rows], distance[rows], confidence[rows] = fitted[int(value)].place(x[rows])
         names += [f"{name}/{c}" for c in range(len(centres))]
         sizes = np.bincount(found, minlength=len(centres)).tolist()
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
-    return Discovered(cluster, tuple(names), distance, confidence, facts)
+    return Discovered(cluster, tuple(names), distance, confidence, facts, Fitted(config, mean, size, fitted))
 
 
-def _standardize(x: Rows, train: NDArray[np.bool_]) -> None:
+def _of_length(vectors: NDArray[np.float32], config: DiscoverConfig) -> Rows:
+    """Embeddings in float64, of unit length unless they are to keep their own."""
+    if config.length == "own":
+        return vectors.astype(np.float64)
+    x = ordinary_size(vectors).astype(np.float64)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6))
+
+
+def _standardize(x: Rows, train: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
     """In place, training rows at mean 0 and root mean square length 1: no finding hangs on the embedding's units.
 
     Penalties and least variances further down are absolute.
     """
     share = train / train.sum()
-    x -= share @ x
-    size = math.sqrt(np.einsum("ij,ij,i->", x, x, share))
-    if size > 0:
-        x /= size
+    mean = share @ x
+    x -= mean
+    size = math.sqrt(np.einsum("ij,ij,i->", x, x, share)) or 1.0
+    x /= size
+    return mean, size
 
 
 def _check(name: str, train: Rows, config: DiscoverConfig) -> None:
@@ -135,37 +215,51 @@ def _distinct(x: Rows, enough: int) -> int:
     return first if first >= enough else len(np.unique(x, axis=0))
 
 
-def _reduce(
+class _Whole:
+    """Leaves rows as they are."""
+
+    def transform(self, x: Rows) -> Rows:
+        return x
+
+
+@dataclass(frozen=True)
+class _Harder:
+    """The score along the direction that tells the superclass, then components of the rest."""
+
+    direction: NDArray[np.float64]
+    rest: _Reduction | None
+
+    def transform(self, x: Rows) -> Rows:
+        score = x @ self.direction
+        if self.rest is None:
+            return np.asarray(score[:, None])
+        return np.concatenate([score[:, None], self.rest.transform(x - np.outer(score, self.direction))], axis=1)
+
+
+def _reduction(
     x: Rows, superclass: Ids, value: int, train: NDArray[np.bool_], config: DiscoverConfig
-) -> tuple[Rows, float | None]:
-    """All rows of the superclass in the reduced space, and the share of variance kept where that is defined."""
-    rows = superclass == value
-    mine, fitted = x[rows], x[rows & train]
+) -> tuple[_Reduction, float | None]:
+    """What brings rows of a superclass into the reduced space; and the share of variance kept, where it is defined."""
+    fitted = x[(superclass == value) & train]
     components = min(config.components, *fitted.shape)
     if config.reduce == "none" or (config.reduce == "pca" and components == x.shape[1]) or _distinct(fitted, 2) < 2:
-        return mine, None
+        return _Whole(), None
     if config.reduce == "umap":
-        return _umap(mine, fitted, config), None
+        return _umap(fitted, config), None
     if config.reduce == "pca":
-        return _pca(mine, fitted, components, config.seed)
+        return _pca(fitted, components, config.seed)
     direction = _harder_direction(x[train], superclass[train] == value)
-    score = mine @ direction
     if config.components == 1:
-        return score[:, None], None
-    rest, kept = _pca(
-        mine - np.outer(score, direction),
-        fitted - np.outer(fitted @ direction, direction),
-        components - 1,
-        config.seed,
-    )
-    return np.concatenate([score[:, None], rest], axis=1), kept
+        return _Harder(direction, None), None
+    rest, kept = _pca(fitted - np.outer(fitted @ direction, direction), components - 1, config.seed)
+    return _Harder(direction, rest), kept
 
 
-def _pca(x: Rows, fitted: Rows, components: int, seed: int) -> tuple[Rows, float]:
+def _pca(fitted: Rows, components: int, seed: int) -> tuple[_Reduction, float]:
     from sklearn.decomposition import PCA
 
     pca = PCA(components, random_state=seed).fit(fitted)
-    return np.asarray(pca.transform(x)), float(pca.explained_variance_ratio_.sum())
+    return pca, float(pca.explained_variance_ratio_.sum())
 
 
 def _harder_direction(x: Rows, member: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -178,13 +272,13 @@ def _harder_direction(x: Rows, member: NDArray[np.bool_]) -> NDArray[np.float64]
     return np.asarray(weights / np.linalg.norm(weights))
 
 
-def _umap(x: Rows, fitted: Rows, config: DiscoverConfig) -> Rows:
+def _umap(fitted: Rows, config: DiscoverConfig) -> _Reduction:
     try:
         from umap import UMAP
     except ModuleNotFoundError:
         raise ConfigError("--reduce umap needs its package; install it with `pip install thanos-repr[umap]`.") from None
     reducer = UMAP(n_components=config.components, n_neighbors=10, min_dist=0.0, random_state=config.seed, n_jobs=1)
-    return np.asarray(reducer.fit(fitted).transform(x), dtype=np.float64)
+    return reducer.fit(fitted)
 
 
 def _cluster(
@@ -193,8 +287,8 @@ def _cluster(
     validation: NDArray[np.bool_],
     config: DiscoverConfig,
     loss: NDArray[np.float64] | None,
-) -> tuple[Ids, dict[str, Any]]:
-    """Clusters of all rows of a superclass, and how their number was found."""
+) -> tuple[_Clusters, dict[str, Any]]:
+    """The clustering of a superclass, and how its number of clusters was found."""
     fitted = x[train]
     facts: dict[str, Any] = {}
     if config.clusters is None or config.overcluster:
@@ -208,13 +302,13 @@ def _cluster(
         chosen, searched = _search(fitted, sample, apart, config, rng)
         facts |= searched
     if chosen is None:
-        return np.zeros(len(x), dtype=np.int64), facts
+        return _Clusters(None), facts
     found = np.asarray(chosen.predict(x), dtype=np.int64)
     if config.clusters and config.clusters > 1 and len(np.unique(found[train])) < 2:
         raise DataError("one cluster took all training images. Lower --clusters, or use another --reduce or --method.")
     if config.overcluster:
-        found = _overcluster(x, found, train, validation, sample, apart, config, loss)
-    return found, facts
+        return _overcluster(x, chosen, found, train, validation, sample, apart, config, loss), facts
+    return _Clusters(chosen), facts
 
 
 def _search(
@@ -298,6 +392,7 @@ def _mean_silhouette(apart: Rows, label: Ids) -> float:
 
 def _overcluster(
     x: Rows,
+    model: _Model,
     found: Ids,
     train: NDArray[np.bool_],
     validation: NDArray[np.bool_],
@@ -305,42 +400,48 @@ def _overcluster(
     apart: Rows,
     config: DiscoverConfig,
     loss: NDArray[np.float64] | None,
-) -> Ids:
+) -> _Clusters:
     """Split each cluster in five; a part stays if it stands apart better than before, is large enough, and is hard.
 
     The rest of a cluster stays together.
     """
-    parts = np.full(len(x), -1)
+    parts, models = np.full(len(x), -1), {}
     for c in np.unique(found):
         mine = np.flatnonzero(found == c)
         fitted = x[mine[train[mine]]]
         if len(np.unique(fitted, axis=0)) >= PARTS:
-            parts[mine] = PARTS * c + _fit(PARTS, fitted, config).predict(x[mine])
+            models[int(c)] = _fit(PARTS, fitted, config)
+            parts[mine] = PARTS * c + models[int(c)].predict(x[mine])
     fine = np.where(parts < 0, PARTS * found, parts)
     chosen = np.flatnonzero(train)[sample]
     before = silhouettes(apart, found[chosen]) if len(np.unique(found[chosen])) > 1 else np.zeros(len(chosen))
     after = silhouettes(apart, fine[chosen])
     smallest = max(SMALLEST_SHARE * train.sum(), SMALLEST_TRAIN)
-    result, number = found.copy(), int(found.max()) + 1
+    apart_now: dict[int, int] = {}
+    number = int(found.max()) + 1
     for part in np.unique(parts[parts >= 0]):
         here, seen = parts == part, parts[chosen] == part
         parent = train & (found == part // PARTS)
-        kept = (
+        stands = (
             seen.any()
             and after[seen].mean() > max(before[seen].mean(), 0.0)
             and (here & train).sum() >= smallest
             and (not validation.any() or (here & validation).sum() >= SMALLEST_VALIDATION)
             and (loss is None or loss[here & train].mean() >= loss[parent].mean())
         )
-        if kept:
-            result[here], number = number, number + 1
-    return np.unique(result, return_inverse=True)[1]
+        if stands:
+            apart_now[int(part)], number = number, number + 1
+    return _Clusters(model, models, apart_now)
 
 
-def _by_size(found: Ids, train: NDArray[np.bool_]) -> Ids:
+def _by_size(clusters: _Clusters, found: Ids, train: NDArray[np.bool_]) -> tuple[_Clusters, Ids]:
     """Ids in the order of their training images; a cluster without any joins the largest."""
-    size = np.bincount(found[train], minlength=int(found.max()) + 1)
-    order = np.argsort(-size, kind="stable")
+    count = max(int(found.max()), *clusters.kept.values(), *clusters.parts, 0) + 1
+    model = clusters.model
+    known = getattr(model, "n_clusters", getattr(model, "n_components", 1))
+    size = np.bincount(found[train], minlength=max(count, known))
     place = np.zeros(len(size), dtype=np.int64)
+    order = np.argsort(-size, kind="stable")
     place[order] = np.arange(len(size))
-    return np.where(size[found] > 0, place[found], 0)
+    place[size == 0] = 0
+    return replace(clusters, order=place), place[found]
