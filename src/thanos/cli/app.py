@@ -132,7 +132,7 @@ def run_command(tokens: list[str]) -> int:
 
 
 def _check_words(tokens: list[str]) -> None:
-    """Raise ConfigError for what cyclopts sees too late: a misspelt option of thanos, or command of a command."""
+    """Raise ConfigError for what cyclopts sees too late: a misspelt option of thanos, or one of several experiments."""
     first, second = (*tokens, "", "")[:2]
     options = ("--help", "--version")
     if first.startswith("--") and first not in options:
@@ -140,7 +140,13 @@ def _check_words(tokens: list[str]) -> None:
     if not first or first not in app:
         return
     commands = [name for name in app[first] if not name.startswith("-")]
-    if commands and second and not second.startswith("-") and second not in commands:
+    if (
+        app[first].default_command is not None
+        and commands
+        and second
+        and not second.startswith("-")
+        and second not in commands
+    ):
         raise ConfigError(
             f"{second!r} is no command of thanos {first}{nearest(second, commands)}; it has {', '.join(commands)}."
         )
