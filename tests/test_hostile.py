@@ -118,6 +118,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: " + "{b: " * 40 + "1" + "}" * 40, "more than 20 levels deep"),
         ("a: !!python/object/apply:os.system [echo]\n", "cannot be read as YAML"),
         ("a: 2026-13-45\n", "cannot be read as YAML"),
+        ("epochs: 1\nbatch: 8\nepochs: 2\n", "line 3 of .* 'epochs' stands there twice"),
         ("x" * 17 * 2**20, "larger than 16 MB"),
     ],
 )
@@ -198,3 +199,11 @@ def test_a_classifier_comes_back_as_it_was(tmp_path):
         except DataError:
             continue
         assert np.isfinite(found.weight).all()
+
+
+def test_settings_have_names(tmp_path, capsys):
+    (tmp_path / "c.yaml").write_text("1: 2\n")
+    code, _, err = command(capsys, "train", "--config", tmp_path / "c.yaml", "--out", tmp_path / "x")
+    assert code == 2
+    assert "has 1 in the place of a name" in err
+    assert command(capsys, "train", "--config=", "--data", "digits", "--out", tmp_path / "x")[0] == 2

@@ -225,6 +225,15 @@ def test_what_another_run_left_is_not_compared_as_this_one_s(runs, run, tmp_path
     (line,) = compare([run])
     assert line.cells["recovery"].value is None
     assert line.cells["worst discovered group"].value is None
+    command(capsys, "discover", run)
+    (run / "subclasses.yaml").unlink()
+    for own in (run, other):
+        command(capsys, "discover", own, "--clusters", 2 if own == run else 3)
+    shutil.copy(other / "subclasses.csv", run)  # the table alone
+    for verb in ("report", "robust"):
+        code, _, err = command(capsys, verb, run)
+        assert code == 2
+        assert "is not the table that subclasses.json describes" in err
     (run / "subclasses.json").unlink()
     for verb in ("report", "robust"):
         code, _, err = command(capsys, verb, run)
@@ -288,3 +297,38 @@ def test_damaged_facts_of_a_run_are_answered_in_a_line(run, tmp_path, capsys, ca
         assert code in (0, 2), err
         assert "a fault of thanos" not in err
         assert len(err.splitlines()) == (code == 2)
+
+
+def test_a_table_of_other_images_of_the_same_names(runs, run, tmp_path, capsys):
+    """Folders of equal layout: a table names the images of the one, and would group those of the other."""
+    command(capsys, "discover", runs / "run-other", "--out", tmp_path / "found.csv")
+    for words in (
+        ["report", run, "--table", tmp_path / "found.csv", "--out", tmp_path / "r.html"],
+        ["robust", run, "--table", tmp_path / "found.csv", "--out", tmp_path / "h.npz"],
+        ["train", "--data", runs / "mine", "--groups-from", tmp_path / "found.csv", "--method", "cross-entropy",
+         "--robust", "groupdro", "--epochs", 1, "--batch", 16, "--out", tmp_path / "g"],
+    ):  # fmt: skip
+        code, _, err = command(capsys, *words)
+        assert code == 2
+        assert "is of other images, which have the same names in another folder" in err
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "a",
+        *(f"found.{kind}" for kind in ("csv", "json", "html", "yaml")),
+    }
+
+
+def test_weights_of_a_run_on_other_images_are_refused(runs, run, capsys):
+    for file in ("model.safetensors", "model.json"):
+        shutil.copy(runs / "run-other" / file, run)
+    for verb, *more in (("embed",), ("geometry",), ("discover",), ("robust",), ("export", "--to", "csv")):
+        code, _, err = command(capsys, verb, run, *more)
+        assert code == 2
+        assert "was trained on other images than" in err
+
+
+def test_advice_keeps_the_weights_that_were_meant(run, capsys):
+    command(capsys, "discover", run, "--weights", "best")
+    (run / "subclasses-best.json").unlink()
+    code, _, err = command(capsys, "report", run, "--weights", "best")
+    assert code == 2
+    assert f"thanos discover {run} --weights best" in err

@@ -187,3 +187,31 @@ def test_every_target_can_be_imported(name):
 def test_every_loader_and_builder_can_be_imported():
     assert all(callable(registry.resolve(registry.dataset(name).load)) for name in registry.datasets())
     assert all(callable(registry.resolve(registry.encoder(name).build)) for name in registry.encoders())
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (MethodSpec("", "x", {"contrastive": "a:b"}), "a name has small letters"),
+        (MethodSpec("-x", "x", {"contrastive": "a:b"}), "a name has small letters"),
+        (DatasetSpec("tiny ", "x", "a:b"), "a name has small letters"),
+        (MethodSpec("mine", "x", {}), "has a step for each encoder"),
+        (MethodSpec("mine", "x", {"contrastiv": "a:b"}), r"got 'contrastiv' \(did you mean 'contrastive'\?\)"),
+        (EncoderSpec("resnet18", "x", "a:b"), "timm has an encoder of that name"),
+    ],
+)
+def test_what_cannot_be_a_specification_is_named_with_its_file(tables, spec, said):
+    with pytest.raises(ConfigError, match=rf"test_registry\.py adds .*, which will not do: .*{said}"):
+        register(spec)
+
+
+def test_a_function_that_cannot_be_imported_is_named_with_its_file(tables, tmp_path):
+    register(DatasetSpec("absent", "x", "nomod:f"), EncoderSpec("absent-too", "x", "thanos:nothing"))
+    register(MethodSpec("absent", "x", {"contrastive": "nomod:f"}))
+    match = r"of 'absent', added by .*test_registry\.py, cannot be imported: No module named 'nomod'"
+    with pytest.raises(ConfigError, match=match):
+        load(DataConfig(data="absent"))
+    with pytest.raises(ConfigError, match="of 'absent-too', added by .*cannot be imported"):
+        build_encoder("absent-too", channels=1, size=(8, 8))
+    with pytest.raises(ConfigError, match=match):
+        train(TrainConfig(method="absent", epochs=1, train_limit=200), tmp_path / "run", run=QUIET, say=print)

@@ -489,6 +489,16 @@ class _PlainLoader(yaml.SafeLoader):
 
     _depth = 0
 
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    mark = key.start_mark
+                    raise _Refused(problem=f"{key.value!r} stands there twice", problem_mark=mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent):

@@ -173,6 +173,7 @@ class Source:
         """What is typed behind a verb to judge this and the table's subclasses again."""
         words = [str(self.path)]
         words += [] if self.data is None else ["--data", self.data.data]
+        words += [] if self.options.weights == "last" else ["--weights", self.options.weights]
         words += [] if table is None or self.is_own(table) else ["--table", str(table)]
         return " ".join(quote(word) for word in words)
 
@@ -206,7 +207,14 @@ class Source:
     def _loaded(self) -> "Encoder":
         from thanos.runs.encoder_io import load_encoder
 
-        return load_encoder(self._weights if self.path.is_dir() else self.path)
+        encoder = load_encoder(self._weights if self.path.is_dir() else self.path)
+        there = RunDir(self.path).data().get("fingerprint", encoder.card.fingerprint) if self.path.is_dir() else None
+        if there not in (None, encoder.card.fingerprint):
+            raise DataError(
+                f"{self._weights} was trained on other images than {self.path} says of itself (data.json). Bring back "
+                f"its own weights, or train it again: thanos train --config {self.path}/config.yaml --out NEW"
+            )
+        return encoder
 
     @property
     def _weights(self) -> Path:
@@ -287,9 +295,7 @@ class Source:
                 embeddings, other = None, "damaged"
             if embeddings is not None and not (other := self._differs(embeddings)):
                 return embeddings
-            best = "" if self.options.weights == "last" else f" --weights {self.options.weights}"
-            keep = f"thanos embed {quote(str(self.path))}{best}"
-            say(f"{kept} is {other}: embedded anew for now; {keep} replaces it")
+            say(f"{kept} is {other}: embedded anew for now; thanos embed {self.again(None)} replaces it")
         embeddings = embed(self.encoder, self.images)
         if kept is not None and not kept.exists() and is_writable(kept):
             write_embeddings(embeddings, kept)

@@ -8,6 +8,7 @@ command then knows::
     mine = "mypackage.specs:SPECS"       # a specification, or several
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +23,24 @@ Target = str | Callable[..., Any]
 """A function, or where it is to be imported from."""
 
 
-def resolve(target: Target) -> Callable[..., Any]:
-    """The function that a specification names."""
+def resolve(target: Target, of: "Spec | None" = None) -> Callable[..., Any]:
+    """The function that a specification names.
+
+    Args:
+        target: The function, or where it is.
+        of: The specification, for the message.
+    Raises:
+        ConfigError: if it cannot be imported.
+    """
     if callable(target):
         return target
     module, _, name = target.partition(":")
-    return getattr(import_module(module), name)
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        added = "" if of is None else f" of {of.name!r}, added by {home_of(of)},"
+        reason = f"cannot be imported: {error}. Write module:function."
+        raise ConfigError(f"the function {target!r}{added} {reason}") from None
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,27 @@ class Table:
         return self._specs[name][1]
 
 
+ROLES = ("contrastive", "autoencoder", "joint", "classifier")
+"""Of the encoders that a method trains."""
+
+
+def _check(spec: Spec, home: str) -> None:
+    """Raise ConfigError for what cannot be a specification."""
+    fault = None
+    if not isinstance(spec.name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9_.+-]*", spec.name):
+        fault = "a name has small letters, digits and . _ + - and begins with one of the first two"
+    elif isinstance(spec, EncoderSpec) and spec.name in timm_names():
+        fault = "timm has an encoder of that name"
+    elif isinstance(spec, MethodSpec):
+        roles = [*spec.steps, *spec.one_encoder]
+        if not spec.steps:
+            fault = "a method has a step for each encoder that it trains"
+        elif odd := [role for role in roles if role not in ROLES]:
+            fault = f"the role of an encoder is one of {', '.join(ROLES)}; got {odd[0]!r}{nearest(odd[0], ROLES)}"
+    if fault:
+        raise ConfigError(f"{home} adds {spec.name!r}, which will not do: {fault}.")
+
+
 _TABLES = {
     MethodSpec: Table("method", _METHODS),
     DatasetSpec: Table("data set", _DATASETS),
@@ -206,6 +240,7 @@ def _register(specs: Iterable[Spec], home: str) -> None:
     for spec in specs:
         if type(spec) not in _TABLES:
             raise TypeError(f"a MethodSpec, DatasetSpec or EncoderSpec is wanted; {home} gives {spec!r}.")
+        _check(spec, home)
         _TABLES[type(spec)].add(spec, home)
 
 

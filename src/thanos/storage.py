@@ -206,6 +206,8 @@ def only_one(folder: Path, option: str) -> Iterator[None]:
         OutputError: if another command is at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(folder / LOCK) and not ((folder / LOCK).is_file() and not (folder / LOCK).stat().st_size):
+        raise OutputError(f"{folder / LOCK} is there and was not written by thanos. Name another {option}.")
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

@@ -21,7 +21,7 @@ from thanos.config import (
 )
 from thanos.console import say
 from thanos.data.given_names import GivenNames
-from thanos.data.group_table import group_ids, in_table, mark_of, read_table
+from thanos.data.group_table import group_ids, in_table, made_of, mark_of, read_table
 from thanos.data.imageset import SPLITS
 from thanos.data.load import check_superclasses
 from thanos.embeddings import Embeddings, embed, marks_of, read_embeddings, write_embeddings
@@ -126,11 +126,11 @@ def judge(source: Source) -> dict[str, Any]:
     return scores
 
 
-def report_source(source: Source, page: Path, table: Path | None, names: Path | None) -> None:
-    """The page anew, with a table's subclasses as a person named them."""
+def report_source(source: Source, page: Path, table: Path | None, names: Path | None, *, asked: bool = True) -> None:
+    """The page anew, with a table's subclasses as a person named them; ``asked``: the table was named."""
     refuse_foreign(page, says(TITLE), "thanos report or discover")
     embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
-    found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(source, table, names)
+    found = discover(embeddings, DiscoverConfig()) if table is None else _from_table(source, table, names, asked=asked)
     scores = judge(source) | {"recovery": _recovered(embeddings, found)}
     write_discover_page(page, embeddings, found, source, scores, table=table, mark=mark_of(table))
     _list_skipped(source, page)
@@ -238,8 +238,9 @@ def discover_source(
     if before and before != out.read_bytes():
         _tell_of_the_earlier(out)
     settings = config.model_dump(mode="json")
-    facts = {"command": command(), "settings": settings, "superclasses": found.superclasses, "recovery": known}
-    facts["of"] = marks_of(embeddings)
+    facts: dict[str, Any] = {"command": command(), "settings": settings}
+    facts |= {"superclasses": found.superclasses, "recovery": known}
+    facts["of"], facts["subclasses"] = marks_of(embeddings), mark_of(out)
     write_json(facts_file, facts)
     members = (np.flatnonzero(found.cluster == cluster) for cluster in range(len(found.names)))
     given.hand_on({name: {refs[i] for i in rows} for name, rows in zip(found.names, members, strict=True)})
@@ -299,14 +300,17 @@ def _kept(source: Source) -> dict[str, Any]:
 
 
 def robust_source(
-    source: Source, out: Path, config: RobustConfig, table: Path | None, names: Path | None
+    source: Source, out: Path, config: RobustConfig, table: Path | None, names: Path | None, *, asked: bool = True
 ) -> dict[str, Any]:
-    """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
+    """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json).
+
+    ``asked``: the table was named.
+    """
     facts = out.with_suffix(".json")
     refuse_foreign(out, _is_head, "thanos robust")
     refuse_foreign(facts, holds("settings", "selection", "scores", "plain"), "thanos robust")
     embeddings = source.embeddings
-    discovered = _from_table(source, table, names) if table is not None else None
+    discovered = _from_table(source, table, names, asked=asked) if table is not None else None
     if config.groups == "discovered":
         say(f"subclasses {_told(table, names)}{'; to see them: thanos discover' if table is None else ''}")
     outcome = make_robust(embeddings, config, discovered=discovered)
@@ -336,11 +340,11 @@ def robust_source(
     write_json(facts, scores)
     say(f"classifier: {out} · scores: {facts}")
     if config.method != "erm":
-        say(_weighed(weighed, source.path, out))
+        say(_weighed(weighed, source.again(None), out))
     return scores
 
 
-def _weighed(found: dict[str, Any], of: Path, out: Path) -> str:
+def _weighed(found: dict[str, Any], again: str, out: Path) -> str:
     """What the method gives and takes, in a sentence, and how sure that is."""
     worst, everyone = found["worst"], found["all_images"]
     (low, high), few = worst["interval"], f", few images: {worst['n']}" if worst["small"] else ""
@@ -351,7 +355,7 @@ def _weighed(found: dict[str, Any], of: Path, out: Path) -> str:
     )
     if low > 0:
         return said
-    again, plain_one = (quote(str(path)) for path in (of, out.with_name("plain.npz")))
+    plain_one = quote(str(out.with_name("plain.npz")))
     doubt = f"so it serves no {worst['of']} better here"
     if worst["difference"] > 0:
         doubt = f"which so {'few images do' if few else 'many images do'} not tell from nothing"
@@ -375,7 +379,7 @@ def classify_source(source: Source, classifier: Path, out: Path) -> NDArray[np.i
     if "" not in (head.encoder, embeddings.encoder) and head.encoder != embeddings.encoder:
         raise DataError(
             f"{classifier} is for embeddings of another encoder, or of other weights, than those of {source.path}. "
-            f"Make one for these: thanos robust {quote(str(source.path))}"
+            f"Make one for these: thanos robust {source.again(None)}"
         )
     probability = head.probabilities(embeddings.vectors)
     predicted = probability.argmax(axis=1)
@@ -409,29 +413,40 @@ def _is_head(file: Path) -> bool:
     return True
 
 
-def _from_table(source: Source, table: Path, names: Path | None) -> Discovered:
+def _from_table(source: Source, table: Path, names: Path | None, *, asked: bool) -> Discovered:
     """Discovered subclasses of an earlier run, as a person named and merged them.
 
+    Args:
+        source: What they are wanted for.
+        table, names: The table, and the person's names.
+        asked: Whether the table was named; else it lies where the source keeps its own, and must be that.
     Raises:
-        DataError: if the source's own table was found in embeddings of other images or weights.
+        DataError: if the source's own table is of other images or weights, or is not what the JSON beside it describes;
+            if any table is of other images.
     """
     embeddings = source.embeddings
     refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
     listed = read_table(table, names)
-    cluster, known = group_ids({image: one.subclass for image, one in listed.items()}, refs, table)
-    members = [listed[image] for image in in_table(listed, refs, table)]
+    beside, facts = table.with_suffix(".json"), {}
+    described = read_json(beside) if beside.is_file() else {}
+    how = each if isinstance(each := described.get("superclasses"), dict) else {}
+    if not asked:
+        of, mark, said = made_of(table), described.get("subclasses"), ""
+        if not of:
+            said = f"is without {beside.name}, which says what it was found in"
+        elif of != marks_of(embeddings):
+            other = "images" if of.get("images") != embeddings.fingerprint else "weights"
+            said = f"was found in embeddings of other {other} than those of {source.path}"
+        elif mark not in (None, mark_of(table)):
+            said = f"is not the table that {beside.name} describes (name it by --table if it is meant)"
+        if said:
+            raise DataError(f"{table} {said}. Find subclasses anew: thanos discover {source.again(None)}")
+    subclass = {image: one.subclass for image, one in listed.items()}
+    cluster, known = group_ids(subclass, refs, table, embeddings.fingerprint)
+    members = [listed[image] for image in in_table(listed, refs, table, embeddings.fingerprint)]
     distance, confidence = (
         np.array([getattr(member, name) for member in members]) for name in ("distance", "confidence")
     )
-    beside, facts = table.with_suffix(".json"), {}
-    described = read_json(beside) if beside.is_file() else {}
-    how, of = (each if isinstance(each := described.get(key), dict) else {} for key in ("superclasses", "of"))
-    if source.is_own(table) and of != marks_of(embeddings):
-        other = "images" if of.get("images", embeddings.fingerprint) != embeddings.fingerprint else "weights"
-        said = f"was found in embeddings of other {other} than those of {source.path}"
-        if not of:
-            said = f"is without {beside.name}, which says what it was found in"
-        raise DataError(f"{table} {said}. Find subclasses anew: thanos discover {quote(str(source.path))}")
     for value, name in enumerate(embeddings.superclass_names):
         sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]
         facts[name] = how.get(name, {}) | {

@@ -238,6 +238,6 @@ def test_discovered_subclasses_become_the_groups_of_a_training(tmp_path):
 def test_what_a_method_gives_and_costs_is_said(difference, interval, n, said):
     worst = {"of": "group", "difference": difference, "interval": interval, "n": n, "small": n < 50}
     found = {"worst": worst, "all_images": {"difference": -0.05, "interval": (-0.06, -0.04)}}
-    line = _weighed(found, Path("runs/a"), Path("runs/a/fair.npz"))
+    line = _weighed(found, "runs/a", Path("runs/a/fair.npz"))
     assert said in line
     assert ("--out runs/a/plain.npz" in line) == (interval[0] < 0)

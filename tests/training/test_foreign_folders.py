@@ -5,14 +5,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from thanos.cli import main
 from thanos.config import RunConfig, TrainConfig
+from thanos.data.load import load
 from thanos.errors import ConfigError, OutputError
+from thanos.reproduce.plan import _report
 from thanos.runs.run_dir import RunDir
-from thanos.storage import LOCK, PART
+from thanos.storage import LOCK, PART, only_one
 from thanos.training import fit
 from thanos.training.fit import train
 
@@ -335,3 +338,31 @@ def test_an_interrupted_start_stays_to_be_gone_on_with(tmp_path, monkeypatch):
     monkeypatch.undo()
     train(SMALL, tmp_path / "h", run=QUIET, say=silent)
     assert (tmp_path / "h" / "metrics.json").is_file()
+
+
+def test_a_lock_that_is_another_s_stays(tmp_path):
+    put(tmp_path, **{LOCK: "mine"})
+    with pytest.raises(OutputError, match="was not written by thanos"), only_one(tmp_path, "--work"):
+        pass
+    assert (tmp_path / LOCK).read_text() == "mine"
+
+
+def test_the_log_of_a_failure_is_written_beside_another_s(tmp_path):
+    task = SimpleNamespace(title="digits, seed 0: spread")
+    put(tmp_path / "failed", **{"digits-seed-0-spread.log": "mine"})
+    for _ in range(2):  # its own is written over
+        failure = _report(task, "ValueError: no", SimpleNamespace(work=tmp_path), silent)
+        assert failure.log.name == "digits-seed-0-spread-2.log"
+        assert "ValueError: no" in failure.log.read_text()
+    assert (tmp_path / "failed" / "digits-seed-0-spread.log").read_text() == "mine"
+
+
+def test_numbers_that_are_not_defined_are_not_written(tmp_path):
+    """One validation image of each superclass has no cosine to another one."""
+    config = SMALL.model_copy(update={"validation": 0.0101})
+    images = load(config)
+    assert len(images.rows("validation")) == 2
+    run = train(config, tmp_path / "h", images=images, run=QUIET, say=silent)
+    text = (tmp_path / "h" / "metrics.json").read_text() + (tmp_path / "h" / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    assert "validation/superclass_accuracy" in run.metrics["final"]

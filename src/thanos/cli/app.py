@@ -134,7 +134,7 @@ def run_command(tokens: list[str]) -> int:
 def _check_words(tokens: list[str]) -> None:
     """Raise ConfigError for what cyclopts sees too late: a misspelt option of thanos, or one of several experiments."""
     first, second = (*tokens, "", "")[:2]
-    options = ("--help", "--version")
+    options = ("--help", "--version", "--config", "--debug")
     if first.startswith("--") and first not in options:
         raise ConfigError(f"{first} is no option of thanos{nearest(first, options)}. See thanos --help.")
     if not first or first not in app:
@@ -154,13 +154,14 @@ def _check_words(tokens: list[str]) -> None:
 
 def _unknown_flag(tokens: list[str]) -> str | None:
     """What is wrong with the first flag that the command does not have; None where it has all of them."""
-    _, apps, rest = app.parse_commands(tokens)
+    chain, apps, rest = app.parse_commands(tokens)
+    command = " ".join(["thanos", *chain])
     known = [name for argument in apps[-1].assemble_argument_collection() for name in argument.names]
     for token in rest:
         flag = token.partition("=")[0].replace("_", "-")
         parts = flag.split(".")
         if flag.startswith("--") and not {flag, parts[0]} & {*known, "--help"}:
-            return f"{flag} is no option of thanos {tokens[0]}{nearest(flag, known)}. See thanos {tokens[0]} --help."
+            return f"{flag} is no option of {command}{nearest(flag, known)}. See {command} --help."
     return None
 
 
@@ -181,10 +182,13 @@ def _take_config(tokens: list[str]) -> tuple[list[str], dict[str, Any]]:
     stream = iter(tokens)
     for token in stream:
         if token == "--config" or token.startswith("--config="):
-            name = token.partition("=")[2] or next(stream, None)
-            if name is None:
+            name = token.partition("=")[2] if "=" in token else next(stream, None)
+            if not name:
                 raise ConfigError("--config takes a YAML file, like the config.yaml of a run.")
-            settings = {k: v for k, v in read_yaml(Path(name)).items() if v is not None}
+            content = read_yaml(Path(name))
+            if odd := [key for key in content if not isinstance(key, str)]:
+                raise ConfigError(f"--config names settings; {name} has {odd[0]!r} in the place of a name.")
+            settings = {k: v for k, v in content.items() if v is not None}
         else:
             rest.append(token)
     return rest, settings

@@ -33,9 +33,9 @@ def report(
     names
         A YAML file 'discovered subclass: your name' for that table; default: the one beside it.
     """
-    from_ = Source(source, of)
+    from_, asked = Source(source, of), table is not None
     where = from_.out(out, "report", suffix=".html")
     table, names = from_.discovered(table, names)
     from thanos.verbs import report_source
 
-    report_source(from_, where, table, names)
+    report_source(from_, where, table, names, asked=asked)

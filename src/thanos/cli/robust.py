@@ -41,7 +41,7 @@ def robust(
         A YAML file 'discovered subclass: your name' for that table, equal names merge; default: the one beside the
         table.
     """
-    from_ = Source(source, of)
+    from_, asked = Source(source, of), table is not None
     if (table or names) is not None and config.groups != "discovered":
         option = "--table holds" if names is None else "--names names"
         raise ConfigError(f"{option} discovered groups; drop it, or drop --groups {config.groups}.")
@@ -50,4 +50,4 @@ def robust(
     where = from_.out(out, f"robust-{config.method}", suffix=".npz")
     from thanos.verbs import robust_source
 
-    robust_source(from_, where, config, table, names)
+    robust_source(from_, where, config, table, names, asked=asked)

@@ -16,7 +16,7 @@ from thanos.config import read_yaml
 from thanos.data.imageset import ImageSet, ids_of
 from thanos.errors import ConfigError, DataError
 from thanos.names import nearest
-from thanos.storage import as_written
+from thanos.storage import as_written, read_json
 
 
 @dataclass(frozen=True)
@@ -133,21 +133,33 @@ def grouped(images: ImageSet, table: Path, names: Path | None = None) -> ImageSe
         DataError: if the table lacks an image.
     """
     found = read_table(table, names)
-    group, group_names = group_ids({image: one.subclass for image, one in found.items()}, images.refs, table)
+    subclass = {image: one.subclass for image, one in found.items()}
+    group, group_names = group_ids(subclass, images.refs, table, images.fingerprint)
     return replace(images, group=group, group_names=group_names)
 
 
-def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path) -> list[str]:
-    """What the table calls these images; its folder may have moved since.
+def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path, fingerprint: str) -> list[str]:
+    """What the table calls these images; their folder may have moved since.
 
+    Args:
+        found: What the table says, by image.
+        refs: The images.
+        table: For messages; the JSON beside it says which images it was made of.
+        fingerprint: Of the images; empty: not known.
     Raises:
-        DataError: if the table lacks an image.
+        DataError: if the table lacks an image, or is of other images in another folder.
     """
     absent = [ref for ref in refs if ref not in found]
     if not absent:
         return list(refs)
     there, here = {name: image for image, name in without_place(found).items()}, without_place(refs)
     if there.keys() == set(here.values()):  # some of them alone may be other images of the same names
+        of = made_of(table).get("images", "")
+        if "" not in (of, fingerprint) and of != fingerprint:
+            raise DataError(
+                f"{table} is of other images, which have the same names in another folder ({next(iter(found))}). "
+                f"Discover again with these images."
+            )
         return [there[here[ref]] for ref in refs]
     raise DataError(
         f"{table} names a subclass for every image; {len(absent)} of {len(refs)} are not in it, {absent[0]} first. "
@@ -155,13 +167,22 @@ def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path) -> list
     )
 
 
-def group_ids(found: dict[str, str], refs: Sequence[str], table: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+def made_of(table: Path) -> dict[str, Any]:
+    """The marks of the images and the encoder that a table was made of; empty where nothing beside it says so."""
+    beside = table.with_suffix(".json")
+    of = read_json(beside).get("of") if beside.is_file() else None
+    return of if isinstance(of, dict) else {}
+
+
+def group_ids(
+    found: dict[str, str], refs: Sequence[str], table: Path, fingerprint: str = ""
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Ids for these images, shape (n,), and their names in the table's order.
 
     Raises:
         DataError: if the table lacks an image.
     """
-    listed = in_table(found, refs, table)
+    listed = in_table(found, refs, table, fingerprint)
     here = [found[image] for image in listed]
     present = set(here) - {""}
     return ids_of(here, [name for name in dict.fromkeys(found.values()) if name in present])

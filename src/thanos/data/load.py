@@ -64,7 +64,7 @@ def load_together(config: DataConfig) -> tuple[ImageSet, dict[str, Any]]:
 
 
 def _load_known(spec: registry.DatasetSpec, config: DataConfig) -> ImageSet:
-    images = registry.resolve(spec.load)(config)
+    images = registry.resolve(spec.load, spec)(config)
     if not isinstance(images, ImageSet):
         raise DataError(
             f"a data set's loader returns an ImageSet; that of {spec.name!r}, added by {registry.home_of(spec)}, "

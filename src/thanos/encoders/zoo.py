@@ -30,7 +30,7 @@ def build_encoder(name: str, *, channels: int, size: tuple[int, int], pretrained
         raise ConfigError(f"--encoder: {error}") from None
     if own is None:
         return _timm(name, channels, size, pretrained)
-    module = registry.resolve(own.build)(channels, size)
+    module = registry.resolve(own.build, own)(channels, size)
     if not isinstance(module, nn.Module) or not hasattr(module, "num_features"):
         raise ConfigError(
             f"an encoder is a torch module with num_features; {name!r}, added by {registry.home_of(own)}, builds "

@@ -56,8 +56,9 @@ class Branch(nn.Module):
         told = decode and not contrast and config.superclass_into == "decoder"
         if config.classify > 0 and not told:
             self.classifier = nn.Linear(dim, superclasses)
-        if (add_heads := registry.method(config.method).add_heads) is not None:
-            registry.resolve(add_heads)(self, config)
+        spec = registry.method(config.method)
+        if spec.add_heads is not None:
+            registry.resolve(spec.add_heads, spec)(self, config)
         if decode:
             width, blocks = decoder_scale(config.encoder)
             classes = superclasses if config.superclass_into == "decoder" else 0
@@ -77,7 +78,7 @@ def steps_of(config: TrainConfig) -> dict[str, Step]:
     """The branches that this configuration trains, by role, with their steps."""
     spec = registry.method(config.method)
     named = spec.one_encoder if config.encoders == "one" and spec.one_encoder else spec.steps
-    return {role: registry.resolve(step) for role, step in named.items()}
+    return {role: registry.resolve(step, spec) for role, step in named.items()}
 
 
 def build_branches(config: TrainConfig, *, channels: int, size: tuple[int, int], superclasses: int) -> nn.ModuleDict:

@@ -22,7 +22,7 @@ from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.score import score_row
 from thanos.runs.provenance import commit
 from thanos.runs.run_dir import RunDir
-from thanos.storage import write_text
+from thanos.storage import begins, free_name, write_text
 from thanos.training.fit import train
 from thanos.workers import Died, Workers
 
@@ -254,10 +254,15 @@ def _work(task: Training | _Scoring, places: Places, run: RunConfig, facts: dict
     return _Outcome(time.perf_counter() - started, accuracy)
 
 
+FAILED = "thanos reproduce: what went wrong"
+"""The first line of the log of a failure."""
+
+
 def _report(task: Training | _Scoring, error: str, places: Places, say: Say) -> Failure:
-    log = places.work / "failed" / f"{task.title.replace(': ', '-').replace(', ', '-').replace(' ', '-')}.log"
+    named = places.work / "failed" / f"{task.title.replace(': ', '-').replace(', ', '-').replace(' ', '-')}.log"
+    log = named if not named.exists() or begins(FAILED)(named) else free_name(named, ".log")
     with suppress(OutputError):  # a full disk may be why it failed
-        write_text(log, error + "\n")
+        write_text(log, f"{FAILED}\n{error}\n")
     reason = error.strip().splitlines()[-1]
     say(f"failed: {task.title}: {reason}")
     return Failure(task.title, reason, log)

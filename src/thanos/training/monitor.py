@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import signal
 import sys
@@ -84,7 +85,8 @@ class MetricsFile(Callback):
     def _write(self, module: pl.LightningModule) -> None:
         assert isinstance(module, TrainingModule)
         if module.latest:
-            values = {name: float(value) for name, value in module.latest.items()}
+            measured = {name: float(value) for name, value in module.latest.items()}
+            values = {name: value for name, value in measured.items() if math.isfinite(value)}  # JSON has no NaN
             self._lines.append(json.dumps({"step": module.batches_done, **values}))
             if module.global_rank == 0:
                 with self._path.open("a", encoding="utf-8") as file:
