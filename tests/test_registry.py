@@ -211,7 +211,7 @@ def test_a_function_that_cannot_be_imported_is_named_with_its_file(tables, tmp_p
     match = r"of 'absent', added by .*test_registry\.py, cannot be imported: No module named 'nomod'"
     with pytest.raises(ConfigError, match=match):
         load(DataConfig(data="absent"))
-    with pytest.raises(ConfigError, match="of 'absent-too', added by .*cannot be imported"):
+    with pytest.raises(ConfigError, match=r"of 'absent-too', added by .*cannot be imported"):
         build_encoder("absent-too", channels=1, size=(8, 8))
     with pytest.raises(ConfigError, match=match):
         train(TrainConfig(method="absent", epochs=1, train_limit=200), tmp_path / "run", run=QUIET, say=print)

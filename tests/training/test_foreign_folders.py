@@ -359,7 +359,7 @@ def test_the_log_of_a_failure_is_written_beside_another_s(tmp_path):
 
 def test_numbers_that_are_not_defined_are_not_written(tmp_path):
     """One validation image of each superclass has no cosine to another one."""
-    config = SMALL.model_copy(update={"validation": 0.0101})
+    config = SMALL.model_copy(update={"validation": 0.0014})
     images = load(config)
     assert len(images.rows("validation")) == 2
     run = train(config, tmp_path / "h", images=images, run=QUIET, say=silent)

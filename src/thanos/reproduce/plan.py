@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.score import score_row
 from thanos.runs.provenance import commit
 from thanos.runs.run_dir import RunDir
-from thanos.storage import begins, free_name, write_text
+from thanos.storage import begins, write_text
 from thanos.training.fit import train
 from thanos.workers import Died, Workers
 
@@ -260,7 +261,8 @@ FAILED = "thanos reproduce: what went wrong"
 
 def _report(task: Training | _Scoring, error: str, places: Places, say: Say) -> Failure:
     named = places.work / "failed" / f"{task.title.replace(': ', '-').replace(', ', '-').replace(' ', '-')}.log"
-    log = named if not named.exists() or begins(FAILED)(named) else free_name(named, ".log")
+    numbers = (named.with_stem(f"{named.stem}-{k}") for k in count(2))
+    log = next(file for file in chain([named], numbers) if not file.exists() or begins(FAILED)(file))
     with suppress(OutputError):  # a full disk may be why it failed
         write_text(log, f"{FAILED}\n{error}\n")
     reason = error.strip().splitlines()[-1]
