@@ -1,7 +1,7 @@
 """95% intervals that know how many images they rest on, down to one; and of a mean over few seeds.
 
 Wilson's and the bootstrap's intervals of few images are too sure: of three images that are all right the bootstrap says
-100% to 100%, and Wilson's covers a share of .99 in 84% of samples of 18 instead of 95%. What stands here covers its
+100% to 100%, and Wilson's covers a share of .99 in 84% of samples of 17 instead of 95%. What stands here covers its
 truth in at least 93% of samples of any size from one on (tests/evaluate/test_intervals.py); most cover it more often.
 """
 
