@@ -39,6 +39,8 @@ TYPOS = [
     (["data", "biuld", "dominoes-95"], 'Did you mean "build"?'),
     (["--versoin"], "--versoin is no option of thanos (did you mean '--version'?)"),
     (["train", "digits", "--methd", "spread"], "--methd is no option of thanos train (did you mean '--method'?)"),
+    (["train", "--views.flop", "0.5"], "--views.flop is no option of thanos train (did you mean '--views.flip'?)"),
+    (["train", "--group-weight.a", "2"], "--out is missing"),
     (["embed", "--weigths", "best"], "Did you mean --weights?"),
     (["geometri", "x"], 'Did you mean "geometry"?'),
     (["train", "--methd", "spread", "--out", "x"], "--method"),

@@ -159,8 +159,9 @@ def _unknown_flag(tokens: list[str]) -> str | None:
     known = [name for argument in apps[-1].assemble_argument_collection() for name in argument.names]
     for token in rest:
         flag = token.partition("=")[0].replace("_", "-")
-        parts = flag.split(".")
-        if flag.startswith("--") and not {flag, parts[0]} & {*known, "--help"}:
+        above = flag.partition(".")[0]  # of --group-weight.NAME any name will do, of --views.flip those that it has
+        free = above in known and not any(name.startswith(f"{above}.") for name in known)
+        if flag.startswith("--") and not free and flag not in (*known, "--help"):
             return f"{flag} is no option of {command}{nearest(flag, known)}. See {command} --help."
     return None
 
