@@ -10,10 +10,10 @@ from typing import Any
 from thanos.data.group_table import mark_of
 from thanos.data.splits import watched
 from thanos.embeddings import kept_fingerprint
-from thanos.errors import ConfigError
+from thanos.errors import ConfigError, DataError
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
 from thanos.report.page import render
-from thanos.runs.run_dir import RunDir, finished_run
+from thanos.runs.run_dir import RunDir
 from thanos.storage import begins, read_json, refuse_foreign, says, write_csv, write_text
 
 TITLE = "thanos: runs compared"
@@ -98,8 +98,25 @@ def compare(runs: Sequence[Path]) -> list[Line]:
     return sorted(lines, key=lambda line: [-(line.cells[name].value or -1.0) for name in order])
 
 
+def _finished(path: Path) -> RunDir:
+    """A run directory whose training came to its end.
+
+    Raises:
+        DataError: if it is none; the message says how to go on.
+    """
+    run = RunDir(path)
+    try:
+        if run.is_finished and run.metrics():
+            run.settings()
+            return run
+    except (DataError, ConfigError):
+        pass
+    how = f"the first command in {run.log} goes on with it" if run.log.is_file() else "train one: thanos train --help"
+    raise DataError(f"finished runs are compared; {path} is none; {how}.")
+
+
 def _line(run: Path) -> Line:
-    here = finished_run(run)
+    here = _finished(run)
     metrics, settings = here.metrics(), here.settings()
     where = quote(str(run))
     train = f"thanos train --config {where}/config.yaml --out NEW"

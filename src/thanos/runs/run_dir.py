@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from thanos import registry
 from thanos.config import DataConfig, TrainConfig, read_yaml, save
 from thanos.console import plain
-from thanos.errors import ConfigError, DataError, OutputError
+from thanos.errors import DataError, OutputError
 from thanos.runs.provenance import command, commit, hardware, versions
 from thanos.storage import (
     LOCK,
@@ -348,20 +348,3 @@ class Start:
         for folder in self._made:
             with suppress(OSError):
                 folder.rmdir()
-
-
-def finished_run(path: Path) -> RunDir:
-    """A run directory whose training came to its end.
-
-    Raises:
-        DataError: if it is none; the message says how to go on.
-    """
-    run = RunDir(path)
-    try:
-        if run.is_finished and run.metrics():
-            run.settings()
-            return run
-    except (DataError, ConfigError):
-        pass
-    how = f"the first command in {run.log} goes on with it" if run.log.is_file() else "train one: thanos train --help"
-    raise DataError(f"finished runs are compared; {path} is none; {how}.")
