@@ -29,7 +29,14 @@ def embeddings(images: int, dim: int, superclasses: int, kinds: int) -> Embeddin
     names = tuple(f"superclass {value}" for value in range(superclasses))
     fine = tuple(str(kind) for kind in range(superclasses * kinds))
     split = rng.choice([0, 1, 2], images, p=[0.8, 0.1, 0.1]).astype(np.int8)
-    return Embeddings(vectors, superclass, names, split, subclass, fine)
+    return Embeddings(
+        vectors=vectors,
+        superclass=superclass,
+        superclass_names=names,
+        split=split,
+        subclass=subclass,
+        subclass_names=fine,
+    )
 
 
 def main() -> None:

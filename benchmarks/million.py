@@ -21,8 +21,9 @@ from peak import peak_above
 
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings, read_embeddings, write_embeddings
+from thanos.evaluate.knn import neighbour_vote
 from thanos.evaluate.recovery import recovery
-from thanos.evaluate.transfer import convex_probe, neighbour_vote
+from thanos.evaluate.transfer import convex_probe
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 from thanos.subclasses.discovery import discover

@@ -15,7 +15,6 @@ import argparse
 import json
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def many_clusters(known: Embeddings) -> dict[str, Any]:
     for count in MANY:
         f1, by_chance = [], []
         for seed in range(SEEDS):
-            blind = replace(train, group=None, subclass=None)
+            blind = train.without_hidden()
             found = discover(blind, DiscoverConfig(clusters=count, seed=seed)).cluster
             scored = recovery(found, train.subclass, train.superclass, train.subclass_names)
             f1.append(scored["best_f1"][rare])
@@ -78,10 +77,10 @@ def measure(dataset: str, seed: int, scale: str, places: Places, heads: bool) ->
         for name, scores in found.items():
             print(f"{dataset} {seed} {name}: {scores}", flush=True)
         return {"rare subclass": found}
-    blind = {name: replace(each, group=None, subclass=None) for name, each in embeddings.items()}
+    blind = {name: each.without_hidden() for name, each in embeddings.items()}
     recovered, crossed = {}, {}
     for source, known in embeddings.items():
-        train = known.split == 0
+        train = known.in_split("train")
         for name, clustering in CLUSTERINGS.items():
             found = find_groups(blind[source], clustering).cluster[train]
             scores = {}

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from thanos.data.imageset import ImageSet, ids_of
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import ids_of
 
 
 def stand_in(name, size, channels, classes, per_class, test_per_class):
@@ -15,6 +16,12 @@ def stand_in(name, size, channels, classes, per_class, test_per_class):
         images[:, :10] = 0  # ground to paint on
     superclass, superclass_names = ids_of([classes[names[k]] for k in labels])
     return ImageSet(
-        name, images, superclass, superclass_names, np.repeat([0, 2], [10 * per_class, 10 * test_per_class]),
-        subclass=labels, subclass_names=tuple(names), refs=tuple(map(str, range(len(labels)))),
-    )  # fmt: skip
+        name=name,
+        images=images,
+        superclass=superclass,
+        superclass_names=superclass_names,
+        split=np.repeat([0, 2], [10 * per_class, 10 * test_per_class]),
+        subclass=labels,
+        subclass_names=tuple(names),
+        refs=tuple(map(str, range(len(labels)))),
+    )

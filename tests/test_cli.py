@@ -164,7 +164,7 @@ def test_a_place_that_cannot_be_used_is_refused_before_images_are_read(tmp_path,
     (tmp_path / "blocked").write_text("")
     monkeypatch.setattr("thanos.data.load.load", lambda config: pytest.fail("read the images"))
     data = ["--data", "cifar10"] if verb == "train" else ["cifar10"]
-    with pytest.raises(OutputError, match=r"Name another --out\."):
+    with pytest.raises(OutputError, match=r"Name another `out`\."):
         run_command([verb, *data, "--out", str(tmp_path / place)])
     assert [file.name for file in (tmp_path / "taken").iterdir()] == ["thesis.tex"]
 

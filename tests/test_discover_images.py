@@ -178,7 +178,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(tmp_path, mo
 
 
 def test_settings_of_training_are_refused_for_a_finished_run(found):
-    with pytest.raises(ConfigError, match=r"--epochs is for training, and .* is trained already"):
+    with pytest.raises(ConfigError, match=r"`epochs` is for training, and .* is trained already"):
         run_command(["discover", str(found[0]), "--epochs", "3"])
 
 

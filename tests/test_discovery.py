@@ -34,7 +34,14 @@ def clouds(kinds=(3, 4), images=120, apart=6.0, dim=12, seed=0, share=None):
     names = tuple(f"class {value}" for value in range(len(kinds)))
     fine = tuple(str(kind) for kind in range(10 * len(kinds)))
     x = np.concatenate(vectors).astype(np.float32)
-    return Embeddings(x, np.array(superclass), names, split, np.array(subclass), fine)
+    return Embeddings(
+        vectors=x,
+        superclass=np.array(superclass),
+        superclass_names=names,
+        split=split,
+        subclass=np.array(subclass),
+        subclass_names=fine,
+    )
 
 
 def test_silhouettes_are_scikit_learns():
@@ -82,7 +89,7 @@ def test_where_one_will_not_do_a_superclass_without_structure_is_cut_up():
     cut, whole = (fact["clusters"] for fact in found.superclasses.values())
     assert cut >= 2
     assert whole == 3
-    with pytest.raises(ValueError, match="--least is at most --most"):
+    with pytest.raises(ValueError, match="`least` is at most `most`"):
         DiscoverConfig(least=4, most=3)
 
 
@@ -97,7 +104,9 @@ def test_a_superclass_collapsed_to_a_point_is_one_subclass():
 
 def test_a_box_is_one_subclass_too():
     x = np.random.default_rng(2).random((300, 4)).astype(np.float32)
-    data = Embeddings(x, np.zeros(300, dtype=np.int64), ("a",), np.zeros(300, dtype=np.int8))
+    data = Embeddings(
+        vectors=x, superclass=np.zeros(300, dtype=np.int64), superclass_names=("a",), split=np.zeros(300, dtype=np.int8)
+    )
     assert discover(data, DiscoverConfig(length="own")).superclasses["a"]["clusters"] == 1
 
 
@@ -107,8 +116,8 @@ def test_true_subclasses_and_test_images_have_no_part_in_it():
     blind = discover(replace(data, subclass=None, subclass_names=()))
     assert np.array_equal(found.cluster, blind.cluster)
     moved = data.vectors.copy()
-    moved[data.split != 0] *= -1
-    rows = data.split == 0
+    moved[~data.in_split("train")] *= -1
+    rows = data.in_split("train")
     again = discover(replace(data, vectors=moved))
     assert np.array_equal(found.cluster[rows], again.cluster[rows])
     assert np.array_equal(found.distance[rows], again.distance[rows])
@@ -116,7 +125,12 @@ def test_true_subclasses_and_test_images_have_no_part_in_it():
 
 def test_distance_and_confidence_by_hand():
     x = np.array([[0, 0], [0, 2], [10, 0], [10, 2], [4, 1]], dtype=np.float32)
-    data = Embeddings(x, np.zeros(5, dtype=np.int64), ("a",), np.array([0, 0, 0, 0, 2], dtype=np.int8))
+    data = Embeddings(
+        vectors=x,
+        superclass=np.zeros(5, dtype=np.int64),
+        superclass_names=("a",),
+        split=np.array([0, 0, 0, 0, 2], dtype=np.int8),
+    )
     found = discover(data, DiscoverConfig(clusters=2, reduce="none", length="own"))
     assert found.distance == pytest.approx(np.array([1, 1, 1, 1, 4]) / math.sqrt(26))  # every corner is that far out
     assert found.confidence[4] == pytest.approx(1 - 4 / 6)

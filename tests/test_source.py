@@ -149,7 +149,7 @@ def test_what_a_classifier_says_of_new_images(inputs, tmp_path, capsys):
     np.testing.assert_allclose([float(row["probability"]) for row in rows], share, atol=1e-4)
     truth = np.array(embeddings.superclass_names)[embeddings.superclass]
     assert [row["superclass"] for row in rows] == truth.tolist()
-    test = embeddings.split == 2
+    test = embeddings.in_split("test")
     assert f"right on {(expected == truth)[test].mean():.1%} of {test.sum():,} test images" in said
 
     (tmp_path / "new").mkdir()
@@ -306,7 +306,7 @@ def test_published_weights_that_cannot_be_had(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"the published weights of test_vit cannot be had .* --pretrained FILE"):
+    with pytest.raises(ConfigError, match=r"the published weights of test_vit cannot be had .* `pretrained` FILE"):
         run_command(["embed", "test_vit", "--data", "digits", "--size", "64", "--out", str(tmp_path / "v.npz")])
     assert not (tmp_path / "v.npz").exists()
 

@@ -64,7 +64,7 @@ def test_what_will_not_do_is_said():
         estimator.predict(X[:2], [0, 7])
     with pytest.raises(ValueError, match="one class for each of the 2 vectors"):
         estimator.predict(X[:2], [0])
-    with pytest.raises(ValueError, match="--least is at most --most"):
+    with pytest.raises(ValueError, match="`least` is at most `most`"):
         SubclassDiscovery(least=5, most=3).fit(X, kind % 2)
     with pytest.raises(ValueError, match="kmeans"):
         SubclassDiscovery(method="kmean").fit(X, kind % 2)

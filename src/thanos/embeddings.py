@@ -4,13 +4,14 @@ import json
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.imageset import SPLITS, UNKNOWN, ImageSet, SplitName, ids_of
-from thanos.errors import DataError, MissingLabels
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS, UNKNOWN, Labels, ids_of
+from thanos.errors import DataError
 from thanos.storage import read_npz, write_atomically
 
 if TYPE_CHECKING:
@@ -20,64 +21,19 @@ ORDINARY = 40
 """Largest entries between 2 to the minus this and 2 to this are left as they are."""
 
 
-@dataclass(frozen=True)
-class Embeddings:
-    """Row i of every array speaks of image i."""
+@dataclass(frozen=True, kw_only=True)
+class Embeddings(Labels):
+    """Vectors with the labels known for them."""
 
     vectors: NDArray[np.float32] = field(repr=False)
-    superclass: NDArray[np.int64] = field(repr=False)
-    superclass_names: tuple[str, ...]
-    split: NDArray[np.int8] = field(repr=False)
-    subclass: NDArray[np.int64] | None = field(default=None, repr=False)
-    subclass_names: tuple[str, ...] = ()
-    group: NDArray[np.int64] | None = field(default=None, repr=False)
-    group_names: tuple[str, ...] = ()
-    refs: tuple[str, ...] = field(default=(), repr=False)
+    """(n, dim)"""
     fingerprint: str = ""
     """Of the images."""
     encoder: str = ""
     """The fingerprint of the encoder that made the vectors; empty: not known."""
 
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def take(self, rows: NDArray) -> "Embeddings":
-        """The same record of these rows only."""
-        return replace(
-            self,
-            vectors=self.vectors[rows],
-            superclass=self.superclass[rows],
-            split=self.split[rows],
-            subclass=_rows(self.subclass, rows),
-            group=_rows(self.group, rows),
-            refs=tuple(np.array(self.refs, dtype=object)[rows]) if self.refs else (),
-        )
-
-    def of(self, split: SplitName) -> "Embeddings":
-        """One split's rows."""
-        return self.take(np.flatnonzero(self.split == SPLITS.index(split)))
-
-    def split_or_all(self, split: SplitName) -> "Embeddings":
-        """One split's rows, or all where that split is empty."""
-        chosen = self.of(split)
-        return chosen if len(chosen) else self
-
-    def with_subclass(self, needed_by: str) -> NDArray[np.int64]:
-        """The fine labels.
-
-        Raises:
-            MissingLabels: if there are none.
-        """
-        if self.subclass is None:
-            raise MissingLabels(
-                f"{needed_by} needs fine labels, and these embeddings carry superclasses only. Add subclasses to the "
-                f"images (SUPERCLASS/SUBCLASS/image, or a column subclass), or run `thanos geometry`, which needs none."
-            )
-        return self.subclass
-
-
-def _rows(values: NDArray | None, rows: NDArray) -> NDArray | None:
-    return None if values is None else values[rows]
+    def taken(self, rows: NDArray) -> dict[str, Any]:
+        return super().taken(rows) | {"vectors": self.vectors[rows]}
 
 
 def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512) -> Embeddings:
@@ -101,19 +57,7 @@ def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512) -> Embeddin
 
 def labelled(vectors: NDArray[np.float32], images: ImageSet, encoder: str = "") -> Embeddings:
     """Vectors (n, dim), row i of image i, with what is known of the images; ``encoder``: the fingerprint of theirs."""
-    return Embeddings(
-        vectors=vectors,
-        superclass=images.superclass,
-        superclass_names=images.superclass_names,
-        split=images.split,
-        subclass=images.subclass,
-        subclass_names=images.subclass_names,
-        group=images.group,
-        group_names=images.group_names,
-        refs=images.refs,
-        fingerprint=images.fingerprint,
-        encoder=encoder,
-    )
+    return Embeddings(vectors=vectors, fingerprint=images.fingerprint, encoder=encoder, **images.labels())
 
 
 def marks_of(embeddings: Embeddings) -> dict[str, str]:

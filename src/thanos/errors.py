@@ -1,4 +1,8 @@
-"""The few exceptions a user meets. Each message says what was wanted, what came and what to do."""
+"""The few exceptions a user meets. Each message says what was wanted, what came and what to do.
+
+Messages name settings as Python does, in backticks: ```batch```, ```batch=64```. The command line turns them into its
+flags.
+"""
 
 
 class ThanosError(Exception):
@@ -7,11 +11,11 @@ class ThanosError(Exception):
     exit_code = 2
 
 
-class ConfigError(ThanosError):
+class ConfigError(ThanosError, ValueError):
     """A setting that cannot be used, alone or together with another."""
 
 
-class DataError(ThanosError):
+class DataError(ThanosError, ValueError):
     """Images or labels that cannot be read or do not fit together."""
 
 
@@ -19,7 +23,7 @@ class MissingLabels(DataError):
     """An evaluation needs labels that this data set does not carry."""
 
 
-class OutputError(ThanosError):
+class OutputError(ThanosError, ValueError):
     """The output folder holds something else, or the disk cannot take the result."""
 
 

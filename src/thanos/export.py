@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thanos.data.imageset import SPLITS
+from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, ThanosError
 from thanos.runs.encoder_io import Encoder, save_encoder
@@ -49,7 +49,7 @@ def export_onnx(encoder: Encoder, file: Path) -> float | None:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError:
-        raise ConfigError("--to onnx needs its packages; install them with `pip install thanos-repr[onnx]`.") from None
+        raise ConfigError("`to=onnx` needs its packages; install them with `pip install thanos-repr[onnx]`.") from None
     card = encoder.card
     model = FromPixels(encoder).eval()
     rng = torch.Generator().manual_seed(0)
@@ -90,10 +90,11 @@ def export_table(embeddings: Embeddings, file: Path) -> None:
     """A CSV: image, superclass, subclass, split, and a column for each dimension."""
     dims = embeddings.vectors.shape[1]
     rows: list[list[str]] = [["image", "superclass", "subclass", "split", *(f"v{k}" for k in range(dims))]]
+    names = embeddings.names
     for i, vector in enumerate(embeddings.vectors):
-        known = embeddings.subclass is not None and embeddings.subclass[i] >= 0
-        fine = embeddings.subclass_names[embeddings.subclass[i]] if known else ""  # type: ignore[index]
-        name = embeddings.refs[i] if embeddings.refs else str(i)
+        fine = ""
+        if embeddings.subclass is not None and embeddings.subclass[i] >= 0:
+            fine = embeddings.subclass_names[embeddings.subclass[i]]
         superclass, split = embeddings.superclass_names[embeddings.superclass[i]], SPLITS[embeddings.split[i]]
-        rows.append([name, superclass, fine, split, *(f"{value:.6g}" for value in vector.tolist())])
+        rows.append([names[i], superclass, fine, split, *(f"{value:.6g}" for value in vector.tolist())])
     write_csv(file, rows)

@@ -44,7 +44,7 @@ class Source:
         if path.is_file() and path.suffix not in FILES:
             raise ConfigError(
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} is a "
-                f"file of another kind. Images are named by --data, a table of subclasses by --table."
+                f"file of another kind. Images are named by `data`, a table of subclasses by `table`."
             )
         here = RunDir(path)
         if path.is_dir() and not here.settings_file.is_file() and not here.has_weights:
@@ -52,19 +52,19 @@ class Source:
             inside = f"; runs in it: {', '.join(runs[:5])}" if runs else ""
             raise ConfigError(f"a run directory holds a config.yaml and weights; {path} does not{inside}.")
         if self.options.pretrained and not self.by_name:
-            raise ConfigError(f"--pretrained holds weights of a timm model, and {path} is none by name; drop it.")
+            raise ConfigError(f"`pretrained` holds weights of a timm model, and {path} is none by name; drop it.")
         if self.by_name and "data" not in given:
-            raise ConfigError(f"{path} is a timm model's name; say with --data which images it embeds.")
+            raise ConfigError(f"{path} is a timm model's name; say with `data` which images it embeds.")
         if self.options.weights != "last" and not path.is_dir():
-            raise ConfigError(f"--weights chooses between the weights of a run directory; {path} has one set. Drop it.")
+            raise ConfigError(f"`weights` chooses between the weights of a run directory; {path} has one set. Drop it.")
         reading = sorted(given & set(DataConfig.model_fields))
         if not reading:
             return
         if self.of_embeddings:
-            raise ConfigError(f"{path} holds embeddings already; drop --data and the options of reading images.")
+            raise ConfigError(f"{path} holds embeddings already; drop `data` and the options of reading images.")
         if "data" not in given:
-            named = ", ".join(f"--{name.replace('_', '-')}" for name in reading)
-            raise ConfigError(f"{named} says how images are read; say which ones with --data.")
+            named = ", ".join(f"`{name}`" for name in reading)
+            raise ConfigError(f"{named} says how images are read; say which ones with `data`.")
         check_data(self.options.data)
 
     @classmethod
@@ -111,7 +111,7 @@ class Source:
         """Where an outcome goes: as given; in the run; beside a file of embeddings.
 
         Args:
-            given: ``--out``, if it was.
+            given: The place that was named, if one was.
             name: Of the outcome in a run directory; of the best weights' outcome ``-best`` stands behind it.
             suffix: Of the file.
         Raises:
@@ -121,19 +121,19 @@ class Source:
         if given is None:
             file = self._own(name, suffix)
             if file is None:
-                raise ConfigError(f"--out names the {suffix} to write; it is needed here.")
+                raise ConfigError(f"`out` names the {suffix} to write; it is needed here.")
         elif given.suffix != suffix:
-            raise ConfigError(f"--out names a {suffix} file; got {given}. Call it {given.with_suffix(suffix)}.")
+            raise ConfigError(f"`out` names a {suffix} file; got {given}. Call it {given.with_suffix(suffix)}.")
         else:
             file = given
         if not is_writable(file):
-            raise OutputError(f"{file} cannot be written. Name another --out.")
+            raise OutputError(f"{file} cannot be written. Name another `out`.")
         home = file.parent
         kept = (RunDir(home).outcome(name, suffix, which) for which in ("last", "best"))
         if file != self._own(name, suffix) and file in kept and RunDir(home).is_run:
             raise OutputError(
                 f"{file} is where the run {home} keeps what is made of its own images and weights; {self.path} would "
-                f"put others there. Name another --out."
+                f"put others there. Name another `out`."
             )
         if self.options.skip_bad and self.data is not None:
             refuse_foreign(skipped_list(file), begins(",".join(SKIPPED)), "thanos")
@@ -156,7 +156,7 @@ class Source:
         if table is None and (own := self._own("subclasses", ".csv")) is not None and own.is_file():
             table = own
         if names is not None and table is None:
-            raise ConfigError("--names names the subclasses of a --table; give both.")
+            raise ConfigError("`names` names the subclasses of a `table`; give both.")
         if names is None and table is not None and (beside := table.with_suffix(".yaml")).is_file():
             names = beside
         return table, names
@@ -189,7 +189,7 @@ class Source:
         found = next((file for file in ([given] if given else own) if file.is_file()), None)
         if found is None:
             where = f"{given} does not exist" if given else f"{self.path} has none of its own"
-            raise ConfigError(f"--classifier names the .npz of thanos robust; {where}. Make one: thanos robust --help")
+            raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: thanos robust --help")
         return found
 
     @cached_property
@@ -259,7 +259,7 @@ class Source:
 
         trained_on = self._loaded.card.fingerprint
         if self.path.suffix == ".safetensors" or not self._settings.is_file():
-            raise ConfigError(f"{self.path} does not say which images to take; say it with --data.")
+            raise ConfigError(f"{self.path} does not say which images to take; say it with `data`.")
         known = {k: v for k, v in read_yaml(self._settings).items() if k in DataConfig.model_fields}
         for name in ("data", "labels"):
             place = str(known.get(name))
@@ -273,7 +273,7 @@ class Source:
         if images.fingerprint != trained_on:
             raise DataError(
                 f"the images of {self.path} have changed since training (fingerprint {trained_on[:8]} then, "
-                f"{images.fingerprint[:8]} now). Say with --data which to take."
+                f"{images.fingerprint[:8]} now). Say with `data` which to take."
             )
         return images
 

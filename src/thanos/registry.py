@@ -58,7 +58,7 @@ class MethodSpec:
     steps: Mapping[str, Target]
     """By role, the step of each encoder that is trained."""
     one_encoder: Mapping[str, Target] = field(default_factory=dict)
-    """The same for ``--encoders one``, where that is another."""
+    """The same for ``encoders="one"``, where that is another."""
     add_heads: Target | None = None
     """Puts what else its steps need on a branch: (branch, config)."""
     classify: float = 1.0
@@ -74,7 +74,7 @@ class MethodSpec:
     denominators: bool = False
     """Whether SupCon's denominator can be chosen."""
     serves_groups: bool = True
-    """Whether it trains the superclass classifier that --robust and --select are about."""
+    """Whether it trains the superclass classifier that ``robust`` and ``select`` are about."""
     one_device: bool = False
     """Whether it trains on one device and two views only."""
 

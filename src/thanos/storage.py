@@ -89,7 +89,7 @@ def refuse_foreign(file: Path, is_ours: Callable[[Path], bool], command: str) ->
         command: For the message, such as ``thanos embed``.
     """
     if (file.exists() or file.is_symlink()) and not (file.is_file() and is_ours(file)):
-        raise OutputError(f"{file} is there and was not written by {command}. Name another --out.")
+        raise OutputError(f"{file} is there and was not written by {command}. Name another `out`.")
 
 
 def says(text: str) -> Callable[[Path], bool]:
@@ -196,23 +196,25 @@ def as_written(cell: str) -> str:
 
 
 @contextmanager
-def only_one(folder: Path, option: str) -> Iterator[None]:
+def only_one(folder: Path, setting: str) -> Iterator[None]:
     """Keep other commands out of a folder; a process that dies lets go of it.
 
     Args:
         folder: Made if it is not there.
-        option: The flag that names it.
+        setting: That names it.
     Raises:
         OutputError: if another command is at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(folder / LOCK) and not ((folder / LOCK).is_file() and not (folder / LOCK).stat().st_size):
-        raise OutputError(f"{folder / LOCK} is there and was not written by thanos. Name another {option}.")
+        raise OutputError(f"{folder / LOCK} is there and was not written by thanos. Name another `{setting}`.")
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise OutputError(f"another command is at work in {folder}. Wait for it, or name another {option}.") from None
+        raise OutputError(
+            f"another command is at work in {folder}. Wait for it, or name another `{setting}`."
+        ) from None
     except NotImplementedError:
         pass  # some network file systems have no locks
     try:

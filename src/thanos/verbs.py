@@ -22,7 +22,7 @@ from thanos.config import (
 from thanos.console import say
 from thanos.data.given_names import GivenNames
 from thanos.data.group_table import group_ids, in_table, made_of, mark_of, read_table
-from thanos.data.imageset import SPLITS
+from thanos.data.labels import SPLITS
 from thanos.data.load import check_superclasses
 from thanos.embeddings import Embeddings, embed, marks_of, read_embeddings, write_embeddings
 from thanos.errors import DataError, MissingLabels
@@ -88,7 +88,7 @@ def _say_transfer(scores: dict[str, Any]) -> None:
 
 def geometry_source(source: Source) -> dict[str, Any]:
     scores = _geometry(source)
-    part = "test images" if (source.embeddings.split == SPLITS.index("test")).any() else "images"
+    part = "test images" if source.embeddings.in_split("test").any() else "images"
     say(f"{'of':<36} {scores['n']:,} {part}")
     for name, value in scores.items():
         if name != "n":
@@ -225,7 +225,7 @@ def discover_source(
             f"{again['rarest_f1']['mean']:.2f} ({one['rarest_f1']['mean']:.2f}), purity {again['purity']:.2f} "
             f"({one['purity']:.2f}), adjusted mutual information {again['adjusted_mutual_information']:.2f}"
         )
-    refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
+    refs = embeddings.names
     rows: list[tuple[str, ...]] = [COLUMNS]
     for i, ref in enumerate(refs):
         superclass, subclass = embeddings.superclass_names[embeddings.superclass[i]], found.names[found.cluster[i]]
@@ -385,7 +385,7 @@ def classify_source(source: Source, classifier: Path, out: Path) -> NDArray[np.i
     predicted = probability.argmax(axis=1)
     known = set(embeddings.superclass_names) <= set(names)
     rows: list[tuple[str, ...]] = [PREDICTED]
-    refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
+    refs = embeddings.names
     truth = [embeddings.superclass_names[i] if known else "" for i in embeddings.superclass]
     for i, ref in enumerate(refs):
         rows.append((ref, names[predicted[i]], f"{probability[i, predicted[i]]:.4f}", truth[i]))
@@ -396,7 +396,7 @@ def classify_source(source: Source, classifier: Path, out: Path) -> NDArray[np.i
     say(f"{len(predicted):,} images by {classifier}: {told}; in {out}")
     if known:
         right = np.array([names[p] for p in predicted]) == np.array(truth)
-        judged = np.flatnonzero(embeddings.split == 2) if source.run is not None else np.arange(len(right))
+        judged = embeddings.rows("test") if source.run is not None else np.arange(len(right))
         if len(judged):
             low, high = share_interval(float(right[judged].mean()), len(judged))
             which = "test images" if source.run is not None else "images"
@@ -425,7 +425,7 @@ def _from_table(source: Source, table: Path, names: Path | None, *, asked: bool)
             if any table is of other images.
     """
     embeddings = source.embeddings
-    refs = embeddings.refs or tuple(str(i) for i in range(len(embeddings)))
+    refs = embeddings.names
     listed = read_table(table, names)
     beside, facts = table.with_suffix(".json"), {}
     described = read_json(beside) if beside.is_file() else {}
@@ -438,7 +438,7 @@ def _from_table(source: Source, table: Path, names: Path | None, *, asked: bool)
             other = "images" if of.get("images") != embeddings.fingerprint else "weights"
             said = f"was found in embeddings of other {other} than those of {source.path}"
         elif mark not in (None, mark_of(table)):
-            said = f"is not the table that {beside.name} describes (name it by --table if it is meant)"
+            said = f"is not the table that {beside.name} describes (name it by `table` if it is meant)"
         if said:
             raise DataError(f"{table} {said}. Find subclasses anew: thanos discover {source.again(None)}")
     subclass = {image: one.subclass for image, one in listed.items()}

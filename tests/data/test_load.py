@@ -11,7 +11,7 @@ from thanos.config import DataConfig
 from thanos.data import files
 from thanos.data.cache import cached_images
 from thanos.data.files import decode
-from thanos.data.imageset import SPLITS
+from thanos.data.labels import SPLITS
 from thanos.data.load import check_superclasses, draw_stratified, load
 from thanos.errors import DataError
 

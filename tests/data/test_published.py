@@ -59,7 +59,7 @@ def test_mnists_own_files(tmp_path, name, folder, layout):
         assert fine[:10] == ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
                              "Ankle boot"]  # fmt: skip
     assert len(data.superclass_names) == COARSE[name]
-    assert (data.split == 2).sum() == 20
+    assert data.in_split("test").sum() == 20
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
@@ -145,7 +145,7 @@ def test_tiny_imagenets_official_layout(tmp_path):
     data = read("tiny-imagenet", tmp_path, size=32)
     assert data.images.shape == (800, 32, 32, 3)
     assert len(data.superclass_names) == 52
-    assert (data.split == 2).sum() == 200
+    assert data.in_split("test").sum() == 200
     test = data.rows("test")
     assert [data.subclass_names[i] for i in data.subclass[test]] == wnids
 

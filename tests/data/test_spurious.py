@@ -39,7 +39,7 @@ def test_every_set_is_a_name_and_follows_its_seed(name):
 def test_dominoes_agree_as_often_as_they_say_in_training_and_half_in_test(sources, name, share):
     images = load(DataConfig(data=name))
     digit = images.group % 2
-    train, test = images.split < 2, images.split == 2
+    train, test = images.split < 2, images.in_split("test")
     for own in (0, 1):
         mine = images.superclass == own
         assert (digit[mine & train] == own).mean() == pytest.approx(share, abs=0.5 / 400)
@@ -62,7 +62,7 @@ def test_dominoes_show_a_digit_above_its_vehicle(sources):
 
 
 def test_dominoes_have_one_size():
-    with pytest.raises(ConfigError, match="drop --size"):
+    with pytest.raises(ConfigError, match="drop `size`"):
         load(DataConfig(data="dominoes-95", size=32))
 
 
@@ -86,11 +86,11 @@ def test_coloured_digits_have_their_own_colour_nearly_always_in_training_only():
     own = images.group % 5 == images.superclass
     for pair in range(5):
         mine = images.superclass == pair
-        assert own[mine & (images.split == 0)].mean() == pytest.approx(0.975, abs=0.001)
+        assert own[mine & images.in_split("train")].mean() == pytest.approx(0.975, abs=0.001)
         for number in (1, 2):
             count = np.bincount((images.group % 5)[mine & (images.split == number)], minlength=5)
             assert count.max() - count.min() <= 1
-    assert np.bincount(images.group[images.split == 0]).min() > 0  # every group has training images
+    assert np.bincount(images.group[images.in_split("train")]).min() > 0  # every group has training images
 
 
 def test_patches_sit_on_half_of_one_superclass(sources):
@@ -114,7 +114,7 @@ def test_a_rare_class_keeps_a_twentieth_of_its_training_images(sources, name, ra
     expected[kind] = round(0.05 * expected[kind])
     np.testing.assert_array_equal(np.bincount(train), expected)
     np.testing.assert_array_equal(
-        np.bincount(images.subclass[images.split == 2]), np.bincount(sources[of].subclass[sources[of].split == 2])
+        np.bincount(images.subclass[images.in_split("test")]), np.bincount(sources[of].subclass[sources[of].split == 2])
     )
 
 

@@ -14,7 +14,8 @@ from thanos import Embeddings, geometry, read_embeddings, side_by_side, transfer
 from thanos.config import TransferConfig
 from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.geometry import class_cosines, effective_rank
-from thanos.evaluate.transfer import neighbour_accuracy, neighbour_vote, score
+from thanos.evaluate.knn import neighbour_accuracy, neighbour_vote
+from thanos.evaluate.transfer import score
 
 
 def blobs(separation=6.0, n=600, dim=8, seed=0):
@@ -48,7 +49,7 @@ def test_the_probe_does_not_see_scale_or_test_labels():
     scaled = replace(data, vectors=data.vectors * np.logspace(-3, 3, 8, dtype=np.float32))
     assert transfer(scaled, TransferConfig())["probe"]["accuracy"] == pytest.approx(scores["accuracy"], abs=0.02)
     shuffled = data.subclass.copy()
-    test = np.flatnonzero(data.split == 2)
+    test = data.rows("test")
     shuffled[test] = np.random.default_rng(0).permutation(shuffled[test])
     assert transfer(replace(data, subclass=shuffled), TransferConfig())["probe"]["strength"] == scores["strength"]
 
@@ -108,11 +109,11 @@ def test_subclass_clustering_sees_clusters_and_shuffling():
     data = blobs()
     clustered = geometry(data)
     assert clustered["subclass_purity"] > 0.99
-    tested = int((data.split == 2).sum())
+    tested = int(data.in_split("test").sum())
     assert clustered["subclass_purity_n"] == tested
     unknown = np.where(np.arange(len(data)) % 3, -1, data.subclass)
     half = geometry(replace(data, subclass=unknown))
-    assert half["subclass_purity_n"] == int(((data.split == 2) & (unknown >= 0)).sum()) < tested == half["n"]
+    assert half["subclass_purity_n"] == int((data.in_split("test") & (unknown >= 0)).sum()) < tested == half["n"]
     assert clustered["subclass_silhouette"] > 0.5
     assert clustered["subclass_purity_chance"] == pytest.approx(0.5, abs=0.03)
     mixed = data.vectors.copy()
@@ -220,4 +221,4 @@ def test_what_transfer_cannot_do_without(tmp_path):
     with pytest.raises(DataError, match="validation has none"):
         transfer(data.take(np.flatnonzero(data.split != 1)), TransferConfig())
     with pytest.raises(DataError, match="'d' has none"):
-        transfer(data.take(np.flatnonzero((data.split != 0) | (data.subclass != 3))), TransferConfig())
+        transfer(data.take(np.flatnonzero(~data.in_split("train") | (data.subclass != 3))), TransferConfig())

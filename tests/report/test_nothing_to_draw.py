@@ -23,7 +23,14 @@ def blobs() -> Embeddings:
     """Two superclasses of two blobs each."""
     x, kind = make_blobs([120] * 4, 16, cluster_std=1.0, random_state=0)
     split = np.tile([0, 0, 1, 2], 120).astype(np.int8)
-    return Embeddings(x.astype(np.float32), kind // 2, ("a", "b"), split, kind, ("a0", "a1", "b0", "b1"))
+    return Embeddings(
+        vectors=x.astype(np.float32),
+        superclass=kind // 2,
+        superclass_names=("a", "b"),
+        split=split,
+        subclass=kind,
+        subclass_names=("a0", "a1", "b0", "b1"),
+    )
 
 
 def kept(vectors, file):
@@ -65,7 +72,14 @@ def test_geometry_of_overflowing_vectors_against_float64():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 8)) * 10.0 ** rng.integers(-30, 37, (300, 1))
     label = np.repeat([0, 1], 150)
-    found = geometry(Embeddings(x.astype(np.float32), label, ("a", "b"), np.zeros(300, dtype=np.int8)))
+    found = geometry(
+        Embeddings(
+            vectors=x.astype(np.float32),
+            superclass=label,
+            superclass_names=("a", "b"),
+            split=np.zeros(300, dtype=np.int8),
+        )
+    )
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosines = unit @ unit.T
     within = [cosines[np.ix_(label == k, label == k)][~np.eye(150, dtype=bool)].mean() for k in (0, 1)]

@@ -110,8 +110,8 @@ def test_of_equal_settings_the_rule_decides(shortcut):
 def test_a_cluster_without_validation_images_joins_the_largest(shortcut):
     clusters = DiscoverConfig(clusters=2, components=2)
     found = find_groups(shortcut, clusters)
-    small = found.cluster == np.bincount(found.cluster[shortcut.split == 0]).argmin()
-    moved = shortcut.take(np.flatnonzero(~(small & (shortcut.split == 1))))
+    small = found.cluster == np.bincount(found.cluster[shortcut.in_split("train")]).argmin()
+    moved = shortcut.take(np.flatnonzero(~(small & shortcut.in_split("validation"))))
     joined = find_groups(moved, clusters)
     assert len(np.unique(joined.cluster)) == 3
     assert sorted(fact["clusters"] for fact in joined.superclasses.values()) == [1, 2]
@@ -134,7 +134,7 @@ def test_dfr_reports_the_half_it_did_not_use(shortcut):
     right = robust.head.predict(held_out.vectors) == held_out.superclass
     seen = min(right[held_out.group == g].mean() for g in range(4))
     assert robust.selection["accuracy"] != seen
-    with pytest.raises(ValueError, match="drop --select"):
+    with pytest.raises(ValueError, match="drop `select`"):
         RobustConfig(method="dfr", groups="given", select="worst-class")
 
 
@@ -153,29 +153,29 @@ def test_partly_known_labels_are_scored_as_far_as_they_go(shortcut):
     )
     scores = make_robust(partly, RobustConfig(method="erm", groups="none")).scores
     assert "auroc" not in scores
-    test = shortcut.split == 2
+    test = shortcut.in_split("test")
     assert scores["groups"]["images_without_group"] == (test & ~some).sum()
     assert sum(g["n"] for g in scores["groups"]["groups"].values()) == (test & some).sum()
-    held_out_only = replace(shortcut, group=np.where(shortcut.split == 0, -1, shortcut.group))
+    held_out_only = replace(shortcut, group=np.where(shortcut.in_split("train"), -1, shortcut.group))
     scores = make_robust(held_out_only, RobustConfig(method="dfr", groups="given")).scores
     assert "train_weighted_mean" not in scores["groups"]
 
 
 def test_what_is_missing_is_said(shortcut):
     bare = replace(shortcut, group=None)
-    with pytest.raises(MissingLabels, match="--groups discovered"):
+    with pytest.raises(MissingLabels, match="`groups=discovered`"):
         make_robust(bare, RobustConfig(groups="given"))
     with pytest.raises(MissingLabels, match="worst-class"):
         watch("worst-group", bare)
-    lone = replace(shortcut, group=np.where((shortcut.group == 1) & (shortcut.split == 1), 0, shortcut.group))
+    lone = replace(shortcut, group=np.where((shortcut.group == 1) & shortcut.in_split("validation"), 0, shortcut.group))
     with pytest.raises(DataError, match="'a, odd' has none there"):
         make_robust(lone, RobustConfig(groups="given"))
     with pytest.raises(DataError, match=r"there are none\. Name some"):
         watch("worst-class", shortcut.take(np.flatnonzero(shortcut.split != 1)))
     with pytest.raises(DataError, match="scored on test images"):
         make_robust(shortcut.take(np.flatnonzero(shortcut.split != 2)), RobustConfig())
-    partly = replace(shortcut, group=np.where(shortcut.split == 0, -1, shortcut.group))
+    partly = replace(shortcut, group=np.where(shortcut.in_split("train"), -1, shortcut.group))
     with pytest.raises(DataError, match="1600 of 1600 have none"):
         make_robust(partly, RobustConfig(groups="given"))
-    with pytest.raises(ValueError, match="--groups given or discovered"):
+    with pytest.raises(ValueError, match="`groups=given` or discovered"):
         RobustConfig(method="dfr", groups="none")

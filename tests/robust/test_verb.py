@@ -98,7 +98,7 @@ def test_the_error_rate_on_the_page_is_that_of_held_out_images(capsys, source):
     page = file.with_name("e-subclasses.html").read_text()
     assert page.count("· error") == 4
     assert "n = " in page
-    train, held_out = embeddings.of("train"), embeddings.take(np.flatnonzero(embeddings.split != 0))
+    train, held_out = embeddings.of("train"), embeddings.take(np.flatnonzero(~embeddings.in_split("train")))
     mean, scale = train.vectors.mean(0), train.vectors.std(0)
     model = LogisticRegression(C=1e3 / len(train)).fit((train.vectors - mean) / scale, train.superclass)
     wrong = model.predict((held_out.vectors - mean) / scale) != held_out.superclass

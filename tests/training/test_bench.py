@@ -22,6 +22,7 @@ from thanos.runs.run_dir import RunDir
 from thanos.training.bench import PARTS, TrainingStep, parts_of_a_step, seconds_a_step
 from thanos.training.fit import train
 from thanos.training.memory import largest_batch
+from thanos.training.module import draw_seed
 
 QUIET = RunConfig(quiet=True, threads=1)
 
@@ -47,14 +48,14 @@ def test_the_gradient_is_that_of_the_sum_of_all_losses(method):
     ours._optimizer.zero_grad = ours._optimizer.step = lambda: None
     ours()
     whole = TrainingStep(config, images)
-    batch = whole._loader.batch(0)
+    batch, module = whole._loader.batch(0), whole._module
     losses = []
     for name, work in methods.steps_of(config).items():
-        rng = torch.Generator().manual_seed(0)
-        terms = work(whole._branches[name], batch.images, batch.superclass, whole._settings, rng)
+        rng = torch.Generator().manual_seed(draw_seed(config.seed, 0, 0))
+        terms = work(module.branches[name], batch.images, batch.superclass, module.settings, rng)
         losses.append(methods.total(terms, method))
     torch.stack(losses).sum().backward()
-    pairs = list(zip(ours._branches.parameters(), whole._branches.parameters(), strict=True))
+    pairs = list(zip(ours._module.branches.parameters(), module.branches.parameters(), strict=True))
     assert all(torch.allclose(a.grad, b.grad, atol=1e-7) for a, b in pairs if b.grad is not None)
     assert sum(b.grad is not None for _, b in pairs) > 10
 
@@ -80,7 +81,7 @@ def test_too_large_a_batch_is_answered_by_one_that_fits(tmp_path, monkeypatch):
 
     loss = contrastive.spread_loss
     monkeypatch.setattr(contrastive, "spread_loss", greedy)
-    with pytest.raises(ConfigError, match="--batch 128 needs more memory than there is; --batch 16 fits"):
+    with pytest.raises(ConfigError, match="`batch=128` needs more memory than there is; `batch=16` fits"):
         train(TrainConfig(method="spread", batch=128), tmp_path / "run", run=QUIET, say=silent)
     assert not (tmp_path / "run").exists()
     train(TrainConfig(method="spread", batch=16, epochs=1), tmp_path / "run", run=QUIET, say=silent)
@@ -110,7 +111,7 @@ def test_another_number_of_processes_cannot_go_on_with_a_run(tmp_path):
     state = torch.load(out / "last.ckpt", weights_only=True)
     state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["world"] = 4
     torch.save(state, out / "last.ckpt")
-    with pytest.raises(ConfigError, match=r"started on 4 processes.*here are 1\. Go on with as many --devices"):
+    with pytest.raises(ConfigError, match=r"started on 4 processes.*here are 1\. Go on with as many `devices`"):
         train(config, out, run=QUIET, say=silent)
     assert (out / "last.ckpt").exists()
 
@@ -193,5 +194,5 @@ def test_a_batch_too_small_for_alpha_does_not_hide_what_was_wrong(tmp_path, monk
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr(contrastive, "spread_loss", greedy)
-    with pytest.raises(ConfigError, match="--batch 16 needs more memory than there is; use a smaller --batch"):
+    with pytest.raises(ConfigError, match="`batch=16` needs more memory than there is; use a smaller `batch`"):
         train(TrainConfig(method="spread", batch=16), tmp_path / "run", run=QUIET, say=silent)

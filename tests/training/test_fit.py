@@ -284,7 +284,7 @@ def test_two_commands_do_not_train_into_one_folder(tmp_path):
     """The second is refused while the first holds the folder, and may go on once it does not."""
     out = tmp_path / "run"
     config = TrainConfig(epochs=1, train_limit=200)
-    with only_one(out, "--out"), pytest.raises(OutputError, match="another command is at work"):
+    with only_one(out, "out"), pytest.raises(OutputError, match="another command is at work"):
         train(config, out, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
     assert not (out / "config.yaml").exists()
     train(config, out, run=RunConfig(quiet=True, threads=1), say=lambda line: None)

@@ -342,7 +342,7 @@ def test_an_interrupted_start_stays_to_be_gone_on_with(tmp_path, monkeypatch):
 
 def test_a_lock_that_is_another_s_stays(tmp_path):
     put(tmp_path, **{LOCK: "mine"})
-    with pytest.raises(OutputError, match="was not written by thanos"), only_one(tmp_path, "--work"):
+    with pytest.raises(OutputError, match="was not written by thanos"), only_one(tmp_path, "work"):
         pass
     assert (tmp_path / LOCK).read_text() == "mine"
 

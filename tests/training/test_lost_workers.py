@@ -102,7 +102,7 @@ def test_a_worker_that_is_killed_ends_the_run_soon_with_its_state_saved(photogra
         before = set(children())
         after_step(patched, 9, lambda: [os.kill(each, signal.SIGKILL) for each in set(children()) - before])
         started = time.monotonic()
-        with pytest.raises(NextBatchLost, match=r"has ended, mostly for lack of memory\. .*--workers \(0"):
+        with pytest.raises(NextBatchLost, match=r"has ended, mostly for lack of memory\. .*`workers` \(0"):
             train(settings(photographs), tmp_path / "run", run=quiet(2), say=silent)
         assert time.monotonic() - started < 20
     said = assert_goes_on_to_the_same_end(photographs, tmp_path / "run", tmp_path / "reference", 2)

@@ -128,8 +128,16 @@ def test_what_is_missing_is_said(images, tmp_path):
     dro = BASE.model_copy(update={"robust": "groupdro"})
     for broken, error, said in (
         (replace(images, group=None), MissingLabels, "has none"),
-        (replace(images, group=np.where(images.split == 0, -1, images.group)), DataError, "512 of 512 training images"),
-        (replace(images, group=np.where(images.split == 1, 0, images.group)), DataError, "'high' has none there"),
+        (
+            replace(images, group=np.where(images.in_split("train"), -1, images.group)),
+            DataError,
+            "512 of 512 training images",
+        ),
+        (
+            replace(images, group=np.where(images.in_split("validation"), 0, images.group)),
+            DataError,
+            "'high' has none there",
+        ),
     ):
         with pytest.raises(error, match=said):
             train(dro, tmp_path / "run", images=broken, run=QUIET, say=silent)

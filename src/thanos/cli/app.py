@@ -20,7 +20,7 @@ from cyclopts import (
 from cyclopts.config import Dict
 from pydantic import ValidationError
 
-from thanos import registry
+from thanos import console, registry
 from thanos.config import (
     SourceConfig,
     explain,
@@ -54,6 +54,28 @@ Of = Annotated[SourceConfig, Parameter(name="*", show_default=False)]
 WHERE = Group("Over many machines", sort_key=2)
 TRAINING = Group("Training, for images (what is left open is chosen, with a reason)", sort_key=1)
 RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
+
+
+_SETTING = re.compile(r"`([a-z][a-z_]*(?:\.[A-Za-z_]+)?)(?:=([^`]*))?`")
+
+
+def as_flags(text: str) -> str:
+    """A line of the library with its settings as flags.
+
+    Example:
+        >>> as_flags("use a smaller `batch`, or `views.crop_scale=0.2`")
+        'use a smaller --batch, or --views.crop-scale 0.2'
+    """
+
+    def flag(found: re.Match[str]) -> str:
+        return f"--{found[1].replace('_', '-')}" + ("" if found[2] is None else f" {found[2]}")
+
+    return _SETTING.sub(flag, text)
+
+
+def say(line: str = "") -> None:
+    """Print one line at once; settings in it as flags."""
+    console.say(as_flags(line))
 
 
 def unbroken(text: str) -> str:
@@ -205,5 +227,5 @@ def _one_line(error: CycloptsError) -> str:
 def _fail(message: str, debug: bool, code: int) -> None:
     if debug:
         traceback.print_exc()
-    print(f"thanos: {plain(message)}", file=sys.stderr)
+    print(f"thanos: {plain(as_flags(message))}", file=sys.stderr)
     sys.exit(code)

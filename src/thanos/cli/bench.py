@@ -4,7 +4,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from thanos.cli.app import RUN, Flat, app
+from thanos.cli.app import RUN, Flat, app, say
 from thanos.config import RunConfig, TrainConfig
 
 bench = App(name="bench", help="What this machine does, and what limits it.")
@@ -32,4 +32,4 @@ def bench_train(
     images = load(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.bench import bench_training
 
-    bench_training(config, images, run)
+    bench_training(config, images, run, say)

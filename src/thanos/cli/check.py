@@ -5,9 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from thanos.cli.app import Flat, Out, app
+from thanos.cli.app import Flat, Out, app, say
 from thanos.config import DataConfig
-from thanos.console import say
 from thanos.errors import ConfigError, DataError
 from thanos.runs import provenance
 

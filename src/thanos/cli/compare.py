@@ -5,8 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from thanos.cli.app import app
-from thanos.console import say
+from thanos.cli.app import app, say
 from thanos.errors import ConfigError
 
 

@@ -6,8 +6,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from thanos.cli.app import Out, app
-from thanos.console import say
+from thanos.cli.app import Out, app, say
 
 data_app = App(name="data", help="Build data sets: with spurious attributes, with rare subclasses, Waterbirds.")
 app.command(data_app)

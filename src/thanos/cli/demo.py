@@ -5,9 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from thanos.cli.app import Flat, app
+from thanos.cli.app import Flat, app, say
 from thanos.config import DemoConfig
-from thanos.console import say
 
 
 @app.command(

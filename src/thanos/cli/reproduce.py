@@ -5,9 +5,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from thanos.cli.app import WHERE, Flat, app
+from thanos.cli.app import WHERE, Flat, app, say
 from thanos.config import LaunchConfig, Table3Config, Table4Config
-from thanos.console import say
 
 reproduce = App(name="reproduce", help="Repeat the paper's experiments: a plan of runs, records, a table.")
 app.command(reproduce)

@@ -6,9 +6,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from thanos.cli.app import Flat, app
+from thanos.cli.app import Flat, app, say
 from thanos.config import SuggestConfig
-from thanos.console import say
 
 theory = App(
     name="theory",

@@ -6,9 +6,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from thanos.cli.app import RUN, Flat, app
+from thanos.cli.app import RUN, Flat, app, say
 from thanos.config import RunConfig, TrainConfig
-from thanos.console import say
 from thanos.runs.run_dir import RunDir
 
 
@@ -44,6 +43,6 @@ def train(
     images = load(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.fit import train as fit
 
-    fit(config, out, images=images, run=run)
+    fit(config, out, images=images, run=run, say=say)
     if first:
         say(f"next: thanos discover {out}   or: thanos embed {out}")

@@ -11,7 +11,8 @@ from PIL import Image
 
 from thanos.config import DataConfig
 from thanos.data.files import default_views, squared, unique_names
-from thanos.data.imageset import SPLITS, ImageSet, check_enlarged, ids_of
+from thanos.data.imageset import ImageSet, check_enlarged
+from thanos.data.labels import SPLITS, ids_of
 from thanos.data.splits import with_splits
 from thanos.data.table import columns_of, label_or_none
 from thanos.errors import DataError

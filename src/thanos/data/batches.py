@@ -112,7 +112,7 @@ class BatchLoader:
     ):
         self._images, self._rows, self._order, self._total = images, rows, order, total
         self._rank, self._world, self._workers, self._group, self._pinned = rank, world, workers, group, pinned
-        self._resident: Batch | None = None if resident is None else _to_device(self._read(rows, 0), resident)
+        self._resident: Batch | None = None if resident is None else to_device(self._read(rows, 0), resident)
         self._start = self._position = 0
         self.waiting = False
         """Whether the next batch is awaited: nothing of a step is under way then."""
@@ -237,7 +237,8 @@ def resident_on(device: torch.device, images: ImageSet, rows: NDArray[np.int64])
     return device if 2 * wanted <= torch.cuda.mem_get_info(device)[0] else None
 
 
-def _to_device(batch: Batch, device: torch.device) -> Batch:
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The same batch, its tensors there."""
     group = None if batch.group is None else batch.group.to(device)
     return Batch(batch.images.to(device), batch.superclass.to(device), batch.number, group)
 
@@ -249,7 +250,7 @@ def _check_alive(processes: set[BaseProcess]) -> None:
 
 def _lost() -> NextBatchLost:
     return NextBatchLost(
-        "a process that decodes images has ended, mostly for lack of memory. Pass fewer --workers (0: this process "
+        "a process that decodes images has ended, mostly for lack of memory. Pass fewer `workers` (0: this process "
         "decodes), or free memory; the same command then goes on."
     )
 

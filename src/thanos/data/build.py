@@ -7,7 +7,8 @@ import numpy as np
 
 from thanos.config import DataConfig
 from thanos.data.cache import data_folder
-from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS
 from thanos.data.load import load
 from thanos.data.spurious import BUILT
 from thanos.data.waterbirds import build_waterbirds
@@ -43,14 +44,14 @@ def build_set(
         raise ConfigError(f"what can be built is {', '.join(known)}; got {name!r}{nearest(name, known)}.")
     if name != "waterbirds":
         if any(sources) or out is not None:
-            raise ConfigError(f"--cub, --masks, --places and --out are for waterbirds; {name} is kept in the cache.")
+            raise ConfigError(f"`cub`, `masks`, `places` and `out` are for waterbirds; {name} is kept in the cache.")
         images = load(DataConfig(data=name, root=root, download=download, split_seed=seed))
         _describe(images, say)
         say(f"use it: thanos train --data {name}{f' --split-seed {seed}' if seed else ''} --out runs/a")
         return
     cub, masks, places = sources
     if cub is None or masks is None or places is None:
-        raise ConfigError("waterbirds is built from --cub, --masks and --places; give all three.")
+        raise ConfigError("waterbirds is built from `cub`, `masks` and `places`; give all three.")
     folder = build_waterbirds(cub, masks, places, out or data_folder(root), seed=seed, say=say)
     say(f"built {folder}; use it: thanos train --data waterbirds --root {folder.parent} --out runs/a")
 

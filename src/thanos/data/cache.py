@@ -21,7 +21,7 @@ def cache_folder() -> Path:
 
 
 def data_folder(root: Path | None) -> Path:
-    """Where published data sets lie: ``--root``, else $THANOS_DATA, else data/ in the cache."""
+    """Where published data sets lie: ``root``, else $THANOS_DATA, else data/ in the cache."""
     return root or Path(os.environ.get("THANOS_DATA") or cache_folder() / "data")
 
 

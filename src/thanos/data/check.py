@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DataConfig
-from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS
 from thanos.data.load import check_superclasses, load_together
 from thanos.errors import DataError
 from thanos.names import nearest
@@ -54,7 +55,7 @@ def check(config: DataConfig) -> Checked:
     remarks = []
     if changes:
         wanted = " and ".join(["one size"] * ("size" in changes) + ["one mode"] * ("convert" in changes))
-        told = [f"--size {images.size[0]}"] * ("size" in changes) + ["--convert"] * ("convert" in changes)
+        told = [f"`size={images.size[0]}`"] * ("size" in changes) + ["`convert`"] * ("convert" in changes)
         remarks.append(
             f"images of {wanted} are wanted; thanos discover brings them together by itself, thanos train if told "
             f"{' '.join(told)}."
@@ -74,8 +75,8 @@ def check(config: DataConfig) -> Checked:
     if counts.max() >= UNEVEN * max(counts.min(), 1):
         large, small = (images.superclass_names[i] for i in (counts.argmax(), counts.argmin()))
         remarks.append(
-            f"{large} has {counts.max() / max(counts.min(), 1):.0f} times the images of {small}; --sampling "
-            f"class-balanced draws them alike."
+            f"{large} has {counts.max() / max(counts.min(), 1):.0f} times the images of {small}; "
+            f"`sampling=class-balanced` draws them alike."
         )
     return Checked(images, faults, remarks)
 
@@ -166,7 +167,7 @@ def report(checked: Checked, say: Callable[[str], None]) -> None:
     for fault in checked.faults[:SHOWN]:
         say(f"fault: {fault.where}: {fault.what}")
     if len(checked.faults) > SHOWN:
-        say(f"... and {len(checked.faults) - SHOWN:,} more; --out FILE.csv lists all")
+        say(f"... and {len(checked.faults) - SHOWN:,} more; `out=FILE.csv` lists all")
 
 
 def _table(

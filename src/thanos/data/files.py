@@ -21,7 +21,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cached_images, remembered
-from thanos.data.imageset import SPLITS, Images, ImageSet, check_enlarged, ids_of
+from thanos.data.imageset import Images, ImageSet, check_enlarged
+from thanos.data.labels import SPLITS, ids_of
 from thanos.errors import DataError, OutputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -69,7 +70,7 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
     """Open every file, agree on one size and mode, and hand the images over as an ImageSet.
 
     Raises:
-        DataError: for unreadable files, mixed sizes without ``--size``, mixed modes without ``--convert``, or too
+        DataError: for unreadable files, mixed sizes without ``size``, mixed modes without ``convert``, or too
             little free space for the cache.
     """
     files = _key(listing.paths)
@@ -79,7 +80,7 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
         first = listing.paths[bad[0]]
         raise DataError(
             f"{first} cannot be read as an image ({looks[bad[0]].fault}); {len(bad)} of {len(looks)} files are like "
-            f"it. Replace or remove it, or pass --skip-bad to go on without and list it in skipped.csv."
+            f"it. Replace or remove it, or pass `skip_bad` to go on without and list it in skipped.csv."
         )
     skipped = [*listing.skipped, *((str(listing.paths[i]), looks[i].fault) for i in bad)]
     good = [i for i, look in enumerate(looks) if not look.fault]
@@ -178,12 +179,12 @@ def _agree_on_size(listing: Listing, looks: list[_Look], config: DataConfig) -> 
         if other is not None:
             raise DataError(
                 f"images of one size are wanted; {first} and {listing.paths[other].name} is "
-                f"{sizes[other][0]}x{sizes[other][1]}. Pass --size {_typical_size(sizes)} (or another, or auto) to "
+                f"{sizes[other][0]}x{sizes[other][1]}. Pass `size={_typical_size(sizes)}` (or another, or auto) to "
                 f"bring them to one square size."
             )
         if sizes[0][0] != sizes[0][1]:
             raise DataError(
-                f"square images are wanted; {first}. Pass --size {min(sizes[0])} to scale and cut them to a square."
+                f"square images are wanted; {first}. Pass `size={min(sizes[0])}` to scale and cut them to a square."
             )
         return sizes[0][0], []
     size = _typical_size(sizes) if config.size == "auto" else config.size
@@ -209,7 +210,7 @@ def _agree_on_mode(listing: Listing, looks: list[_Look], config: DataConfig) -> 
         listed = ", ".join(f"{count} {_MODES.get(mode, mode)}" for mode, count in modes.most_common())
         raise DataError(
             f"8-bit images, all grey or all RGB, are wanted; {listing.paths[odd].name} is "
-            f"{_MODES.get(looks[odd].mode, looks[odd].mode)} ({listed}). Pass --convert to bring all to 8-bit RGB."
+            f"{_MODES.get(looks[odd].mode, looks[odd].mode)} ({listed}). Pass `convert` to bring all to 8-bit RGB."
         )
     return 3, [f"{sum(modes.values()) - modes['RGB']} of {len(looks)} converted to 8-bit RGB"]
 

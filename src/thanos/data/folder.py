@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from thanos.data.files import SUFFIXES, Listing
-from thanos.data.imageset import UNLABELLED
+from thanos.data.labels import UNLABELLED
 from thanos.errors import DataError
 
 _SPLIT_FOLDERS = {

@@ -67,7 +67,7 @@ class GivenNames:
     def _write(self, names: dict[str, str], subclass: dict[str, str]) -> None:
         table, file = self._table.name, self._file
         if self._file.is_symlink():
-            raise OutputError(f"{self._file} is a link to a file that is not there. Remove it, or name another --out.")
+            raise OutputError(f"{self._file} is a link to a file that is not there. Remove it, or name another `out`.")
         head = (
             "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so,\n"
             f"# and thanos robust is fair to them (of a run or an .npz by themselves; else with --table {table}).\n"

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from thanos.config import read_yaml
-from thanos.data.imageset import ImageSet, ids_of
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import ids_of
 from thanos.errors import ConfigError, DataError
 from thanos.names import nearest
 from thanos.storage import as_written, read_json

@@ -1,7 +1,7 @@
 """The published sets with groups: Waterbirds, CelebA and ISIC, in the layouts they are distributed in.
 
 Group counts are compared with the published ones; metadata and files must agree. Images are scaled by their shorter
-side and cut to the centre square, 224 pixels unless ``--size`` says otherwise.
+side and cut to the centre square, 224 pixels unless ``size`` says otherwise.
 """
 
 import csv
@@ -15,7 +15,8 @@ from pathlib import Path
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import data_folder
 from thanos.data.files import SUFFIXES, Listing, read_listing
-from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS
 from thanos.data.waterbirds import BUILT
 from thanos.errors import DataError
 
@@ -150,7 +151,7 @@ def _find(config: DataConfig, folders: Sequence[str], marks: Sequence[str], want
         if any((top / folder / mark).is_file() for mark in marks):
             return top / folder
     raise DataError(
-        f"{config.data} was looked for in {top} as {wanted}, and not found. Put it there, or point --root (or "
+        f"{config.data} was looked for in {top} as {wanted}, and not found. Put it there, or point `root` (or "
         f"THANOS_DATA) at the folder that holds it; docs/robust.md says where it comes from."
     )
 

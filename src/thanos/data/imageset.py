@@ -1,24 +1,18 @@
 """The one record everything else takes: images, their superclass, and whatever else is known of them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
-from typing import Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import ViewSpec
 from thanos.data.cache import remembered
+from thanos.data.labels import Labels
 from thanos.errors import DataError
 
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, SplitName, SplitName] = ("train", "validation", "test")
-UNKNOWN = -1
-"""The subclass or group id of an image whose label is not known."""
-UNLABELLED = "unknown"
-"""The superclass of images that come without any."""
 ENLARGED = 16
 """Times a side that images are enlarged at most."""
 
@@ -27,7 +21,7 @@ def check_enlarged(side: int, own: int) -> None:
     """Raise DataError if bringing images of ``own`` pixels a side to ``side`` is surely a slip."""
     if side > ENLARGED * own:
         raise DataError(
-            f"--size {side} would enlarge images of {own} pixels {side / own:.0f} times: no detail comes with that, "
+            f"`size={side}` would enlarge images of {own} pixels {side / own:.0f} times: no detail comes with that, "
             f"and every step costs {(side / own) ** 2:,.0f} times as much. Give at most {ENLARGED * own}."
         )
 
@@ -43,23 +37,12 @@ class Images(Protocol):
     def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Labelled images. Row i of every array speaks of image i."""
+@dataclass(frozen=True, kw_only=True)
+class ImageSet(Labels):
+    """Labelled images."""
 
     name: str
     images: Images = field(repr=False)
-    superclass: NDArray[np.int64] = field(repr=False)
-    superclass_names: tuple[str, ...]
-    split: NDArray[np.int8] = field(repr=False)
-    """Index into SPLITS."""
-    subclass: NDArray[np.int64] | None = field(default=None, repr=False)
-    """Ids into ``subclass_names``; UNKNOWN where not known. Never used in training."""
-    subclass_names: tuple[str, ...] = ()
-    group: NDArray[np.int64] | None = field(default=None, repr=False)
-    group_names: tuple[str, ...] = ()
-    refs: tuple[str, ...] = field(default=(), repr=False)
-    """Where each image came from: a path, or the data set's name and row."""
     views: ViewSpec = field(default_factory=ViewSpec)
     """The augmentation that suits these images."""
     splits_named: bool = True
@@ -67,10 +50,7 @@ class ImageSet:
     notes: tuple[str, ...] = ()
     """What was done to the images on reading: skipped, converted, brought to one size."""
     skipped: tuple[tuple[str, str], ...] = ()
-    """(image, reason) for every image left out by --skip-bad."""
-
-    def __len__(self) -> int:
-        return len(self.superclass)
+    """(image, reason) for every image left out by ``skip_bad``."""
 
     @property
     def channels(self) -> int:
@@ -86,21 +66,9 @@ class ImageSet:
         """Whether images are files that are decoded when asked for."""
         return getattr(self.images, "on_demand", False)
 
-    def rows(self, split: SplitName) -> NDArray[np.int64]:
-        """The positions of one split's images."""
-        return np.flatnonzero(self.split == SPLITS.index(split))
-
-    def take(self, rows: NDArray[np.int64]) -> "ImageSet":
-        """The same record of these images only."""
-        return replace(
-            self,
-            images=Rows(self.images, rows),
-            superclass=self.superclass[rows],
-            split=self.split[rows],
-            subclass=None if self.subclass is None else self.subclass[rows],
-            group=None if self.group is None else self.group[rows],
-            refs=tuple(self.refs[i] for i in rows),
-        )
+    def taken(self, rows: NDArray) -> dict[str, Any]:
+        positions = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return super().taken(rows) | {"images": Rows(self.images, positions)}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -136,19 +104,6 @@ class ImageSet:
         std = np.sqrt(np.maximum(squares / count - mean**2, 1e-8))
         return tuple(mean.round(6).tolist()), tuple(std.round(6).clip(1e-4).tolist())
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Images of each superclass in each split."""
-        return {
-            split: dict(
-                zip(
-                    self.superclass_names,
-                    np.bincount(self.superclass[self.rows(split)], minlength=len(self.superclass_names)).tolist(),
-                    strict=True,
-                )
-            )
-            for split in SPLITS
-        }
-
 
 class Rows:
     """Some rows of other images, without copying them."""
@@ -165,10 +120,3 @@ class Rows:
 
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         return self._images[self._rows[rows]]
-
-
-def ids_of(names: Sequence[str], known: Sequence[str] | None = None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """Names to ids by sorted order (or by the order of ``known``); the empty name is UNKNOWN."""
-    ordered = tuple(known) if known is not None else tuple(sorted(set(names) - {""}))
-    position = {name: i for i, name in enumerate(ordered)} | {"": UNKNOWN}
-    return np.array([position[name] for name in names], dtype=np.int64), ordered

@@ -14,7 +14,8 @@ from thanos.data.draw import draw_stratified
 from thanos.data.files import read_listing
 from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
-from thanos.data.imageset import UNLABELLED, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import UNLABELLED
 from thanos.data.splits import with_splits
 from thanos.data.table import list_table
 from thanos.errors import ConfigError, DataError, MissingLabels
@@ -31,7 +32,7 @@ def load(config: DataConfig) -> ImageSet:
     check_data(config.data)
     known = registry.dataset(config.data)
     if isinstance(config.labels, Path) and known is not None:
-        raise ConfigError(f"{config.data} has its own labels; drop --labels {config.labels}.")
+        raise ConfigError(f"{config.data} has its own labels; drop `labels={config.labels}`.")
     images = _load_own(config) if known is None else _load_known(known, config)
     images = with_splits(images, config.validation, config.split_seed)
     if config.train_limit is not None:
@@ -79,11 +80,11 @@ def _load_own(config: DataConfig) -> ImageSet:
     if isinstance(config.labels, Path):
         if not config.labels.is_file():
             raise ConfigError(
-                f"--labels takes a CSV, superclass or subclass; there is no file {config.labels.absolute()}"
+                f"`labels` takes a CSV, superclass or subclass; there is no file {config.labels.absolute()}"
                 f"{nearest(str(config.labels), ('superclass', 'subclass'))}."
             )
         if not source.is_dir():
-            raise ConfigError(f"--labels names the labels of the images in a folder; {source} is a file. Drop one.")
+            raise ConfigError(f"`labels` names the labels of the images in a folder; {source} is a file. Drop one.")
         return read_listing(list_table(config.labels, folder=source, skip_bad=config.skip_bad), config)
     if source.is_dir():
         return read_listing(list_folder(source), config)
@@ -108,7 +109,7 @@ def _labelled_finely(images: ImageSet) -> ImageSet:
     """
     if images.subclass is None or (images.subclass < 0).any():
         raise MissingLabels(
-            f"--labels subclass trains on fine labels, and {images.name} does not have one for every image. Add them, "
+            f"`labels=subclass` trains on fine labels, and {images.name} does not have one for every image. Add them, "
             f"or train on superclasses."
         )
     return replace(images, superclass=images.subclass, superclass_names=images.subclass_names)
@@ -123,7 +124,7 @@ def check_superclasses(images: ImageSet) -> None:
     if images.superclass_names == (UNLABELLED,):
         raise DataError(
             f"training needs labels, and {images.name} has none. Put its images in a folder for each superclass, or "
-            f"name a table of them: --labels labels.csv, with columns path, superclass."
+            f"name a table of them: `labels=labels.csv`, with columns path, superclass."
         )
     train = np.bincount(images.superclass[images.rows("train")], minlength=len(images.superclass_names))
     if (train > 0).sum() < 2:
@@ -141,5 +142,5 @@ def check_superclasses(images: ImageSet) -> None:
     if len(images.rows("validation")) < 2:
         raise DataError(
             f"training is watched on two or more validation images; {images.name} has "
-            f"{len(images.rows('validation'))}. Add images, or raise --validation."
+            f"{len(images.rows('validation'))}. Add images, or raise `validation`."
         )

@@ -13,7 +13,8 @@ from thanos.config import DataConfig, ViewSpec
 from thanos.data import hierarchy
 from thanos.data.cache import cached_images, data_folder
 from thanos.data.files import SUFFIXES, Listing, read_listing
-from thanos.data.imageset import SPLITS, ImageSet, check_enlarged, ids_of
+from thanos.data.imageset import ImageSet, check_enlarged
+from thanos.data.labels import SPLITS, ids_of
 from thanos.errors import DataError
 
 # Crops are milder where the object fills the frame, and nothing that has a handedness is flipped.
@@ -119,7 +120,7 @@ def _find(name: str, config: DataConfig) -> ImageSet:
         return _download(name, published, top / published.folder)
     raise DataError(
         f"{name} was looked for in {top / published.folder} and {top}, as {published.layouts}, and not found. Pass "
-        f"--download to fetch it, or --root (or set THANOS_DATA) to the folder that holds it."
+        f"`download` to fetch it, or `root` (or set THANOS_DATA) to the folder that holds it."
     )
 
 
@@ -143,7 +144,7 @@ def _from_torchvision(name: str, published: Published, root: Path, config: DataC
         reason = str(error).split("\n")[0]
         if config.download:
             return _download(name, published, root)
-        raise DataError(f"{name} in {root} is incomplete or damaged ({reason}). Pass --download to fetch it.") from None
+        raise DataError(f"{name} in {root} is incomplete or damaged ({reason}). Pass `download` to fetch it.") from None
 
 
 def _joined(name: str, published: Published, parts: list[tuple[NDArray, NDArray, list[str]]]) -> ImageSet:
@@ -204,7 +205,7 @@ def _from_class_folders(name: str, published: Published, root: Path, config: Dat
                 known = ", ".join(list(published.classes)[:4])
                 raise DataError(
                     f"{name} has the classes {known}, ...; {folder} is none of them. Remove that folder, or point "
-                    f"--data at {root} to use it as your own data."
+                    f"`data` at {root} to use it as your own data."
                 )
             for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES):
                 listing.add(path, superclass=published.classes[folder.name], subclass=folder.name, split=split)
@@ -261,7 +262,7 @@ def _tiny_imagenet(config: DataConfig) -> ImageSet:
     if root is None:
         raise DataError(
             f"tiny-imagenet was looked for as {top}/tiny-imagenet/tiny-imagenet-200/{{train,val}} and "
-            f"{top}/tiny-imagenet-200, and not found. Pass --download to fetch it, or --root (or set THANOS_DATA) to "
+            f"{top}/tiny-imagenet-200, and not found. Pass `download` to fetch it, or `root` (or set THANOS_DATA) to "
             f"the folder that holds it."
         )
     classes, listing = hierarchy.tiny_imagenet(), Listing("tiny-imagenet")
@@ -292,7 +293,7 @@ def _uneven(images: ImageSet, validation: float, seed: int) -> ImageSet:
     for superclass in range(len(images.superclass_names)):
         members = np.unique(images.subclass[images.superclass == superclass])
         for fine, count in zip(members, _UNEVEN, strict=True):
-            rows = np.flatnonzero((images.subclass == fine) & (images.split == SPLITS.index("train")))
+            rows = np.flatnonzero((images.subclass == fine) & images.in_split("train"))
             drawn = rng.permutation(rows)[:count]
             split[drawn[: round(validation * count)]] = SPLITS.index("validation")
             kept.append(drawn)
@@ -300,7 +301,7 @@ def _uneven(images: ImageSet, validation: float, seed: int) -> ImageSet:
 
 
 def resized(images: ImageSet, config: DataConfig) -> ImageSet:
-    """Arrays that came at another size than ``--size``, scaled with antialiasing into the cache."""
+    """Arrays that came at another size than ``size``, scaled with antialiasing into the cache."""
     if config.size in (None, "auto") or (config.size, config.size) == images.size:
         return images
     side = int(config.size)

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.draw import draw_stratified
-from thanos.data.imageset import SPLITS, UNLABELLED, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS, UNLABELLED
 
 TEST_SHARE = 0.2
 """Held out for testing where the data name no test split."""

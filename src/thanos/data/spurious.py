@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cached_images
 from thanos.data.draw import draw_stratified
-from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS
 from thanos.data.published import load_published, resized
 from thanos.errors import ConfigError
 
@@ -47,7 +48,7 @@ def dominoes(config: DataConfig, *, agreement: float) -> ImageSet:
         agreement: Share of each class's training images with its own digit; half in test.
     """
     if config.size is not None:
-        raise ConfigError("dominoes are 64x32 pixels; drop --size.")
+        raise ConfigError("dominoes are 64x32 pixels; drop `size`.")
     digits, scenes = _source("mnist", config), _source("cifar10", config)
     rng = np.random.default_rng((config.split_seed, 101))
     above, below, superclass, digit, split = [], [], [], [], []
@@ -209,7 +210,7 @@ BUILT: dict[str, Callable[[DataConfig], ImageSet]] = {
     "rare-cifar10": partial(rare, source="cifar10", subclass="ship"),
     "rare-mnist": partial(rare, source="mnist", subclass="8"),
 }
-"""By the name that ``--data`` takes."""
+"""By the name that ``data`` takes."""
 
 
 def load_built(config: DataConfig) -> ImageSet:

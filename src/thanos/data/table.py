@@ -11,7 +11,7 @@ from glob import escape
 from pathlib import Path
 
 from thanos.data.files import SUFFIXES, Listing
-from thanos.data.imageset import SPLITS, UNLABELLED
+from thanos.data.labels import SPLITS, UNLABELLED
 from thanos.errors import DataError
 from thanos.names import nearest
 
@@ -64,7 +64,7 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
         if fault is not None:
             fault += "" if listing.skipped else _near(path)  # the first tells for all: looking around takes long
             if not skip_bad:
-                raise DataError(f"{table.name} row {number} {fault}, or pass --skip-bad to go on without such rows.")
+                raise DataError(f"{table.name} row {number} {fault}, or pass `skip_bad` to go on without such rows.")
             listing.skipped.append((f"{table.name} row {number}: {entry['path']}", fault))
             continue
         seen[path] = number
@@ -159,7 +159,7 @@ def _near(path: Path) -> str:
     if named is not None:
         return f"; {named} is there"
     inside = next(path.parent.glob(f"*/{escape(path.name)}"), None)
-    return "" if inside is None else f"; for images in {inside.parent} name that folder, and the table by --labels"
+    return "" if inside is None else f"; for images in {inside.parent} name that folder, and the table by `labels`"
 
 
 def _fault(entry: dict[str, str], path: Path, home: Path) -> str | None:

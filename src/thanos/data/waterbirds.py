@@ -13,7 +13,7 @@ from PIL import Image
 
 from thanos.data.draw import draw_stratified
 from thanos.data.files import SUFFIXES
-from thanos.data.imageset import SPLITS
+from thanos.data.labels import SPLITS
 from thanos.errors import DataError, OutputError
 from thanos.storage import write_json, write_text
 
@@ -48,7 +48,7 @@ def build_waterbirds(cub: Path, masks: Path, places: Path, out: Path, *, seed: i
     """
     folder = out / NAME
     if folder.exists():
-        raise OutputError(f"{folder} is there already. Remove it, or name another --out.")
+        raise OutputError(f"{folder} is there already. Remove it, or name another `out`.")
     birds, in_training = _birds(cub, masks)
     rng = np.random.default_rng(seed)
     label = np.array([_is_waterbird(path) for path in birds], dtype=np.int64)
@@ -79,7 +79,7 @@ def _birds(cub: Path, masks: Path) -> tuple[list[Path], NDArray[np.bool_]]:
     for needed in (cub / "images.txt", cub / "train_test_split.txt", cub / "images", masks):
         if not needed.exists():
             raise DataError(
-                f"CUB-200-2011 and its segmentations are needed; {needed} does not exist. Mend --cub, --masks."
+                f"CUB-200-2011 and its segmentations are needed; {needed} does not exist. Mend `cub`, `masks`."
             )
     listed = [line.split() for line in (cub / "images.txt").read_text("utf-8").splitlines() if line.strip()]
     splits = dict(
@@ -117,7 +117,7 @@ def _backgrounds(places: Path, kinds: tuple[str, ...], count: int, rng: np.rando
         home = next((home for home in homes if home.is_dir()), None)
         if home is None:
             raise DataError(
-                f"Places' category {kind} is needed; neither {homes[0]} nor {homes[1]} exists. Mend --places."
+                f"Places' category {kind} is needed; neither {homes[0]} nor {homes[1]} exists. Mend `places`."
             )
         found += sorted(p for p in home.iterdir() if p.suffix.lower() in SUFFIXES)
     if len(found) < count:

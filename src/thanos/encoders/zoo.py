@@ -27,7 +27,7 @@ def build_encoder(name: str, *, channels: int, size: tuple[int, int], pretrained
     try:
         own = registry.encoder(name)
     except ValueError as error:
-        raise ConfigError(f"--encoder: {error}") from None
+        raise ConfigError(f"`encoder`: {error}") from None
     if own is None:
         return _timm(name, channels, size, pretrained)
     module = registry.resolve(own.build, own)(channels, size)
@@ -77,7 +77,7 @@ def paper_vit(channels: int, size: tuple[int, int]) -> nn.Module:
 
     if size[0] % 4 or size[1] % 4:
         raise ConfigError(
-            f"paper-vit cuts images into patches of 4 pixels; {size[0]}x{size[1]} is no multiple. Pass --size."
+            f"paper-vit cuts images into patches of 4 pixels; {size[0]}x{size[1]} is no multiple. Pass `size`."
         )
     return VisionTransformer(
         img_size=size,
@@ -131,7 +131,7 @@ def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool | Pa
     except (RuntimeError, AssertionError, ValueError, OSError) as error:
         reason = str(error).split("\n")[0]
         raise ConfigError(
-            f"{name} cannot be built for {channels}x{size[0]}x{size[1]} images ({reason}). Pass --size (224 suits most "
+            f"{name} cannot be built for {channels}x{size[0]}x{size[1]} images ({reason}). Pass `size` (224 suits most "
             f"timm models), or choose one of {', '.join(registry.encoders())}."
         ) from None
     return model.train()
@@ -158,7 +158,7 @@ def _fetch_published(name: str) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0].split(". ")[0].rstrip(".")
         raise ConfigError(
-            f"the published weights of {name} cannot be had ({reason}). Give a file of them, --pretrained FILE; a "
+            f"the published weights of {name} cannot be had ({reason}). Give a file of them, `pretrained=FILE`; a "
             f"training also starts without any."
         ) from None
     finally:
@@ -175,19 +175,19 @@ def _check_weights(name: str, file: Path) -> None:
     from timm.models import load_state_dict
 
     if not file.is_file():
-        raise ConfigError(f"--pretrained takes a file of weights; there is none at {file}.")
+        raise ConfigError(f"`pretrained` takes a file of weights; there is none at {file}.")
     try:
         state = load_state_dict(str(file), device="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).split("\n")[0].split(". ")[0]
         raise ConfigError(
-            f"--pretrained takes weights (.safetensors, .pth); {file} cannot be read: {reason}."
+            f"`pretrained` takes weights (.safetensors, .pth); {file} cannot be read: {reason}."
         ) from None
     absent = [key for key in timm.create_model(name, num_classes=0).state_dict() if key not in state]
     if absent:
         raise ConfigError(
             f"{file} does not hold the weights of {name} in timm's names: {len(absent)} are missing, {absent[0]} "
-            f"first. Name the --encoder that it is of."
+            f"first. Name the `encoder` that it is of."
         )
 
 

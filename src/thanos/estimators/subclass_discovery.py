@@ -84,7 +84,9 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
         self.classes_, superclass = np.unique(label, return_inverse=True)
         names = tuple(str(each) for each in self.classes_)
         split = np.zeros(len(vectors), dtype=np.int8)
-        embeddings = Embeddings(_scaled(vectors), superclass.astype(np.int64), names, split)
+        embeddings = Embeddings(
+            vectors=_scaled(vectors), superclass=superclass.astype(np.int64), superclass_names=names, split=split
+        )
         found = discover(embeddings, self._config())
         self.labels_, self.names_ = found.cluster, found.names
         self.distance_, self.confidence_ = found.distance, found.confidence
@@ -136,7 +138,7 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
         try:
             return DiscoverConfig(**{name: getattr(self, name) for name in names}, seed=seed)
         except ValidationError as error:
-            raise ValueError(explain(error, prefix="")) from None
+            raise ValueError(explain(error)) from None
 
 
 def _scaled(X: NDArray[np.float64]) -> NDArray[np.float32]:

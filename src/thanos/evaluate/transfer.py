@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor
-from torch.nn.functional import cross_entropy, normalize, one_hot
+from torch import Generator
+from torch.nn.functional import cross_entropy
 
 from thanos.config import TransferConfig
 from thanos.data.imageset import ImageSet
 from thanos.embeddings import Embeddings, check_same_images, one_size, ordinary_size
 from thanos.errors import ConfigError, DataError
 from thanos.evaluate.intervals import share_interval
+from thanos.evaluate.knn import neighbour_vote
 from thanos.runs.encoder_io import Encoder
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 penalties (scikit-learn's C) among which validation chooses."""
-SIMILARITIES = 2**25
-"""Between queries and keys, held at a time: 128 MB."""
 
 
 def transfer(
@@ -46,8 +45,7 @@ def transfer(
         DataError: if a split is empty, or a test class has no training image.
         ConfigError: for the released probe without encoder and images.
     """
-    embeddings.with_subclass("transfer")
-    known = embeddings.take(np.flatnonzero(embeddings.subclass >= 0))  # type: ignore[operator]
+    known = embeddings.take(embeddings.known_subclass("transfer") >= 0)
     known = replace(known, vectors=one_size(known.vectors))
     train, validation, test = (known.of(split) for split in ("train", "validation", "test"))
     for split, part in (("train", train), ("validation", validation), ("test", test)):
@@ -72,7 +70,7 @@ def transfer(
         scores["probe"] = {"kind": "convex", "strength": strength} | score(test.subclass, predicted, frequency)
     elif config.probe == "released":
         if encoder is None or images is None:
-            raise ConfigError("--probe released augments images; give it a run, not an .npz, or use --probe convex.")
+            raise ConfigError("`probe=released` augments images; give it a run, not an .npz, or use `probe=convex`.")
         check_same_images(embeddings, images)
         predicted = released_probe(encoder, images, known, test, epochs=config.probe_epochs, seed=config.seed)
         scores["probe"] = {"kind": "released"} | score(test.subclass, predicted, frequency)
@@ -112,7 +110,7 @@ def released_probe(
 ) -> NDArray[np.int64]:
     """The paper's probe: a linear layer on the frozen encoder, AdamW 1e-3, batches of 128, one cosine to zero."""
     assert images.subclass is not None
-    training = images.take(np.flatnonzero((images.split == 0) & (images.subclass >= 0)))
+    training = images.take(images.in_split("train") & (images.subclass >= 0))
     assert training.subclass is not None
     target = torch.from_numpy(training.subclass)
     rng = Generator().manual_seed(seed)
@@ -135,37 +133,6 @@ def released_probe(
             schedule.step()
     with torch.no_grad():
         return layer(torch.from_numpy(test.vectors)).argmax(dim=1).numpy()
-
-
-def neighbour_vote(queries: Tensor, keys: Tensor, label: Tensor, k: int) -> Tensor:
-    """The label with the most weight (cosine + 1) among each query's k most similar keys; in blocks.
-
-    Args:
-        queries, keys: Embeddings, shapes (q, dim) and (n, dim), of any length.
-        label: Of the keys, shape (n,), ids >= 0.
-        k: At most n.
-    """
-    queries, keys = normalize(queries, dim=1), normalize(keys, dim=1)
-    classes = int(label.max()) + 1
-    votes = []
-    for block in queries.split(max(1, SIMILARITIES // len(keys))):
-        similarity, nearest = (block @ keys.T).topk(k, dim=1)
-        weight = one_hot(label[nearest], classes).to(similarity.dtype) * (similarity + 1)[..., None]
-        votes.append(weight.sum(dim=1).argmax(dim=1))
-    return torch.cat(votes)
-
-
-def neighbour_accuracy(rows: Tensor, label: Tensor, k: int = 20) -> Tensor:
-    """Share of images whose k nearest other images vote for their own label; unit rows (n, dim), labels (n,).
-
-    Fewer than k vote where a label has few images: half of the smallest label's, so that it can win.
-    """
-    k = max(1, min(k, int(label.bincount()[label.unique()].min()) // 2))
-    similarity = rows @ rows.T
-    similarity.fill_diagonal_(-torch.inf)
-    nearest = similarity.topk(k, dim=1)[1]
-    votes = one_hot(label[nearest], int(label.max()) + 1).sum(dim=1)
-    return (votes.argmax(dim=1) == label).float().mean()
 
 
 def score(true: NDArray[np.int64], predicted: NDArray[np.int64], frequency: NDArray[np.float64]) -> dict[str, Any]:

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
+from torch.nn.functional import normalize
 
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, embed
+from thanos.evaluate.knn import neighbour_accuracy
 from thanos.experiments.leave import check_leave, leave
 from thanos.objective import (
     class_conditional_info_nce_loss,
@@ -98,6 +100,7 @@ def invariance(out: Path, say: Say) -> dict[str, Any]:
     everyone = embed(run.encoder, images)
     learned, fitted = everyone.of("test"), everyone.of("train")
     label = torch.from_numpy(learned.superclass)
+    subclass = torch.from_numpy(learned.known_subclass("thanos theory invariance"))
     changes = loss_changes(views, label)
     order = permutation_within(label, Generator().manual_seed(1))
     order_fitted = permutation_within(torch.from_numpy(fitted.superclass), Generator().manual_seed(2))
@@ -108,9 +111,12 @@ def invariance(out: Path, say: Say) -> dict[str, Any]:
         ("shuffled within superclasses", order, order_fitted),
     ):
         vectors = learned.vectors[rows.numpy()]
+        unit = normalize(torch.from_numpy(vectors), dim=1)
         embeddings[name] = {
             "spread_loss": float(LOSSES["L_spread"](views[:, rows], label)),
-            "fine_accuracy_of_neighbours": _leave_one_out(vectors, learned),
+            "fine_accuracy_of_neighbours": float(
+                neighbour_accuracy(normalize(torch.from_numpy(vectors), dim=1), subclass, k=5)
+            ),
             "best_affine_decoder_error": linear_reconstruction(
                 (fitted.vectors[rows_fitted.numpy()], fitted.superclass, pixels["train"]),
                 (vectors, learned.superclass, pixels["test"]),
@@ -132,16 +138,6 @@ def invariance(out: Path, say: Say) -> dict[str, Any]:
     }
     figure = _invariance_figure(learned, learned.vectors[order.numpy()], numbers)
     return leave(out, "invariance", "thanos theory invariance", numbers, {"invariance": figure})
-
-
-def _leave_one_out(vectors: NDArray[np.float32], known: Embeddings) -> float:
-    """Share of images whose 5 nearest others vote for their subclass."""
-    assert known.subclass is not None
-    rows = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
-    similarity = (rows @ rows.T).fill_diagonal_(-torch.inf)
-    votes = known.subclass[similarity.topk(5, dim=1)[1].numpy()]
-    counts = np.stack([(votes == kind).sum(axis=1) for kind in range(len(known.subclass_names))], axis=1)
-    return float((counts.argmax(axis=1) == known.subclass).mean())
 
 
 def _invariance_figure(learned: Embeddings, shuffled: NDArray[np.float32], numbers: dict[str, Any]) -> "Figure":

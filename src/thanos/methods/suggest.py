@@ -36,7 +36,7 @@ def suggestion(config: SuggestConfig) -> list[str]:
         wider = solve_alpha(config.superclasses, quarter, config.temperature, config.within_class_cosine)
         if wider.dissolve - wider.collapse > width:
             lines.append(
-                f"the window is only {width:.3f} wide; --batch {quarter} has {wider.dissolve - wider.collapse:.3f}"
+                f"the window is only {width:.3f} wide; `batch={quarter}` has {wider.dissolve - wider.collapse:.3f}"
             )
     return [
         *lines,

@@ -1,13 +1,13 @@
 """The page of discovered subclasses: for each its size, its typical and its doubtful images, and how often it errs."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings, check_same_images
 from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
 from thanos.evaluate.intervals import FEW, share_interval
@@ -35,11 +35,11 @@ SHOWN_MEMBERS = 4
 
 def plain_errors(embeddings: Embeddings) -> Errors | None:
     """Of a logistic regression on the embeddings; None without two superclasses, or validation images of each."""
-    train, held_out = embeddings.split == 0, embeddings.split != 0
+    train, held_out = embeddings.in_split("train"), ~embeddings.in_split("train")
     kinds = np.unique(embeddings.superclass[train])
-    if len(kinds) < 2 or len(np.setdiff1d(kinds, embeddings.superclass[embeddings.split == 1])):
+    if len(kinds) < 2 or len(np.setdiff1d(kinds, embeddings.superclass[embeddings.in_split("validation")])):
         return None
-    blind = replace(embeddings, group=None, subclass=None)
+    blind = embeddings.without_hidden()
     head = fit_robust("erm", blind, None, watch("worst-class", blind)).head
     return Errors(head.predict(embeddings.vectors) != embeddings.superclass, held_out)
 
@@ -110,11 +110,11 @@ def _training(run: RunDir) -> dict[str, Any]:
     has_alpha = metrics["alpha"] is not None
     if within is not None and within > COLLAPSED:
         state, healthy = "superclasses lie at points, where hidden subclasses are lost", False
-        longer = "; train longer, and if that does not help, raise --alpha"
-        state += longer if has_alpha else ", as SupCon leaves them; --train-method thanos keeps them"
+        longer = "; train longer, and if that does not help, raise `alpha`"
+        state += longer if has_alpha else ", as SupCon leaves them; `train_method=thanos` keeps them"
     elif within is not None and within - final.get("validation/between_class_cosine", -1.0) < DISSOLVED:
         state, healthy = "superclasses are hardly told apart; train longer", False
-        state += ", and if that does not help, lower --alpha" if has_alpha else ""
+        state += ", and if that does not help, lower `alpha`" if has_alpha else ""
     return {
         "folder": str(run.path),
         "settings": settings,
@@ -156,7 +156,7 @@ def _subclass(
 
 
 def _picture(row: int, embeddings: Embeddings, images: ImageSet | None) -> dict[str, str]:
-    name = embeddings.refs[row] if embeddings.refs else str(row)
+    name = embeddings.names[row]
     return {"name": name, "picture": "" if images is None else thumbnail(images.images[np.array([row])][0], side=64)}
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from thanos.data.imageset import SPLITS, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings
 from thanos.report.plane import neighbour_plane
 from thanos.subclasses.discovery import Discovered
@@ -55,11 +56,11 @@ def map_data(
     if wrong is not None:
         kinds.append(("plain classifier", ("right", "wrong"), wrong.astype(np.int64)))
     kinds.append(("split", SPLITS, embeddings.split.astype(np.int64)))
-    columns = math.ceil(math.sqrt(len(rows)))
+    refs, columns = embeddings.names, math.ceil(math.sqrt(len(rows)))
     return {
         "x": place[:, 0].tolist(),
         "y": place[:, 1].tolist(),
-        "names": [embeddings.refs[i] for i in rows] if embeddings.refs else [str(i) for i in rows],
+        "names": [refs[i] for i in rows],
         "kinds": [{"title": t, "names": list(names), "ids": ids[rows].tolist()} for t, names, ids in kinds],
         "sprite": "" if images is None else _sprite(images, rows, columns),
         "columns": columns,

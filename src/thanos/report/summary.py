@@ -54,7 +54,7 @@ def summary(
     """
     rows = []
     if (accuracy := final.get("validation/superclass_accuracy")) is not None:
-        n = len(watched(np.flatnonzero(embeddings.split == 1)))
+        n = len(watched(embeddings.rows("validation")))
         if n:
             rows.append(_share("superclass, by neighbours", accuracy, n, "validation images whose neighbours agree"))
     rows += _transfer(scores.get("transfer", {}))

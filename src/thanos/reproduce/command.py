@@ -60,7 +60,7 @@ def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results:
     def show() -> None:
         table.render(results, scales)
 
-    with only_one(places.work, "--work"):
+    with only_one(places.work, "work"):
         if where.launcher == "here":
             failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
         else:

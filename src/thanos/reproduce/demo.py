@@ -60,10 +60,10 @@ def _open_folder(config: DemoConfig, out: Path) -> None:
         save(config, mark)
         return
     if not mark.is_file():
-        raise OutputError(f"--out takes a new or empty folder, or this demo's own; {out} holds something else.")
+        raise OutputError(f"`out` takes a new or empty folder, or this demo's own; {out} holds something else.")
     there = DemoConfig.model_validate(read_yaml(mark))
     if (there.seeds, there.epochs) != (config.seeds, config.epochs):
         raise OutputError(
             f"{out} holds a demo of {there.seeds} seeds and {there.epochs} epochs, not {config.seeds} and "
-            f"{config.epochs}. Name another --out."
+            f"{config.epochs}. Name another `out`."
         )

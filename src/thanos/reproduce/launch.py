@@ -21,7 +21,7 @@ def check_launcher(config: LaunchConfig) -> None:
         importlib.import_module("submitit")
     except ModuleNotFoundError:
         raise ConfigError(
-            f"--launcher {config.launcher} hands jobs to submitit; install it with `pip install thanos-repr[submitit]`."
+            f"`launcher={config.launcher}` hands jobs to submitit; install it with `pip install thanos-repr[submitit]`."
         ) from None
 
 

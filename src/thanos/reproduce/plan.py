@@ -171,7 +171,7 @@ def carry_out(
                 break
             for task, outcome in workers.finished():
                 if isinstance(outcome, Died):
-                    outcome = _Outcome(error=f"{outcome}, perhaps for lack of memory; fewer --jobs need less.")
+                    outcome = _Outcome(error=f"{outcome}, perhaps for lack of memory; fewer `jobs` need less.")
                 if outcome.stopped_by is not None:
                     raise Interrupted(_STOPPED, outcome.stopped_by)
                 if isinstance(task, Training):

@@ -101,7 +101,7 @@ def check_rows(given: Iterable[str], known: Iterable[str]) -> None:
     """Raise ConfigError for a row that a table does not have."""
     for name in given:
         if name not in known:
-            raise ConfigError(f"--method takes {', '.join(known)}; got {name!r}{nearest(name, known)}.")
+            raise ConfigError(f"`method` takes {', '.join(known)}; got {name!r}{nearest(name, known)}.")
 
 
 @dataclass(frozen=True)

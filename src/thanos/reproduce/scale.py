@@ -43,7 +43,7 @@ class Scale(Settings):
         try:
             return TrainConfig(**(self.settings | own), data=dataset, root=root, seed=seed, split_seed=seed)
         except ValidationError as error:
-            raise ConfigError(f"scale {self.name}, {dataset}: {explain(error, prefix='')}") from None
+            raise ConfigError(f"scale {self.name}, {dataset}: {explain(error)}") from None
 
 
 def load_scale(name: str) -> Scale:
@@ -58,9 +58,9 @@ def load_scale(name: str) -> Scale:
     elif path.stem in SCALES:
         raise ConfigError(f"{path.stem} is a scale of thanos; give {path} another name.")
     elif path.suffix not in (".yaml", ".yml"):
-        raise ConfigError(f"--scale takes {', '.join(SCALES)} or a .yaml file; got {name!r}{nearest(name, SCALES)}.")
+        raise ConfigError(f"`scale` takes {', '.join(SCALES)} or a .yaml file; got {name!r}{nearest(name, SCALES)}.")
     try:
         return Scale(name=path.stem, **read_yaml(path))
     except (ValidationError, TypeError) as error:
-        reason = explain(error, prefix="") if isinstance(error, ValidationError) else str(error)
+        reason = explain(error) if isinstance(error, ValidationError) else str(error)
         raise ConfigError(f"{path} is no scale: {reason} See {', '.join(SCALES)} in thanos/reproduce/scales.") from None

@@ -66,10 +66,10 @@ def _network_scores(
     True groups are taken away before training, unless the method asks for them.
     """
     method, rule = stage.config.method, stage.config.rule
-    blind = images if stage.config.sees_groups else replace(images, group=None, group_names=(), subclass=None)
+    blind = images if stage.config.sees_groups else images.without_hidden()
     discovered: Discovered | None = None
     if stage.config.groups == "discovered":
-        seen = embeddings if stage.config.sees_groups else replace(embeddings, group=None, subclass=None)
+        seen = embeddings if stage.config.sees_groups else embeddings.without_hidden()
         assert stage.clusters is not None
         discovered = find_groups(seen, stage.clusters)
         blind = replace(blind, group=discovered.cluster, group_names=discovered.names)
@@ -115,7 +115,7 @@ def _trained(
         discovered=None if discovered is None else discovered.cluster,
         names=() if discovered is None else discovered.names,
     )
-    held_out = np.flatnonzero(embeddings.split == 1)
+    held_out = embeddings.rows("validation")
     accuracy, _ = looked_at.score(head.predict(embeddings.vectors[held_out]) == embeddings.superclass[held_out])
     return score_test_images(embeddings, head, discovered) | {
         "selection": looked_at.facts() | {"accuracy": accuracy, "chosen": "best epoch"},

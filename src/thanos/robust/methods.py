@@ -251,13 +251,13 @@ def _known(method: str, group: Ids | None, rows: Ids, which: str) -> Ids:
     if group is None:
         raise DataError(
             f"{method} needs the groups of the {which} images, and there are none. Give them a column group, find some "
-            f"(--groups discovered), or use a method without: erm, jtt, afr."
+            f"(`groups=discovered`), or use a method without: erm, jtt, afr."
         )
     mine = group[rows]
     if (mine < 0).any():
         raise DataError(
             f"{method} needs the group of every {which} image; {int((mine < 0).sum())} of {len(mine)} have none. Label "
-            f"them, leave them out, or pass --groups discovered."
+            f"them, leave them out, or pass `groups=discovered`."
         )
     return mine
 

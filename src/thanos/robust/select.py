@@ -54,21 +54,21 @@ def watch(
         "worst-discovered": lambda: (discovered, names),
         "worst-class": lambda: (embeddings.superclass, embeddings.superclass_names),
     }[rule]()
-    held_out = embeddings.split == 1
+    held_out = embeddings.in_split("validation")
     if not held_out.any():
         raise DataError(
             "models are chosen on validation images, and there are none. Name some in a column (or array) split."
         )
     if ids is None or (ids[held_out] < 0).any():
         raise MissingLabels(
-            f"--select {rule} needs the group of every validation image, and it is not known for "
-            f"{'any' if ids is None else int((ids[held_out] < 0).sum())}. Give a column group, or pass --select "
-            f"worst-class."
+            f"`select={rule}` needs the group of every validation image, and it is not known for "
+            f"{'any' if ids is None else int((ids[held_out] < 0).sum())}. Give a column group, or pass "
+            f"`select=worst-class`."
         )
-    trained = ids[(embeddings.split == 0) & (ids >= 0)]
+    trained = ids[embeddings.in_split("train") & (ids >= 0)]
     absent = np.setdiff1d(trained, ids[held_out]).tolist()
     if absent:
-        way = "merge small groups, or pass --select worst-class" if rule != "worst-class" else "or leave it out"
+        way = "merge small groups, or pass `select=worst-class`" if rule != "worst-class" else "or leave it out"
         raise DataError(
             f"{rule} is watched on validation images, and {names[absent[0]]!r} has none there. Hold out more, {way}."
         )

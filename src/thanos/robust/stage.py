@@ -51,15 +51,15 @@ def make_robust(
         MissingLabels: if groups are wanted and not known.
         DataError: if a split is empty, or a group has no validation image.
     """
-    if not (embeddings.split == 2).any():
+    if not embeddings.in_split("test").any():
         raise DataError("a model is scored on test images, and there are none. Name some in a column (or array) split.")
-    seen = embeddings if config.sees_groups else replace(embeddings, group=None, subclass=None)
+    seen = embeddings if config.sees_groups else embeddings.without_hidden()
     group: NDArray[np.int64] | None = None
     if config.groups == "given":
         if seen.group is None:
             raise MissingLabels(
-                "--groups given needs the images' groups, and none are known. Give them a column group, or pass "
-                "--groups discovered."
+                "`groups=given` needs the images' groups, and none are known. Give them a column group, or pass "
+                "`groups=discovered`."
             )
         group = seen.group
     elif config.groups == "discovered":
@@ -78,7 +78,7 @@ def make_robust(
     )
     robust = fit_robust(config.method, seen, group, looked_at, config.seed)
     scores = score_test_images(embeddings, robust.head, None if discovered is None else discovered)
-    test = embeddings.split == 2
+    test = embeddings.in_split("test")
     right = robust.head.predict(embeddings.vectors[test]) == embeddings.superclass[test]
     return Outcome(robust, discovered, scores, right)
 
@@ -112,7 +112,7 @@ def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
     """
     if not config.overcluster:
         return watchable(discover(embeddings, config), embeddings)
-    blind = replace(embeddings, group=None, subclass=None)
+    blind = embeddings.without_hidden()
     plain = fit_robust("erm", blind, None, watch("worst-class", blind)).head
     true = plain.probabilities(embeddings.vectors)[np.arange(len(embeddings)), embeddings.superclass]
     return watchable(discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12))), embeddings)
@@ -121,7 +121,7 @@ def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
 def watchable(found: Discovered, embeddings: Embeddings) -> Discovered:
     """A cluster without validation images joins the largest of its superclass that has some."""
     size = np.bincount(found.cluster, minlength=len(found.names))
-    seen = np.bincount(found.cluster[embeddings.split == 1], minlength=len(found.names))
+    seen = np.bincount(found.cluster[embeddings.in_split("validation")], minlength=len(found.names))
     cluster, facts = found.cluster.copy(), dict(found.superclasses)
     for value in np.unique(embeddings.superclass):
         rows = embeddings.superclass == value
@@ -146,7 +146,7 @@ def score_test_images(embeddings: Embeddings, head: Head, discovered: Discovered
         :func:`thanos.evaluate.robustness.group_scores`); with two superclasses and known subclasses ``auroc``; with
         discovered groups ``discovered_groups`` and, where true ones are known, ``recovery`` on train and test.
     """
-    test = embeddings.split == 2
+    test = embeddings.in_split("test")
     probability = head.probabilities(embeddings.vectors[test])
     superclass = embeddings.superclass[test]
     right = probability.argmax(axis=1) == superclass
@@ -179,13 +179,13 @@ def score_test_images(embeddings: Embeddings, head: Head, discovered: Discovered
         if true is not None:
             scores["recovery"] = {
                 split: recovery(discovered.cluster[rows], true[rows], embeddings.superclass[rows], names)
-                for split, rows in (("train", embeddings.split == 0), ("test", test))
+                for split, rows in (("train", embeddings.in_split("train")), ("test", test))
             }
     return scores
 
 
 def _train_share(embeddings: Embeddings, group: NDArray[np.int64]) -> NDArray[np.float64] | None:
     """None unless the training images of the groups that test images have are known."""
-    size = np.bincount(group[(embeddings.split == 0) & (group >= 0)], minlength=len(embeddings.group_names))
-    tested = np.unique(group[(embeddings.split == 2) & (group >= 0)])
+    size = np.bincount(group[embeddings.in_split("train") & (group >= 0)], minlength=len(embeddings.group_names))
+    tested = np.unique(group[embeddings.in_split("test") & (group >= 0)])
     return size / size.sum() if size[tested].any() else None

@@ -111,11 +111,11 @@ class Encoder:
     def _run(self, images: ImageSet, batch: int, to_input: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
         if (images.channels, images.size) != (self.card.channels, self.card.size):
             (height, width), came = self.card.size, images.size
-            way = f"Pass --size {height}" if height == width else "Bring them to that size"
+            way = f"Pass `size={height}`" if height == width else "Bring them to that size"
             raise DataError(
                 f"the encoder takes {self.card.channels}-channel images of {height}x{width}; {images.name} has "
                 f"{images.channels} of {came[0]}x{came[1]}. {way}"
-                f"{' --convert' if images.channels != self.card.channels else ''}."
+                f"{' `convert`' if images.channels != self.card.channels else ''}."
             )
         module = self.module.to(self.device).eval()
         out = np.empty((len(images), self.card.dim), dtype=np.float32)
@@ -153,7 +153,7 @@ def read_card(facts: Path) -> ModelCard:
     try:
         return ModelCard.model_validate_json(facts.read_bytes())
     except ValidationError as error:
-        raise DataError(f"{facts} does not describe an encoder: {explain(error, prefix='')}") from None
+        raise DataError(f"{facts} does not describe an encoder: {explain(error)}") from None
 
 
 def load_encoder(source: Path | str) -> Encoder:
@@ -175,7 +175,7 @@ def load_encoder(source: Path | str) -> Encoder:
     if weights.suffix == ".safetensors" and weights.is_file() and not facts.is_file():
         raise DataError(
             f"{weights} has no {facts.name} beside it, which says what it is the weights of. Copy that too; or, if it "
-            f"is a timm model's, name the model and pass --pretrained {weights}."
+            f"is a timm model's, name the model and pass `pretrained={weights}`."
         )
     if weights.suffix != ".safetensors" or not weights.is_file():
         raise DataError(

@@ -162,7 +162,7 @@ class RunDir:
         Raises:
             OutputError: if another is at work here.
         """
-        return only_one(self.path, "--out")
+        return only_one(self.path, "out")
 
     def check_free(self) -> bool:
         """Whether a run of any kind is here already, as far as that shows without its images.
@@ -172,11 +172,11 @@ class RunDir:
         """
         out = self.path
         if out.is_symlink() and not out.exists():
-            raise OutputError(f"--out takes a folder; {out} is a link to {out.readlink()}, which is not there.")
+            raise OutputError(f"`out` takes a folder; {out} is a link to {out.readlink()}, which is not there.")
         if out.exists() and not out.is_dir():
-            raise OutputError(f"--out takes a folder; {out} is a file. Name another --out.")
+            raise OutputError(f"`out` takes a folder; {out} is a file. Name another `out`.")
         if not is_writable(out):
-            raise OutputError(f"{out} cannot be written. Name another --out.")
+            raise OutputError(f"{out} cannot be written. Name another `out`.")
         if not out.exists():
             return False
         foreign = [path.name for path in sorted(out.iterdir()) if not _left_by_a_start(path)]
@@ -185,8 +185,8 @@ class RunDir:
         if self.is_run:
             return True
         raise OutputError(
-            f"--out takes a new or empty folder, or this run's own; {out} holds {', '.join(foreign[:3])}"
-            f"{f' and {len(foreign) - 3} more' if len(foreign) > 3 else ''}. Name another --out."
+            f"`out` takes a new or empty folder, or this run's own; {out} holds {', '.join(foreign[:3])}"
+            f"{f' and {len(foreign) - 3} more' if len(foreign) > 3 else ''}. Name another `out`."
         )
 
     def state(self, config: TrainConfig, images: "ImageSet", *, first: bool = True) -> State:
@@ -208,13 +208,13 @@ class RunDir:
             shown = _differences(there, here, [key for key in here if key in data])
             raise OutputError(
                 f"{self.path} was trained on other images ({shown or f'fingerprint {fingerprint[:8]} there'}"
-                f"{'' if shown else f', {images.fingerprint[:8]} here'}). Name another --out; to go on with that run: "
+                f"{'' if shown else f', {images.fingerprint[:8]} here'}). Name another `out`; to go on with that run: "
                 f"thanos train --config {self.settings_file} --out {self.path}"
             )
         shown = _differences(there, here, [key for key in here if key not in data])
         if shown:
             raise OutputError(
-                f"{self.path} holds another run ({shown}). Name another --out, or use the same settings to go on."
+                f"{self.path} holds another run ({shown}). Name another `out`, or use the same settings to go on."
             )
         return "finished" if self.is_finished else "unfinished"
 
@@ -231,7 +231,7 @@ class RunDir:
         if wanted > free:
             raise OutputError(
                 f"this run writes up to {wanted / 2**20:,.0f} MB to {self.path}; {free / 2**20:,.0f} MB are free. Free "
-                f"some space, or name an --out on another disk."
+                f"some space, or name an `out` on another disk."
             )
 
     def write_start(self, config: TrainConfig, images: "ImageSet") -> None:

@@ -148,7 +148,7 @@ def discover(
     """
     config = config or DiscoverConfig()
     x = _of_length(embeddings.vectors, config)
-    train = embeddings.split == 0
+    train = embeddings.in_split("train")
     if not train.any():
         train[:] = True
     mean, size = _standardize(x, train)
@@ -205,7 +205,7 @@ def _check(name: str, train: Rows, config: DiscoverConfig) -> None:
     if distinct < wanted:
         raise DataError(
             f"{wanted} clusters need {wanted} different training embeddings; superclass {name!r} has {distinct}. Lower "
-            f"--clusters, or give more images."
+            f"`clusters`, or give more images."
         )
 
 
@@ -267,7 +267,7 @@ def _harder_direction(x: Rows, member: NDArray[np.bool_]) -> NDArray[np.float64]
     from sklearn.linear_model import LogisticRegression
 
     if member.all():
-        raise ConfigError("hardness is the direction between superclasses; there is one only. Use --reduce pca.")
+        raise ConfigError("hardness is the direction between superclasses; there is one only. Use `reduce=pca`.")
     weights = LogisticRegression(max_iter=1000).fit(x, member).coef_[0]
     return np.asarray(weights / np.linalg.norm(weights))
 
@@ -276,7 +276,7 @@ def _umap(fitted: Rows, config: DiscoverConfig) -> _Reduction:
     try:
         from umap import UMAP
     except ModuleNotFoundError:
-        raise ConfigError("--reduce umap needs its package; install it with `pip install thanos-repr[umap]`.") from None
+        raise ConfigError("`reduce=umap` needs its package; install it with `pip install thanos-repr[umap]`.") from None
     reducer = UMAP(n_components=config.components, n_neighbors=10, min_dist=0.0, random_state=config.seed, n_jobs=1)
     return reducer.fit(fitted)
 
@@ -305,7 +305,7 @@ def _cluster(
         return _Clusters(None), facts
     found = np.asarray(chosen.predict(x), dtype=np.int64)
     if config.clusters and config.clusters > 1 and len(np.unique(found[train])) < 2:
-        raise DataError("one cluster took all training images. Lower --clusters, or use another --reduce or --method.")
+        raise DataError("one cluster took all training images. Lower `clusters`, or use another `reduce` or `method`.")
     if config.overcluster:
         return _overcluster(x, chosen, found, train, validation, sample, apart, config, loss), facts
     return _Clusters(chosen), facts

@@ -27,7 +27,7 @@ class Choices:
 
     def choose(self, name: str, value: Any, reason: str) -> None:
         self.settings[name] = value
-        self.reasons.append(f"--{name.replace('_', '-')} {value}: {reason}")
+        self.reasons.append(f"`{name}={value}`: {reason}")
 
 
 def load_suitably(config: DataConfig) -> tuple[ImageSet, Choices]:
@@ -43,7 +43,7 @@ def load_suitably(config: DataConfig) -> tuple[ImageSet, Choices]:
         choices.choose("size", largest, f"images of {images.size[0]}x{images.size[1]} are slow on {where}")
     if "convert" in changes:
         choices.settings["convert"] = True
-        choices.reasons.append("--convert: images of several modes")
+        choices.reasons.append("`convert`: images of several modes")
     size = choices.settings.get("size")
     if size is not None and images.size != (size, size):
         images = load(config.model_copy(update=choices.settings))
@@ -66,7 +66,7 @@ def settle(
     method = asked.pop("train_method", None)
     if method is None:
         method = "thanos"
-        choices.reasons.append("--train-method thanos: keeps what a superclass's images differ in, by two encoders")
+        choices.reasons.append("`train_method=thanos`: keeps what a superclass's images differ in, by two encoders")
     if "encoder" not in asked:
         if not on_gpu:
             choices.choose("encoder", "tiny", "made for a CPU; any timm model can be named")

@@ -3,81 +3,93 @@
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from thanos.config import RunConfig, TrainConfig
 from thanos.console import say
-from thanos.data.batches import BatchLoader, BatchOrder, resident_on
+from thanos.data.batches import BatchLoader, resident_on, to_device
 from thanos.data.imageset import ImageSet
 from thanos.errors import ConfigError
-from thanos.methods.branch import Branch, build_branches, steps_of, total
+from thanos.methods.branch import Branch, build_branches
 from thanos.runs.provenance import hardware, versions
-from thanos.training.settings import resolve_settings
+from thanos.training.groups import training_groups
+from thanos.training.module import TrainingModule
+from thanos.training.settings import batch_order, resolve_settings
 
 PARTS = ("load", "views", "encoder", "heads and loss", "update")
 """Of a step: images read and brought to the device, augmented, embedded (with the way back), compared (with the way
 back: projector, classifier, decoder and losses), and the optimiser's step."""
+FAR = 2**31
+"""Batches of a training whose end, and whose next line of metrics, no step here comes to."""
 WARM = 2
 """Steps before the clock starts."""
 REMEDY = {
-    "load": "reading images limits it: more --workers, a smaller --size, or a set small enough to be kept decoded",
-    "views": "augmentation limits it: fewer colour operations (--views.jitter, --views.hue) or --views-per-image 2",
-    "encoder": "the encoder limits it, as it should; faster are a smaller --encoder or --size, --precision, --compile",
-    "heads and loss": "heads and losses limit it: a decoder, a wide --projector, or at a large --batch the loss",
-    "update": "the optimiser limits it: a larger --batch, or --accumulate, steps less often",
+    "load": "reading images limits it: more `workers`, a smaller `size`, or a set small enough to be kept decoded",
+    "views": "augmentation limits it: fewer colour operations (`views.jitter`, `views.hue`) or `views_per_image=2`",
+    "encoder": "the encoder limits it, as it should; faster are a smaller `encoder` or `size`, `precision`, `compile`",
+    "heads and loss": "heads and losses limit it: a decoder, a wide `projector`, or at a large `batch` the loss",
+    "update": "the optimiser limits it: a larger `batch`, or `accumulate`, steps less often",
 }
 
 
 class TrainingStep:
-    """One training step outside the Trainer: views, forward, backward and update, as training takes them.
+    """The very step that training takes, outside the Trainer: batch, views, forward, backward, update.
 
     Args:
         config: As for training; its batch is cut to the images there are.
-        images: Training images are met in order.
+        images: Training images are met in the order of training.
     """
 
     def __init__(self, config: TrainConfig, images: ImageSet):
         self.device = "cuda" if torch.cuda.is_available() and config.accelerator not in ("cpu", "mps") else "cpu"
-        settings, _ = resolve_settings(config, images)
+        rows = images.rows("train")
+        self.batch = min(config.batch, len(rows))
+        config = config.model_copy(update={"batch": self.batch})
+        settings, window = resolve_settings(config, images)
         branches = build_branches(
             config, channels=images.channels, size=images.size, superclasses=len(images.superclass_names)
-        ).to(self.device)
-        self._settings, self._branches, self._steps = settings, branches, steps_of(config)
+        )
         if config.compile:
             for branch in branches.values():
                 branch.encoder.compile()  # type: ignore[union-attr]
-        self._optimizer = torch.optim.AdamW(branches.parameters(), lr=1e-6)
+        groups = training_groups(config, images)
+        self._module = TrainingModule(
+            settings,
+            branches,
+            total_batches=FAR,
+            log_every=FAR,
+            window=window,
+            group_losses=None if groups is None else groups.losses(branches),
+        ).to(self.device)
+        self._optimizer = self._module.configure_optimizers()["optimizer"]
         self._dtype = {"32": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}[config.precision]
-        rows = images.rows("train")
-        self.batch = min(config.batch, len(rows))
-        order = BatchOrder(images.superclass[rows], self.batch, config.seed)
+        ids = None if groups is None else groups.ids
         home = resident_on(torch.device(self.device), images, rows)
-        self._loader = BatchLoader(images, rows, order, 2**62, resident=home)
+        self._loader = BatchLoader(images, rows, batch_order(config, images, groups), FAR, group=ids, resident=home)
         self._number = 0
 
-    def __call__(self, mark: Callable[[str], None] = lambda part: None) -> None:
+    def __call__(self, mark: Callable[[str], None] | None = None) -> None:
         """Take one step; ``mark`` hears the name of each part when it ends, possibly several times."""
-        batch = self._loader.batch(self._number)
-        pixels, superclass = batch.images.to(self.device), batch.superclass.to(self.device)
-        mark("load")
+        tell = mark or (lambda part: None)
+        batch = to_device(self._loader.batch(self._number), torch.device(self.device))
+        tell("load")
         self._optimizer.zero_grad()
-        for name, work in self._steps.items():
-            branch = self._branches[name]
-            assert isinstance(branch, Branch)
-            with _embedding_marked(branch, mark):
-                rng = Generator().manual_seed(self._number)
-                with torch.autocast(self.device, dtype=self._dtype, enabled=self._dtype is not None):
-                    loss = total(work(branch, pixels, superclass, self._settings, rng), self._settings.config.method)
-                mark("heads and loss")
-                loss.backward()
-            mark("encoder")
+        with ExitStack() as marked:
+            for branch in self._module.branches.values() if mark is not None else ():
+                assert isinstance(branch, Branch)
+                marked.enter_context(_marked(branch, tell))
+            with torch.autocast(self.device, dtype=self._dtype, enabled=self._dtype is not None):
+                loss = self._module.training_step(batch, self._number)
+            tell("heads and loss")
+            loss.backward()
+        tell("encoder")
         self._optimizer.step()
-        mark("update")
+        tell("update")
         self._number += 1
 
     def wait(self) -> None:
@@ -87,8 +99,10 @@ class TrainingStep:
 
 
 @contextmanager
-def _embedding_marked(branch: Branch, mark: Callable[[str], None]) -> Iterator[None]:
-    """Views end where embedding begins; losses end, on the way back, where the embedding's gradient is complete."""
+def _marked(branch: Branch, mark: Callable[[str], None]) -> Iterator[None]:
+    """Where parts end: views where embedding begins; on the way back losses where the embedding's gradient is complete,
+    and the encoder where its first parameter's is.
+    """
     embed = branch.embed
 
     def marked(view: Tensor) -> Tensor:
@@ -98,11 +112,14 @@ def _embedding_marked(branch: Branch, mark: Callable[[str], None]) -> Iterator[N
         mark("encoder")
         return embedding
 
+    first = next(branch.encoder.parameters())
+    last_step_back = first.register_post_accumulate_grad_hook(lambda parameter: mark("encoder"))
     branch.embed = marked  # type: ignore[method-assign]
     try:
         yield
     finally:
         del branch.embed
+        last_step_back.remove()
 
 
 def seconds_a_step(config: TrainConfig, images: ImageSet, steps: int = 5) -> float:
@@ -168,7 +185,7 @@ def bench_training(
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        raise ConfigError(f"--batch {batch} needs more memory than there is; use a smaller one.") from None
+        raise ConfigError(f"`batch={batch}` needs more memory than there is; use a smaller one.") from None
     longest = max(len(part) for part in PARTS)
     for part, seconds in parts.items():
         say(f"  {part:<{longest}} {1000 * seconds:9.2f} ms  {seconds / sum(parts.values()):4.0%}")
@@ -178,7 +195,7 @@ def bench_training(
     found = {"parts": parts, "seconds_a_step": whole, "images_per_second": batch / whole, "limited_by": largest}
     if config.precision == "32":
         mixed = seconds_a_step(config.model_copy(update={"precision": "bf16-mixed"}), images)
-        say(f"--precision bf16-mixed: {batch / mixed:,.0f} images per second, {whole / mixed:.2f} times as many")
+        say(f"`precision=bf16-mixed`: {batch / mixed:,.0f} images per second, {whole / mixed:.2f} times as many")
         found["bf16_mixed_images_per_second"] = batch / mixed
     return found | {"batch": batch, "hardware": name, "versions": versions()}
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from thanos.config import TrainConfig
-from thanos.data.imageset import UNKNOWN, ImageSet
+from thanos.data.imageset import ImageSet
+from thanos.data.labels import UNKNOWN
 from thanos.errors import ConfigError, DataError, MissingLabels
 from thanos.names import nearest
 from thanos.objective.robust import GroupDRO, GroupWeighted
@@ -54,7 +55,7 @@ def training_groups(config: TrainConfig, images: ImageSet) -> TrainingGroups | N
         return None
     if images.group is None:
         raise MissingLabels(
-            f"--robust, --sampling group-balanced and --select worst-group work on groups, and {images.name} has none. "
+            f"`robust`, `sampling=group-balanced` and `select=worst-group` work on groups, and {images.name} has none. "
             f"Add a column group, or find some: thanos discover."
         )
     rows = images.rows("train")
@@ -72,8 +73,8 @@ def training_groups(config: TrainConfig, images: ImageSet) -> TrainingGroups | N
     absent = np.setdiff1d(np.arange(len(kinds)), ids[images.rows("validation")])
     if config.select == "worst-group" and len(absent):
         raise DataError(
-            f"--select worst-group watches every group on validation images, and {names[absent[0]]!r} has none there. "
-            f"Hold out more, merge small groups, or pass --select worst-class."
+            f"`select=worst-group` watches every group on validation images, and {names[absent[0]]!r} has none there. "
+            f"Hold out more, merge small groups, or pass `select=worst-class`."
         )
     return TrainingGroups(ids, names, tuple(sizes.tolist()), _loss(config, names, torch.from_numpy(sizes)))
 
@@ -86,6 +87,6 @@ def _loss(config: TrainConfig, names: tuple[str, ...], sizes: torch.Tensor) -> n
     if config.robust == "weighted":
         for name in config.group_weight:
             if name not in names:
-                raise ConfigError(f"--group-weight names {name!r}, which is no group{nearest(name, names)}.")
+                raise ConfigError(f"`group_weight` names {name!r}, which is no group{nearest(name, names)}.")
         return GroupWeighted(torch.tensor([config.group_weight.get(n, 1.0) for n in names], dtype=torch.float64), sizes)
     return None

@@ -14,14 +14,14 @@ from torch.nn.functional import normalize
 from thanos.data.batches import Batch
 from thanos.errors import ConfigError
 from thanos.evaluate.geometry import class_cosines
-from thanos.evaluate.transfer import neighbour_accuracy
+from thanos.evaluate.knn import neighbour_accuracy
 from thanos.methods.alpha import AlphaWindow
 from thanos.methods.branch import StepSettings, steps_of, total
 from thanos.objective.robust import group_means
 from thanos.runs.encoder_io import CARD_IN_CHECKPOINT
 from thanos.views import clean_view
 
-DIVERGED = "{}: training diverges. Lower --learning-rate, or raise --temperature or --warmup."
+DIVERGED = "{}: training diverges. Lower `learning_rate`, or raise `temperature` or `warmup`."
 FOLLOWING = 20.0
 """Gain of alpha = follow: a measured cosine off by 0.05 for a whole run would move alpha by the width of its window."""
 HIGHEST = 0.99

@@ -35,7 +35,7 @@ class SameRun(Callback):
 
     def __init__(self, fingerprint: str, config: TrainConfig):
         settings = config.model_dump(mode="json", exclude={*DataConfig.model_fields, "groups_from", "groups_named"})
-        self._mine = {"images or labels": fingerprint} | {f"--{k.replace('_', '-')}": v for k, v in settings.items()}
+        self._mine = {"images or labels": fingerprint} | {f"`{k}`": v for k, v in settings.items()}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.world_size == 1:
@@ -199,7 +199,7 @@ class SpreadWatch(Callback):
                 "equal",
                 equal and step > total / 10,
                 f"all embeddings are equal at step {step:,} (cosine {between:.3f} between superclasses), and the loss "
-                f"stays where that puts it; lower --learning-rate, raise --warmup, and look at the images",
+                f"stays where that puts it; lower `learning_rate`, raise `warmup`, and look at the images",
             ),
             (
                 "collapsed",

@@ -1,16 +1,19 @@
 """What a configuration leaves to the data: augmentation, normalisation, alpha with its window; and what will not do."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Generator
 
 from thanos import registry
 from thanos.config import TrainConfig, ViewSpec
-from thanos.data.batches import BatchOrder
+from thanos.data.batches import BatchOrder, Sampling
 from thanos.data.imageset import ImageSet
 from thanos.errors import ConfigError
 from thanos.methods.alpha import AlphaWindow, solve_alpha
 from thanos.methods.branch import StepSettings
+from thanos.training.groups import TrainingGroups
 from thanos.views import random_views
 
 
@@ -65,6 +68,24 @@ def describe_alpha(
     return lines
 
 
+def batch_order(config: TrainConfig, images: ImageSet, groups: TrainingGroups | None, world: int = 1) -> BatchOrder:
+    """Which images make which batch, over all ``world`` processes.
+
+    Raises:
+        ConfigError: if they are larger than the training data.
+    """
+    rows = images.rows("train")
+    if config.batch * world > len(rows):
+        processes = f" for each of {world} processes" if world > 1 else ""
+        raise ConfigError(
+            f"`batch` takes at most the {len(rows) // world} training images of {images.name}{processes}; got "
+            f"{config.batch}. Pass `batch={2 ** int(math.log2(max(2, len(rows) // world // 4)))}`."
+        )
+    label = groups.ids[rows] if groups and config.sampling == "group-balanced" else images.superclass[rows]
+    sampling: Sampling = "shuffled" if config.sampling == "shuffled" else "balanced"
+    return BatchOrder(label, config.batch * world, config.seed, sampling)
+
+
 LONELY = 0.2
 """Share of images without another of their superclass in their batch that is worth a warning."""
 LOOKED_AT = 20
@@ -84,7 +105,7 @@ def warn_of_batches(settings: StepSettings, images: ImageSet, order: BatchOrder)
     if torch.equal(views[0], views[1]):
         warnings.append(
             "warning: dead views: the two views of an image are the same, so nothing is learned from contrasting them; "
-            "crop (--views.crop-scale 0.2), flip or change colours."
+            "crop (`views.crop_scale=0.2`), flip or change colours."
         )
     if method.sees_labels:
         count = min(LOOKED_AT, order.batches_per_epoch)
@@ -93,6 +114,6 @@ def warn_of_batches(settings: StepSettings, images: ImageSet, order: BatchOrder)
         if lonely > LONELY:
             warnings.append(
                 f"warning: anchors without positives: {lonely:.0%} of the images meet no other of their superclass in "
-                f"a batch, so little draws superclasses together; a larger --batch, or fewer superclasses."
+                f"a batch, so little draws superclasses together; a larger `batch`, or fewer superclasses."
             )
     return warnings

@@ -1,0 +1,96 @@
+"""Which images and labels, how they are read, and how views of them are drawn."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from thanos import registry
+from thanos.config.base import Fraction, Settings
+from thanos.errors import ConfigError
+from thanos.names import nearest
+
+LISTINGS = (".csv", ".tsv", ".txt", ".npz")
+"""Kinds of file that list images or hold them."""
+
+
+class ViewSpec(Settings):
+    """How a random view is drawn, image by image."""
+
+    crop_scale: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Smallest share of the image's area a crop keeps; 1 turns cropping off."""
+    flip: Fraction = 0.5
+    """Probability of a left-right flip."""
+    jitter: Fraction = 0.8
+    """Probability of colour jitter."""
+    brightness: Annotated[float, Field(ge=0)] = 0.4
+    """Brightness factor is drawn from 1 +- this."""
+    contrast: Annotated[float, Field(ge=0)] = 0.4
+    """Contrast factor is drawn from 1 +- this."""
+    saturation: Annotated[float, Field(ge=0)] = 0.4
+    """Saturation factor is drawn from 1 +- this."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.1
+    """Hue shift is drawn from +- this, in turns of the colour circle."""
+    grey: Fraction = 0.2
+    """Probability of turning grey."""
+
+
+class DataConfig(Settings):
+    """Which images and labels, and how they are read."""
+
+    data: str = "digits"
+    """A data set's name (digits, mnist, fashion-mnist, cifar10, cifar100, cifar100-u, tiny-imagenet; with groups:
+    docs/robust.md), a folder SUPERCLASS[/SUBCLASS]/image, a CSV with columns path, superclass[, subclass][, group]
+    [, split], or an .npz with the arrays images, superclass and, of these, any others. To embed, images alone will do:
+    in one folder, or as a CSV with a path."""
+    root: Path | None = None
+    """Where the published data sets lie; default: $THANOS_DATA, else ~/.cache/thanos/data."""
+    download: bool = False
+    """Fetch a published data set that is not there."""
+    size: Annotated[int, Field(ge=4)] | Literal["auto"] | None = None
+    """Side in pixels that images are brought to; default: their own, if they all agree."""
+    convert: bool = False
+    """Bring images of mixed modes (grey, alpha, CMYK, 16 bit) to 8-bit RGB instead of stopping."""
+    skip_bad: bool = False
+    """Go on without unreadable images and rows, and list them in skipped.csv, instead of stopping."""
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the training images held out for validation, where the data name no such split."""
+    train_limit: Annotated[int, Field(ge=1)] | None = None
+    """Train on this many images, each superclass keeping its share (in cifar100-u each subclass), after validation is
+    held out."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the validation split and of the training subset."""
+    labels: Literal["superclass", "subclass"] | Path = "superclass"
+    """A CSV with the labels of the images in the folder --data (columns: docs/own-data.md). Or what training is told:
+    superclass, or subclass, the fine labels themselves, to see what they would give."""
+    groups_from: Path | None = None
+    """A table of discovered subclasses (thanos discover), which take the place of the images' groups."""
+    groups_named: Path | None = None
+    """A YAML file 'discovered subclass: your name' for that table; equal names merge."""
+
+
+class SourceConfig(DataConfig):
+    """Which of a run's weights, and which images; by default those it was trained on."""
+
+    weights: Literal["last", "best"] = "last"
+    """Of the last epoch, or of the best by validation superclass accuracy."""
+    pretrained: bool | Path = False
+    """A file of weights of the timm model that is named, or, where images are trained on first, of the --encoder to
+    start from; without a file, the published ones (a download, once)."""
+
+
+def check_data(name: str) -> None:
+    """Raise ConfigError unless ``name`` is a data set, a folder, or a file of a kind that lists or holds images."""
+    path = Path(name)
+    if path.is_file() and path.suffix.lower() not in LISTINGS:
+        raise ConfigError(
+            f"images are given as a folder SUPERCLASS/image, a table ({', '.join(LISTINGS[:-1])}) or an .npz; "
+            f"{name!r} is one file of another kind. Give the folder that it is in, or a table that lists it."
+        )
+    if registry.dataset(name) is not None or path.exists():
+        return
+    known = registry.datasets()
+    raise ConfigError(
+        f"`data` takes a data set ({', '.join(known)}), a folder, a CSV or an .npz; {name!r} is none of "
+        f"these and no such path exists{nearest(name, known)}."
+    )

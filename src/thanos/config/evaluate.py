@@ -1,0 +1,104 @@
+"""How embeddings are judged and clustered, and how a classifier is made that is fair to groups."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from thanos import registry
+from thanos.config.base import Settings
+
+RobustMethod = Literal["erm", "reweight", "groupdro", "jtt", "dfr", "afr"]
+Rule = Literal["worst-group", "worst-discovered", "worst-class"]
+
+
+class TransferConfig(Settings):
+    """How a frozen embedding is judged on fine labels."""
+
+    probe: Literal["convex", "released", "none"] = "convex"
+    """convex: logistic regression on clean embeddings, strength chosen on validation. released: a linear layer
+    trained 100 epochs by AdamW on a fresh augmented view each epoch. none: neighbours only."""
+    neighbours: Annotated[int, Field(ge=1)] = 20
+    """k of the nearest-neighbour classifier."""
+    probe_epochs: Annotated[int, Field(ge=1)] = 100
+    """Epochs of the released probe."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the released probe."""
+
+
+class DiscoverConfig(Settings):
+    """How subclasses are looked for inside each superclass."""
+
+    reduce: Literal["pca", "none", "hardness", "umap"] = "pca"
+    """pca: principal components; hardness: the direction between the superclass and the others, then components;
+    umap: an extra, `pip install thanos-repr[umap]`."""
+    components: Annotated[int, Field(ge=1)] = 32
+    """Dimensions after the reduction."""
+    length: Literal["unit", "own"] = "unit"
+    """Bring embeddings to unit length first, or leave them their own."""
+    method: Literal["kmeans", "mixture"] = "kmeans"
+    """k-means, or a Gaussian mixture (full covariances; diagonal ones above 20,000 images)."""
+    clusters: Annotated[int, Field(ge=1)] | None = None
+    """Clusters in each superclass; default: as many as the silhouette favours, or one where it favours none."""
+    least: Annotated[int, Field(ge=1)] = 1
+    """Smallest number of clusters that is tried; from 2 on, no superclass is left as one subclass."""
+    most: Annotated[int, Field(ge=2)] = 10
+    """Largest number of clusters that is tried."""
+    overcluster: bool = False
+    """Then split each cluster in five and keep the parts that stand apart (George, NeurIPS 2020); what was found to be
+    one subclass stays one."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of clusterings and samples."""
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _of_clustering(cls, method: Any) -> Any:
+        if method in registry.methods():
+            raise ValueError(
+                f"`method` is how images are clustered; `train_method={method}` is how an encoder is trained."
+            )
+        return method
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "DiscoverConfig":
+        if self.least > self.most:
+            raise ValueError(f"`least` is at most `most`; got {self.least} and {self.most}.")
+        return self
+
+
+class RobustConfig(Settings):
+    """How a model that serves every group is made from embeddings."""
+
+    method: RobustMethod = "groupdro"
+    """groupdro: the worst group's loss made as small as it gets; reweight: every group weighs the same; jtt: what a
+    first model gets wrong counts more; dfr: refitted on group-balanced validation images; afr: refitted on what a first
+    model is least sure of; erm: the plain model, to compare with."""
+    groups: Literal["given", "discovered", "none"] = "discovered"
+    """What the method may know: the images' own groups, clusters found inside each superclass, or nothing."""
+    select: Literal["auto", "worst-group", "worst-discovered", "worst-class"] = "auto"
+    """Which validation score chooses among its settings; auto: worst-group with given groups, worst-discovered with
+    discovered ones, worst-class with none."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the draws of dfr and afr."""
+
+    @property
+    def rule(self) -> Rule:
+        """The selection after defaults."""
+        rules: dict[str, Rule] = {"given": "worst-group", "discovered": "worst-discovered", "none": "worst-class"}
+        return rules[self.groups] if self.select == "auto" else self.select
+
+    @property
+    def sees_groups(self) -> bool:
+        """Whether true groups play any part before the test."""
+        return self.groups == "given" or self.rule == "worst-group"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "RobustConfig":
+        if self.groups == "none" and self.method in ("groupdro", "reweight", "dfr"):
+            raise ValueError(f"{self.method} works on groups; pass `groups=given` or discovered, or use jtt or afr.")
+        if self.method == "dfr" and self.select != "auto":
+            raise ValueError(
+                "dfr chooses its penalty by its own groups on halves of the validation images; drop `select`."
+            )
+        if self.rule == "worst-discovered" and self.groups != "discovered":
+            raise ValueError("`select=worst-discovered` watches discovered groups; pass `groups=discovered`.")
+        return self

@@ -1,0 +1,107 @@
+"""What a training leaves when it ends: final numbers with their definitions, weights, classifiers."""
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from thanos import registry
+from thanos.data.imageset import ImageSet
+from thanos.methods.branch import StepSettings, encoder_of
+from thanos.robust.head import Head, write_head
+from thanos.runs.encoder_io import Encoder, ModelCard, balance_parts, card_for, read_checkpoint, save_encoder
+from thanos.runs.provenance import commit, hardware, versions
+from thanos.runs.run_dir import RunDir
+from thanos.training.groups import TrainingGroups
+from thanos.training.module import TrainingModule
+
+DEFINITIONS = {
+    "train/*": "terms of the loss on the last logged batch, in nats (reconstruct: squared standard deviations)",
+    "spread/within": "mean cosine between projections of different images of one superclass in that batch",
+    "spread/within_largest": "the same for the superclass where it is largest",
+    "spread/between": "mean cosine between projections of different superclasses in that batch",
+    "validation/superclass_accuracy": "share of validation images whose 20 nearest others (in small sets "
+    "fewer: half of the smallest superclass) vote for their superclass",
+    "validation/worst_group_accuracy": "the classifier's accuracy on the group of validation images where it is lowest",
+    "validation/worst_class_accuracy": "the same for superclasses",
+    "validation/within_class_cosine": "as spread/within, for clean embeddings of the validation images",
+    "validation/between_class_cosine": "as spread/between, for clean embeddings of the validation images",
+}
+
+
+def final_metrics(
+    module: TrainingModule,
+    groups: TrainingGroups | None,
+    final: dict[str, float],
+    *,
+    steps: int,
+    seen: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """What metrics.json says.
+
+    Args:
+        module: As training left it.
+        groups: What it knew of groups.
+        final: The last value of every number.
+        steps, seen, seconds: Of the whole training, with those of the runs that it went on from; ``seen`` images.
+    """
+    config = module.settings.config
+    alpha = None
+    if registry.method(config.method).spreads:
+        alpha = float(module.settings.alpha if module.alpha is None else module.alpha)
+    return {
+        "method": config.method,
+        "alpha": alpha,
+        "steps": steps,
+        "images_per_second": round(seen / seconds, 1),
+        "seconds": round(seconds, 2),
+        "final": final,
+        **({} if groups is None else {"groups": groups.facts(module.group_losses)}),
+        "provenance": {"commit": commit(), "hardware": hardware(), "versions": versions()},
+        "definitions": DEFINITIONS,
+    }
+
+
+def export_all(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, place: RunDir) -> None:
+    """The last weights as model.safetensors, then the best ones (which replace them in memory)."""
+    last = finished_encoder(settings, branches, images)
+    save_encoder(last, place.weights("last"))
+    _export_classifier(branches, images, place, last)
+    kept = place.best_checkpoint
+    if kept.exists():
+        best = read_checkpoint(kept)["state_dict"]
+        of_branches = [name for name in best if name.startswith("branches.")]
+        branches.load_state_dict({name.removeprefix("branches."): best[name] for name in of_branches})
+        best_one = finished_encoder(settings, branches, images)
+        save_encoder(best_one, place.weights("best"))
+        _export_classifier(branches, images, place, best_one, best=True)
+        kept.unlink()
+
+
+def _export_classifier(
+    branches: nn.ModuleDict, images: ImageSet, place: RunDir, encoder: Encoder, *, best: bool = False
+) -> None:
+    """The superclass classifier on the embedding; a run of two encoders has none on its concatenation."""
+    branch = next(iter(branches.values()))
+    if len(branches) == 1 and hasattr(branch, "classifier"):
+        layer = branch.classifier
+        assert isinstance(layer, nn.Linear)
+        weight, bias = (p.detach().cpu().double().numpy() for p in (layer.weight, layer.bias))
+        plain = np.zeros(weight.shape[1]), np.ones(weight.shape[1])
+        head = Head(weight, bias, *plain, encoder=encoder.fingerprint)
+        write_head(head, images.superclass_names, place.classifier("best" if best else "last"))
+
+
+def finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> Encoder:
+    """What was trained, ready to embed; two encoders are brought to one length."""
+    encoder = Encoder(encoder_of(branches).cpu().eval(), card_of(settings, branches, images))
+    balance_parts(encoder, images)
+    return encoder
+
+
+def card_of(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> ModelCard:
+    """The facts about what is trained."""
+    names = (settings.config.encoder,) * len(branches)
+    facts: dict[str, Any] = {"method": settings.config.method, "mean": settings.mean, "std": settings.std}
+    return card_for(images, names, encoder_of(branches), views=settings.views, **facts)
