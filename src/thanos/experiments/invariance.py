@@ -114,9 +114,7 @@ def invariance(out: Path, say: Say) -> dict[str, Any]:
         unit = normalize(torch.from_numpy(vectors), dim=1)
         embeddings[name] = {
             "spread_loss": float(LOSSES["L_spread"](views[:, rows], label)),
-            "fine_accuracy_of_neighbours": float(
-                neighbour_accuracy(normalize(torch.from_numpy(vectors), dim=1), subclass, k=5)
-            ),
+            "fine_accuracy_of_neighbours": float(neighbour_accuracy(unit, subclass, k=5)),
             "best_affine_decoder_error": linear_reconstruction(
                 (fitted.vectors[rows_fitted.numpy()], fitted.superclass, pixels["train"]),
                 (vectors, learned.superclass, pixels["test"]),
