@@ -18,7 +18,7 @@ from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError
 from thanos.inputs import Source
 from thanos.report.discover_page import write_discover_page
-from thanos.subclasses.discovery import Discovered
+from thanos.subclasses.fitted import Discovered
 from thanos.training.auto import LARGEST, load_suitably, settle
 
 

@@ -15,7 +15,8 @@ from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.inputs import Source
 from thanos.subclasses import discovery as room
-from thanos.subclasses.discovery import discover, silhouettes
+from thanos.subclasses.count import silhouettes
+from thanos.subclasses.discovery import discover
 from thanos.verbs import discover_source
 
 

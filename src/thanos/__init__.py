@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from thanos.robust.head import Head, read_head, write_head
     from thanos.robust.stage import Outcome, make_robust
     from thanos.runs.encoder_io import Encoder, join_encoders, load_encoder, save_encoder
-    from thanos.subclasses.discovery import Discovered, discover
+    from thanos.subclasses.discovery import discover
+    from thanos.subclasses.fitted import Discovered
     from thanos.training.fit import Run, train
     from thanos.views import random_views
 
@@ -63,7 +64,7 @@ _HOME = {
     "from_dataset": "data.arrays",
     "ImageSet": "data.imageset",
     "load": "data.load",
-    "Discovered": "subclasses.discovery",
+    "Discovered": "subclasses.fitted",
     "discover": "subclasses.discovery",
     "Embeddings": "embeddings",
     "embed": "embeddings",

@@ -38,7 +38,8 @@ from thanos.robust.stage import gain, make_robust
 from thanos.runs.provenance import command
 from thanos.runs.run_dir import RunDir
 from thanos.storage import SKIPPED, begins, holds, read_json, refuse_foreign, says, skipped_list, write_csv, write_json
-from thanos.subclasses.discovery import Discovered, discover
+from thanos.subclasses.discovery import discover
+from thanos.subclasses.fitted import Discovered
 from thanos.training.auto import announce, load_suitably, settle
 
 

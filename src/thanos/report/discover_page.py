@@ -22,7 +22,7 @@ from thanos.robust.select import watch
 from thanos.runs.encoder_io import read_card
 from thanos.runs.run_dir import RunDir
 from thanos.storage import write_text
-from thanos.subclasses.discovery import Discovered
+from thanos.subclasses.fitted import Discovered
 
 TITLE = "thanos: discovered subclasses"
 SUBCLASSES = "of the subclasses"

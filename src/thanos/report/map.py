@@ -13,7 +13,7 @@ from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings
 from thanos.report.plane import neighbour_plane
-from thanos.subclasses.discovery import Discovered
+from thanos.subclasses.fitted import Discovered
 
 MOST = 5000
 """Images on the map; of more, an evenly spaced sample."""

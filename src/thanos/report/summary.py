@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from thanos.data.splits import watched
 from thanos.embeddings import Embeddings
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
-from thanos.subclasses.discovery import Discovered
+from thanos.subclasses.fitted import Discovered
 
 LOWEST = 10
 """Superclasses that are listed, those with the lowest accuracy first."""

@@ -16,7 +16,7 @@ from thanos.robust.select import watch
 from thanos.robust.stage import find_groups, make_robust, score_test_images
 from thanos.runs.encoder_io import load_encoder
 from thanos.runs.run_dir import RunDir
-from thanos.subclasses.discovery import Discovered
+from thanos.subclasses.fitted import Discovered
 from thanos.training.fit import train
 
 STAGE_DEFINITIONS = {

@@ -15,7 +15,8 @@ from thanos.evaluate.robustness import calibration_error, group_scores, pairwise
 from thanos.robust.head import Head
 from thanos.robust.methods import Robust, fit_robust
 from thanos.robust.select import watch
-from thanos.subclasses.discovery import Discovered, discover
+from thanos.subclasses.discovery import discover
+from thanos.subclasses.fitted import Discovered
 
 
 @dataclass(frozen=True)

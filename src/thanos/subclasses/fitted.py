@@ -1,0 +1,216 @@
+"""What discovery found, and what was fitted to find it: places for vectors that had no part in it; kept as one .npz."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.embeddings import ordinary_size
+
+Rows = NDArray[np.float64]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """Clusters of all images; ids run on from superclass to superclass."""
+
+    cluster: Ids = field(repr=False)
+    names: tuple[str, ...]
+    """Of the ids: the superclass and a number, by size."""
+    distance: NDArray[np.float64] = field(repr=False)
+    """Of each image from its cluster's centre, in the reduced space; 1 is the root mean square distance of training
+    embeddings from their mean."""
+    confidence: NDArray[np.float64] = field(repr=False)
+    """0 to 1: how much nearer the own centre is than the next one (1 - own / next); 1 with one cluster."""
+    superclasses: dict[str, dict[str, Any]] = field(repr=False)
+    """By superclass: ``clusters``, the ``silhouette`` of every number tried, ``unstructured`` (what clouds without
+    clusters and of the same covariance reach), ``silhouette_images`` (fewer than ``images`` where sampled),
+    ``variance_kept``."""
+    fitted: "Fitted | None" = field(default=None, repr=False)
+    """Tells the cluster of vectors that had no part in it."""
+
+
+class Model(Protocol):
+    """Tells the cluster of rows in the reduced space."""
+
+    @property
+    def count(self) -> int: ...
+
+    def predict(self, x: Rows) -> Ids: ...
+
+
+class Reduction(Protocol):
+    """Brings rows into the reduced space."""
+
+    def transform(self, x: Rows) -> Rows: ...
+
+
+@dataclass(frozen=True)
+class Centres:
+    """k-means: the nearest centre."""
+
+    centres: Rows
+    """(clusters, dim)"""
+
+    @property
+    def count(self) -> int:
+        return len(self.centres)
+
+    def predict(self, x: Rows) -> Ids:
+        from sklearn.metrics import pairwise_distances_argmin
+
+        return np.asarray(pairwise_distances_argmin(x, self.centres), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Gaussians, with full or with diagonal covariances: the likeliest."""
+
+    weights: Rows
+    """(clusters,)"""
+    means: Rows
+    """(clusters, dim)"""
+    precisions: Rows
+    """Cholesky factors (clusters, dim, dim), or of diagonal ones (clusters, dim)."""
+
+    @property
+    def count(self) -> int:
+        return len(self.weights)
+
+    def predict(self, x: Rows) -> Ids:
+        from sklearn.mixture import GaussianMixture
+
+        kind = "full" if self.precisions.ndim == 3 else "diag"
+        model = GaussianMixture(len(self.weights), covariance_type=kind)
+        model.weights_, model.means_, model.precisions_cholesky_ = self.weights, self.means, self.precisions
+        return np.asarray(model.predict(x), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Leaves rows as they are."""
+
+    def transform(self, x: Rows) -> Rows:
+        return x
+
+
+@dataclass(frozen=True)
+class Components:
+    """Principal components."""
+
+    mean: Rows
+    """(dim,)"""
+    directions: Rows
+    """(components, dim)"""
+
+    def transform(self, x: Rows) -> Rows:
+        return np.asarray(x @ self.directions.T - self.mean[None] @ self.directions.T)
+
+
+@dataclass(frozen=True)
+class Harder:
+    """The score along the direction that tells the superclass, then components of the rest."""
+
+    direction: Rows
+    """(dim,), of unit length."""
+    rest: Components | None
+
+    def transform(self, x: Rows) -> Rows:
+        score = x @ self.direction
+        if self.rest is None:
+            return np.asarray(score[:, None])
+        return np.concatenate([score[:, None], self.rest.transform(x - np.outer(score, self.direction))], axis=1)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A clustering, the parts that its clusters were split in, and where each cluster went in the order of sizes."""
+
+    model: Model | None
+    """None: one cluster."""
+    parts: Mapping[int, Model] = field(default_factory=dict)
+    kept: dict[int, int] = field(default_factory=dict)
+    """The new cluster of each part that stands by itself: ``each * cluster + part``."""
+    each: int = 0
+    """Parts of a cluster that was split."""
+    order: Ids | None = None
+
+    @property
+    def count(self) -> int:
+        """Clusters before any was split."""
+        return 1 if self.model is None else self.model.count
+
+    def predict(self, reduced: Rows) -> Ids:
+        found = np.zeros(len(reduced), dtype=np.int64)
+        if self.model is not None:
+            found = np.asarray(self.model.predict(reduced), dtype=np.int64)
+        result = found.copy()
+        for c, model in self.parts.items():
+            mine = np.flatnonzero(found == c)
+            if len(mine):
+                part = self.each * c + np.asarray(model.predict(reduced[mine]))
+                result[mine] = [self.kept.get(int(one), c) for one in part]
+        return result if self.order is None else self.order[result]
+
+
+@dataclass(frozen=True)
+class FittedSuperclass:
+    """The clusters of one superclass; their ids run from ``first`` on."""
+
+    reduction: Reduction
+    clusters: Clusters
+    centres: Rows
+    first: int
+
+    def place(self, x: Rows) -> tuple[Ids, Rows, Rows]:
+        """Cluster, distance and confidence of each row."""
+        reduced = np.asarray(self.reduction.transform(x), dtype=np.float64)
+        found = self.clusters.predict(reduced)
+        apart = np.sqrt(np.maximum(squared_distances(reduced, self.centres), 0))
+        rows = np.arange(len(x))
+        own, confidence = apart[rows, found], np.ones(len(x))
+        if len(self.centres) > 1:
+            apart[rows, found] = np.inf
+            confidence = np.clip(1 - own / np.maximum(apart.min(axis=1), 1e-12), 0, 1)
+        return found + self.first, own, confidence
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted to find the clusters, to tell those of further vectors of the same embedding."""
+
+    length: str
+    """Of vectors, as :class:`thanos.DiscoverConfig` has it."""
+    mean: NDArray[np.float64]
+    size: float
+    superclasses: dict[int, FittedSuperclass]
+
+    def predict(self, vectors: NDArray[np.float32], superclass: Ids) -> tuple[Ids, Rows, Rows]:
+        """Cluster, distance and confidence of each row, as in :class:`Discovered`.
+
+        Args:
+            vectors: Embeddings, (n, dim).
+            superclass: Their superclasses, (n,), ids of which each had training embeddings.
+        """
+        x = (of_length(vectors, self.length) - self.mean) / self.size
+        cluster, distance, confidence = np.zeros(len(x), dtype=np.int64), np.zeros(len(x)), np.ones(len(x))
+        for value in np.unique(superclass):
+            rows = superclass == value
+            cluster[rows], distance[rows], confidence[rows] = self.superclasses[int(value)].place(x[rows])
+        return cluster, distance, confidence
+
+
+def of_length(vectors: NDArray[np.float32], length: str) -> Rows:
+    """Embeddings in float64, of unit length unless they are to keep their own."""
+    if length == "own":
+        return vectors.astype(np.float64)
+    x = ordinary_size(vectors).astype(np.float64)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6))
+
+
+def squared_distances(x: Rows, y: Rows) -> Rows:
+    """Between all rows, (n, m)."""
+    return np.asarray((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T)

@@ -1,0 +1,116 @@
+"""Discovered subclasses kept for new images: everything that places a vector, as arrays in one .npz."""
+
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.errors import DataError
+from thanos.storage import read_npz, write_atomically
+from thanos.subclasses.fitted import Centres, Clusters, Components, Fitted, FittedSuperclass, Harder, Mixture, Whole
+
+Arrays = dict[str, NDArray]
+_KINDS = {each.__name__: each for each in (Centres, Mixture, Whole, Components, Harder)}
+"""What a model or a reduction may be. Others (UMAP) are another package's objects, and are not kept."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Tells the discovered subclass of new vectors of the same encoder."""
+
+    fitted: Fitted
+    names: tuple[str, ...]
+    """Of the subclasses, by id."""
+    superclass_names: tuple[str, ...]
+    """Of the superclasses, by id."""
+    encoder: str
+    """The fingerprint of the encoder whose vectors were clustered; empty: not known."""
+    table: str
+    """The mark of the table of discovered subclasses that this stands beside."""
+
+    def ids_in(self, names: tuple[str, ...]) -> NDArray[np.int64]:
+        """The ids here of superclasses by their names elsewhere, -1 where there is none of that name."""
+        place = {name: i for i, name in enumerate(self.superclass_names)}
+        return np.array([place.get(name, -1) for name in names], dtype=np.int64)
+
+
+def can_be_kept(fitted: Fitted) -> bool:
+    """Whether arrays say all of it."""
+    return all(type(each.reduction) in _KINDS.values() for each in fitted.superclasses.values())
+
+
+def write_places(places: Places, file: Path) -> None:
+    """One .npz of plain arrays."""
+    fitted = places.fitted
+    arrays: Arrays = {
+        "names": np.array(places.names),
+        "superclass_names": np.array(places.superclass_names),
+        "encoder": np.array(places.encoder),
+        "table": np.array(places.table),
+        "length": np.array(fitted.length),
+        "mean": fitted.mean,
+        "size": np.array(fitted.size),
+        "superclasses": np.array(sorted(fitted.superclasses)),
+    }
+    for value, each in fitted.superclasses.items():
+        arrays |= _flat(each, f"superclass/{value}")
+    write_atomically(file, lambda out: np.savez_compressed(out, **arrays))  # type: ignore[arg-type]
+
+
+def _flat(value: Any, at: str) -> Arrays:
+    """A tree of dataclasses, dicts and arrays as arrays by their paths."""
+    if value is None:
+        return {}
+    found: Arrays = {}
+    if isinstance(value, dict):
+        for key, each in value.items():
+            found |= _flat(each, f"{at}/{key}")
+        return found | {f"{at}/keys": np.array([int(key) for key in value], dtype=np.int64)}
+    if is_dataclass(value):
+        for each in fields(value):
+            found |= _flat(getattr(value, each.name), f"{at}/{each.name}")
+        return found | {at: np.array(type(value).__name__)}
+    return {at: np.asarray(value)}
+
+
+def read_places(file: Path) -> Places:
+    """What :func:`write_places` wrote.
+
+    Raises:
+        DataError: if the file holds something else, or was damaged.
+    """
+    arrays = read_npz(file)
+    try:
+        superclasses = {int(v): _superclass(arrays, f"superclass/{v}") for v in arrays["superclasses"]}
+        fitted = Fitted(str(arrays["length"]), arrays["mean"], float(arrays["size"]), superclasses)
+        words = (str(arrays[name]) for name in ("encoder", "table"))
+        names, homes = (tuple(str(name) for name in arrays[key]) for key in ("names", "superclass_names"))
+        return Places(fitted, names, homes, *words)
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{file} does not say where new images belong, or was damaged ({error}). Make it anew: thanos discover."
+        ) from None
+
+
+def _superclass(arrays: Arrays, at: str) -> FittedSuperclass:
+    below = f"{at}/clusters"
+    parts = {int(c): _kind(arrays, f"{below}/parts/{c}") for c in arrays[f"{below}/parts/keys"]}
+    kept = {int(part): int(arrays[f"{below}/kept/{part}"]) for part in arrays[f"{below}/kept/keys"]}
+    model = _kind(arrays, f"{below}/model") if f"{below}/model" in arrays else None
+    clusters = Clusters(model, parts, kept, int(arrays[f"{below}/each"]), arrays.get(f"{below}/order"))
+    return FittedSuperclass(
+        _kind(arrays, f"{at}/reduction"), clusters, arrays[f"{at}/centres"], int(arrays[f"{at}/first"])
+    )
+
+
+def _kind(arrays: Arrays, at: str) -> Any:
+    kind = _KINDS[str(arrays[at])]
+    there = {each.name: f"{at}/{each.name}" for each in fields(kind)}
+    nested = {name: _kind(arrays, path) for name, path in there.items() if _is_name(arrays.get(path))}
+    return kind(**{name: arrays.get(path) for name, path in there.items()} | nested)
+
+
+def _is_name(value: NDArray | None) -> bool:
+    return value is not None and value.dtype.kind == "U"
