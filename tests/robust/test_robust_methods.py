@@ -12,7 +12,7 @@ from thanos.errors import DataError, MissingLabels
 from thanos.robust import methods as room
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
-from thanos.robust.stage import find_groups, make_robust
+from thanos.robust.stage import find_groups, make_robust, watchable
 
 NAMES = ("a, plain", "a, odd", "b, odd", "b, plain")
 
@@ -119,6 +119,17 @@ def test_a_cluster_without_validation_images_joins_the_largest(shortcut):
         mine = moved.superclass == moved.superclass_names.index(name)
         assert sum(fact["sizes"]) == mine.sum()
     make_robust(moved, RobustConfig(), clusters=clusters)
+
+
+def test_clusters_of_too_few_validation_images_become_one(shortcut):
+    found = find_groups(shortcut, DiscoverConfig(clusters=2, components=2))
+    seen = np.bincount(found.cluster[shortcut.split == 1], minlength=4)
+    least = int(seen[:2].max()) + 1  # more than either cluster of the first superclass has
+    joined = watchable(found, shortcut, least)
+    of_first = shortcut.superclass == 0
+    assert set(joined.cluster[of_first]) == {np.bincount(found.cluster[of_first]).argmax()}
+    assert joined.superclasses["a"]["sizes"] == [of_first.sum()]
+    np.testing.assert_array_equal(watchable(found, shortcut, int(seen.min())).cluster, found.cluster)
 
 
 def test_dfrs_heads_are_sparse(shortcut):

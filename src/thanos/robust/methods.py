@@ -177,7 +177,7 @@ def afr(task: Task) -> Candidates:
     """
     rng = np.random.default_rng(task.seed)
     order = rng.permutation(len(task.train.y))
-    cut = round(HELD_OUT * len(order))
+    cut = max(1, round(HELD_OUT * len(order)))
     again, before = task.train.take(order[:cut]), task.train.take(order[cut:])
     first = max(
         (fit_weighted(before, None, strength) for strength in STRENGTHS),

@@ -40,9 +40,6 @@ def make_robust(
 ) -> Outcome:
     """Find groups where they are wanted, fit the method's candidates, choose by the rule, score on test images.
 
-    True groups and subclasses are taken away before anything starts, unless the configuration asks for them; they come
-    back for the test scores alone.
-
     Args:
         embeddings: With the splits train, validation and test.
         config: Method, groups and rule.
@@ -52,8 +49,27 @@ def make_robust(
         MissingLabels: if groups are wanted and not known.
         DataError: if a split is empty, or a group has no validation image.
     """
-    if not embeddings.in_split("test").any():
+    test = embeddings.in_split("test")
+    if not test.any():
         raise DataError("a model is scored on test images, and there are none. Name some in a column (or array) split.")
+    robust, found = choose_head(embeddings, config, clusters=clusters, discovered=discovered)
+    scores = score_test_images(embeddings, robust.head, found)
+    right = robust.head.predict(embeddings.vectors[test]) == embeddings.superclass[test]
+    return Outcome(robust, found, scores, right)
+
+
+def choose_head(
+    embeddings: Embeddings,
+    config: RobustConfig,
+    *,
+    clusters: DiscoverConfig | None = None,
+    discovered: Discovered | None = None,
+) -> tuple[Robust, Discovered | None]:
+    """What :func:`make_robust` does before it scores; and the groups, where they were discovered.
+
+    True groups and subclasses are taken away before anything starts, unless the configuration asks for them; they come
+    back for the test scores alone.
+    """
     seen = embeddings if config.sees_groups else embeddings.without_hidden()
     group: NDArray[np.int64] | None = None
     if config.groups == "given":
@@ -66,8 +82,7 @@ def make_robust(
     elif config.groups == "discovered":
         if discovered is None:
             discovered = find_groups(seen, clusters or DiscoverConfig())
-        else:
-            discovered = watchable(discovered, seen)
+        discovered = watchable(discovered, seen, least=2 if config.method == "dfr" else 1)  # which halves them
         group = discovered.cluster
     else:
         discovered = None
@@ -77,11 +92,7 @@ def make_robust(
         discovered=None if discovered is None else discovered.cluster,
         names=() if discovered is None else discovered.names,
     )
-    robust = fit_robust(config.method, seen, group, looked_at, config.seed)
-    scores = score_test_images(embeddings, robust.head, None if discovered is None else discovered)
-    test = embeddings.in_split("test")
-    right = robust.head.predict(embeddings.vectors[test]) == embeddings.superclass[test]
-    return Outcome(robust, discovered, scores, right)
+    return fit_robust(config.method, seen, group, looked_at, config.seed), discovered
 
 
 def gain(outcome: Outcome, plain: Outcome) -> dict[str, Any]:
@@ -119,17 +130,22 @@ def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
     return watchable(discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12))), embeddings)
 
 
-def watchable(found: Discovered, embeddings: Embeddings) -> Discovered:
-    """A cluster without validation images joins the largest of its superclass that has some."""
+def watchable(found: Discovered, embeddings: Embeddings, least: int = 1) -> Discovered:
+    """A cluster of fewer validation images than ``least`` joins the largest of its superclass that has so many.
+
+    Where none has, but some have any, all of them become one.
+    """
     size = np.bincount(found.cluster, minlength=len(found.names))
     seen = np.bincount(found.cluster[embeddings.in_split("validation")], minlength=len(found.names))
     cluster, facts = found.cluster.copy(), dict(found.superclasses)
     for value in np.unique(embeddings.superclass):
         rows = embeddings.superclass == value
         mine = np.unique(found.cluster[rows])
-        watched = mine[seen[mine] > 0]
-        if len(watched) in (0, len(mine)):
+        watched = mine[seen[mine] >= least]
+        if len(watched) == len(mine) or not seen[mine].any():
             continue
+        if not len(watched):
+            watched = mine[[size[mine].argmax()]]
         lone = np.setdiff1d(mine, watched)
         cluster[np.isin(found.cluster, lone)] = watched[size[watched].argmax()]
         name = embeddings.superclass_names[value]
