@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from thanos.data.load import load
     from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
     from thanos.errors import ThanosError
+    from thanos.estimators.group_robust_classifier import GroupRobustClassifier
     from thanos.estimators.spread_encoder import SpreadEncoder
     from thanos.estimators.subclass_discovery import SubclassDiscovery
     from thanos.evaluate.geometry import geometry
@@ -72,6 +73,7 @@ _HOME = {
     "side_by_side": "embeddings",
     "write_embeddings": "embeddings",
     "ThanosError": "errors",
+    "GroupRobustClassifier": "estimators.group_robust_classifier",
     "SpreadEncoder": "estimators.spread_encoder",
     "SubclassDiscovery": "estimators.subclass_discovery",
     "geometry": "evaluate.geometry",
