@@ -60,7 +60,7 @@ def main() -> None:
                     "seconds": round(seconds, 1),
                     "peak_gib_of_the_process": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
                     "clusters": [fact["clusters"] for fact in found.superclasses.values()],
-                    "macro_f1": scores["macro_f1"],
+                    "macro_f1": scores.macro_f1,
                 }
             )
             print(measured[-1], flush=True)

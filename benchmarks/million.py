@@ -52,7 +52,7 @@ def clusters(config: DiscoverConfig) -> Callable[[Embeddings], Score]:
         assert data.subclass is not None
         return {
             "clusters": len(found.names),
-            "macro_f1": recovery(found.cluster, data.subclass, data.superclass)["macro_f1"],
+            "macro_f1": recovery(found.cluster, data.subclass, data.superclass).macro_f1,
         }
 
     return run

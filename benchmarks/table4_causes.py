@@ -57,8 +57,8 @@ def many_clusters(known: Embeddings) -> dict[str, Any]:
             blind = train.without_hidden()
             found = discover(blind, DiscoverConfig(clusters=count, seed=seed)).cluster
             scored = recovery(found, train.subclass, train.superclass, train.subclass_names)
-            f1.append(scored["best_f1"][rare])
-            by_chance.append(scored["shuffled"]["best_f1"][rare])
+            f1.append(scored.best_f1[rare])
+            by_chance.append(scored.shuffled.best_f1[rare])
         scores[f"{count} clusters"] = {"f1": float(np.mean(f1)), "shuffled": float(np.mean(by_chance))}
     return scores
 
@@ -94,12 +94,12 @@ def measure(dataset: str, seed: int, scale: str, places: Places, heads: bool) ->
                         "one_cluster": {"macro_f1": one["macro_f1"], "rarest_f1": one["rarest_f1"]["mean"]},
                     }
             recovered[f"{source}, {name}"] = scores
-            shown = {kind: round(score["macro_f1"], 3) for kind, score in scores.items()}
+            shown = {kind: round(score.macro_f1, 3) for kind, score in scores.items()}
             print(f"{dataset} {seed} {source}, {name}: {shown}", flush=True)
     for source in SOURCES if heads else ():
         groups = find_groups(blind[source], CLUSTERS)
         for stood_on, each in embeddings.items():
-            worst = make_robust(each, DRO, discovered=groups).scores["groups"]["worst_group"]["accuracy"]
+            worst = make_robust(each, DRO, discovered=groups).scores.groups.worst_group.accuracy
             crossed[f"{source} -> {stood_on}"] = worst
             print(f"{dataset} {seed} clusters of {source}, head on {stood_on}: {worst:.3f}", flush=True)
     return {"recovery": recovered} | ({"worst group, clusters of -> head on": crossed} if heads else {})

@@ -13,10 +13,9 @@ from safetensors.torch import save_file
 from browser import chromium
 from thanos import DataConfig, embed, load, load_encoder, read_embeddings
 from thanos.cli import run_command
-from thanos.config import AutoTrainConfig, SourceConfig, read_yaml
-from thanos.embeddings import Embeddings, write_embeddings
+from thanos.config import AutoTrainConfig, read_yaml
+from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, DataError
-from thanos.inputs import Source
 from thanos.report.discover_page import write_discover_page
 from thanos.subclasses.fitted import Discovered
 from thanos.training.auto import LARGEST, load_suitably, settle
@@ -103,20 +102,28 @@ def test_hostile_names_are_shown_not_executed(tmp_path):
     hostile = "</script><script>document.title='gone'</script><img src=x onerror=\"document.title='gone'\">"
     rng = np.random.default_rng(0)
     embeddings = Embeddings(
-        rng.normal(size=(40, 4)).astype(np.float32),
-        np.repeat([0, 1], 20),
-        (hostile, "b"),
-        np.zeros(40, dtype=np.int8),
+        vectors=rng.normal(size=(40, 4)).astype(np.float32),
+        superclass=np.repeat([0, 1], 20),
+        superclass_names=(hostile, "b"),
+        split=np.zeros(40, dtype=np.int8),
         refs=tuple(f"{hostile}{i}" for i in range(40)),
     )
     fact = {"clusters": 1, "images": 20}
     names = (f"{hostile}/0", "b/0")
     discovered = Discovered(np.repeat([0, 1], 20), names, np.zeros(40), np.ones(40), {hostile: fact, "b": fact})
     page = tmp_path / "page.html"
-    file = tmp_path / f"{hostile}.npz"  # its slashes are folders
-    file.parent.mkdir(parents=True)
-    write_embeddings(embeddings, file)
-    write_discover_page(page, embeddings, discovered, Source(file, SourceConfig()), {}, table=tmp_path / "t.csv")
+    write_discover_page(
+        page,
+        embeddings,
+        discovered,
+        of=hostile,
+        again=hostile,
+        images=None,
+        errors=None,
+        training=None,
+        scores={},
+        table=tmp_path / "t.csv",
+    )
     assert hostile not in page.read_text()
     dump = chromium("--dump-dom", page.as_uri(), folder=tmp_path / "profile").stdout
     assert "<title>thanos: discovered subclasses</title>" in dump

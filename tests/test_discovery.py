@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_samples
 
-from thanos.config import DiscoverConfig, SourceConfig
+from thanos.cli import run_command
+from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.inputs import Source
+from thanos.subclasses import count
 from thanos.subclasses import discovery as room
 from thanos.subclasses.count import silhouettes
 from thanos.subclasses.discovery import discover
-from thanos.verbs import discover_source
 
 
 def clouds(kinds=(3, 4), images=120, apart=6.0, dim=12, seed=0, share=None):
@@ -51,7 +51,7 @@ def test_silhouettes_are_scikit_learns():
     label[0] = 9  # a cluster of one
     apart = np.linalg.norm(x[:, None] - x[None], axis=2)
     assert silhouettes(apart, label) == pytest.approx(silhouette_samples(x, label))
-    assert room._distances(x) == pytest.approx(apart, abs=2e-3)
+    assert count.distances(x) == pytest.approx(apart, abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_superclass_without_structure_is_one_subclass():
     found = discover(clouds(kinds=(1, 3), images=400))
     assert [fact["clusters"] for fact in found.superclasses.values()] == [1, 3]
     fact = found.superclasses["class 0"]
-    assert max(fact["silhouette"].values()) <= room.MARGIN * max(fact["unstructured"])
+    assert max(fact["silhouette"].values()) <= count.MARGIN * max(fact["unstructured"])
     assert (found.confidence[found.cluster == 0] == 1).all()
 
 
@@ -159,8 +159,8 @@ def test_large_superclasses_are_judged_on_a_sample(monkeypatch):
 
 
 def test_of_equal_silhouettes_the_larger_number_wins(monkeypatch):
-    answers = iter([0.5] * 4 + [0.1] * 2 * room.UNSTRUCTURED)  # for 2 to 5 clusters, then for clouds
-    monkeypatch.setattr(room, "_mean_silhouette", lambda apart, label: next(answers))
+    answers = iter([0.5] * 4 + [0.1] * 2 * count.UNSTRUCTURED)  # for 2 to 5 clusters, then for clouds
+    monkeypatch.setattr(count, "mean_silhouette", lambda apart, label: next(answers))
     found = discover(clouds(kinds=(3,)), DiscoverConfig(most=5))
     assert found.superclasses["class 0"]["clusters"] == 5
 
@@ -202,7 +202,9 @@ def test_the_table_and_its_facts(tmp_path, capsys):
     data = replace(clouds(), refs=tuple(f"{i}.png" for i in range(840)))
     write_embeddings(data, tmp_path / "e.npz")
     out = tmp_path / "found.csv"
-    found = discover_source(Source(tmp_path / "e.npz", SourceConfig()), out, DiscoverConfig())
+    typed = ["discover", str(tmp_path / "e.npz"), "--out", str(out)]
+    assert run_command(typed) == 0
+    found = discover(data)
     with out.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert [line["image"] for line in lines] == list(data.refs)
@@ -216,5 +218,5 @@ def test_the_table_and_its_facts(tmp_path, capsys):
     assert "one cluster" in said
     out.write_text("my notes")
     with pytest.raises(OutputError, match="was not written by thanos discover"):
-        discover_source(Source(tmp_path / "e.npz", SourceConfig()), out, DiscoverConfig())
+        run_command(typed)
     assert out.read_text() == "my notes"

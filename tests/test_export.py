@@ -111,7 +111,7 @@ def test_a_timm_model_by_its_name(tmp_path):
     with np.load(tmp_path / "v.npz") as file:
         assert np.allclose(file["vectors"], expected, atol=1e-4)
     for wrong, said in (
-        (["resnet18"], "say with --data"),
+        (["resnet18"], "say with `data`"),
         ([str(tmp_path / "v.npz"), "--pretrained", "w.pth"], "is none by name"),
     ):
         with pytest.raises(ConfigError, match=said):

@@ -17,6 +17,7 @@ from thanos.embeddings import check_same_images, kept_fingerprint
 from thanos.errors import DataError
 from thanos.inputs import Source
 from thanos.report.discover_page import write_discover_page
+from thanos.subclasses.discovery import discover
 
 COMMANDS = {
     "discover": [],
@@ -193,7 +194,17 @@ def test_a_page_never_shows_pictures_beside_others_numbers(runs, run, tmp_path):
     with pytest.raises(DataError, match="of other images"):
         check_same_images(other.embeddings, source.images)
     with pytest.raises(DataError, match="of other images"):
-        write_discover_page(tmp_path / "page.html", other.embeddings, None, source, {})
+        write_discover_page(
+            tmp_path / "page.html",
+            other.embeddings,
+            discover(other.embeddings),
+            of="a",
+            again="a",
+            images=source.images,
+            errors=None,
+            training=None,
+            scores={},
+        )
     assert not (tmp_path / "page.html").exists()
 
 

@@ -60,10 +60,10 @@ def test_the_head_is_that_of_the_command_on_the_same_split(method, given, classe
     model = GroupRobustClassifier(method, clusters=2, random_state=3).fit(X, y, groups=group if given else None)
     split = np.append(model.held_out_.astype(np.int8), np.full(200, 2, np.int8))
     everyone = Embeddings(
-        np.concatenate([X, fresh[0]]).astype(np.float32),
-        np.append(y, fresh[1]),
-        tuple(map(str, range(classes))),
-        split,
+        vectors=np.concatenate([X, fresh[0]]).astype(np.float32),
+        superclass=np.append(y, fresh[1]),
+        superclass_names=tuple(map(str, range(classes))),
+        split=split,
         group=np.append(group, classes * fresh[1] + fresh[2]),
         group_names=tuple(map(str, range(classes**2))),
     )
@@ -89,7 +89,9 @@ def test_the_head_is_that_of_the_command_on_the_same_split(method, given, classe
 def test_a_plain_model_may_be_chosen_by_discovered_groups(train):
     X, y, _ = train
     model = GroupRobustClassifier("erm", select="worst-discovered", clusters=2, random_state=0).fit(X, y)
-    seen = Embeddings(X.astype(np.float32), y, ("0", "1"), model.held_out_.astype(np.int8))
+    seen = Embeddings(
+        vectors=X.astype(np.float32), superclass=y, superclass_names=("0", "1"), split=model.held_out_.astype(np.int8)
+    )
     seed = int(np.random.RandomState(0).randint(2**31 - 1))
     found = find_groups(seen, DiscoverConfig(clusters=2, seed=seed))
     rule = watch("worst-discovered", seen, discovered=found.cluster, names=found.names)

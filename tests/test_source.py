@@ -306,7 +306,7 @@ def test_published_weights_that_cannot_be_had(tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"the published weights of test_vit cannot be had .* `pretrained` FILE"):
+    with pytest.raises(ConfigError, match=r"the published weights of test_vit cannot be had .* `pretrained=FILE`"):
         run_command(["embed", "test_vit", "--data", "digits", "--size", "64", "--out", str(tmp_path / "v.npz")])
     assert not (tmp_path / "v.npz").exists()
 

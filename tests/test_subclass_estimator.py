@@ -35,7 +35,10 @@ def test_labels_are_those_of_discover_and_predict_tells_them_again(settings):
     estimator = SubclassDiscovery(**settings, random_state=3).fit(X, y)
     seed = int(np.random.RandomState(3).randint(2**31 - 1))
     embeddings = Embeddings(
-        X.astype(np.float32), (y == "low").astype(np.int64), ("high", "low"), np.zeros(len(X), np.int8)
+        vectors=X.astype(np.float32),
+        superclass=(y == "low").astype(np.int64),
+        superclass_names=("high", "low"),
+        split=np.zeros(len(X), np.int8),
     )
     found = discover(embeddings, DiscoverConfig(**settings, seed=seed))
     np.testing.assert_array_equal(estimator.labels_, found.cluster)

@@ -1,7 +1,8 @@
 """Embeddings: the vectors, the labels known for them, and where they came from; one .npz file, ours or anyone's."""
 
 import json
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,9 +130,16 @@ def kept_fingerprint(weights: Path) -> str:
         return ""
 
 
-def write_embeddings(embeddings: Embeddings, path: Path) -> None:
-    """One compressed .npz: ``vectors``, integer labels with ``*_names``, ``split``, ``refs``; numpy alone reads it."""
-    arrays = {name: value for name, value in vars(embeddings).items() if value is not None}
+def write_embeddings(embeddings: Embeddings, path: Path, more: Mapping[str, NDArray] | None = None) -> None:
+    """One compressed .npz: ``vectors``, integer labels with ``*_names``, ``split``, ``refs``; numpy alone reads it.
+
+    Args:
+        embeddings: What is written.
+        path: The file.
+        more: Further arrays, one entry an image each or names of ids.
+    """
+    named = {each.name: getattr(embeddings, each.name) for each in fields(embeddings)} | dict(more or {})
+    arrays = {name: value for name, value in named.items() if value is not None}
     arrays = {
         name: np.array(value, dtype=str) if isinstance(value, (tuple, str)) else value for name, value in arrays.items()
     }
@@ -182,6 +190,14 @@ def read_embeddings(path: Path) -> Embeddings:
         fingerprint=str(arrays.get("fingerprint", "")),
         encoder=str(arrays.get("encoder", "")),
     )
+
+
+def is_embeddings(file: Path) -> bool:
+    """Whether it holds embeddings with the mark of the images that they are of."""
+    try:
+        return read_embeddings(file).fingerprint != ""
+    except DataError:
+        return False
 
 
 def _labels(arrays: dict[str, NDArray], name: str, path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:

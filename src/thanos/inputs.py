@@ -1,6 +1,7 @@
 """What a verb is pointed at: a run, a checkpoint, weights, a timm model or embeddings; what it holds is read once."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
@@ -8,16 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from thanos import registry
 from thanos.config import DataConfig, SourceConfig, check_data, read_yaml
-from thanos.console import say
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import nearest, timm_names
+from thanos.runs.provenance import command
 from thanos.runs.run_dir import RunDir
-from thanos.storage import SKIPPED, begins, is_writable, refuse_foreign, skipped_list
+from thanos.storage import SKIPPED, begins, is_writable, refuse_foreign, skipped_list, write_csv
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from thanos.data.imageset import ImageSet
     from thanos.embeddings import Embeddings
+    from thanos.report.discover_page import Training
     from thanos.runs.encoder_io import Encoder
+    from thanos.subclasses.keep import Places
 
 FILES = (".ckpt", ".safetensors", ".npz")
 """Kinds of file that hold an encoder or embeddings."""
@@ -33,6 +39,8 @@ class Source:
 
     path: Path
     options: SourceConfig
+    say: Callable[[str], None] = field(default=lambda line: None, repr=False)
+    """Receives what is worth knowing of images and embeddings as they are read."""
 
     def __post_init__(self) -> None:
         path, given = self.path, self.options.model_fields_set
@@ -68,9 +76,11 @@ class Source:
         check_data(self.options.data)
 
     @classmethod
-    def of_run(cls, run: Path, images: "ImageSet", encoder: "Encoder") -> "Source":
+    def of_run(
+        cls, run: Path, images: "ImageSet", encoder: "Encoder", say: Callable[[str], None] = lambda line: None
+    ) -> "Source":
         """A run that was just trained, with what its training had in hand: nothing is read again."""
-        source = cls(run, SourceConfig())
+        source = cls(run, SourceConfig(), say)
         vars(source).update(images=images, _loaded=encoder)  # in place of what the properties would load
         return source
 
@@ -234,7 +244,7 @@ class Source:
             return self._own_images()
         images = load(self.data.model_copy(update=self._as_the_encoder_takes_them()))
         for note in images.notes:
-            say(note)
+            self.say(note)
         return images
 
     def _as_the_encoder_takes_them(self) -> dict[str, Any]:
@@ -248,6 +258,79 @@ class Source:
     def pictures(self) -> "ImageSet | None":
         """The images, where there are any beside the embeddings."""
         return None if self.of_embeddings else self.images
+
+    def two_views(self) -> "tuple[NDArray[np.float32], NDArray[np.float32]] | None":
+        """Embeddings of two augmented views of some test images, each (n, dim); None without pictures."""
+        if self.of_embeddings:
+            return None
+        try:
+            images = self.images
+        except DataError as error:
+            self.say(f"without the alignment, which needs pictures: {error}")
+            return None
+        import numpy as np
+        from torch import Generator
+
+        from thanos.evaluate.geometry import EXACT
+
+        rows = images.rows("test") if images.in_split("test").any() else np.arange(len(images))
+        some = images.take(rows[:: max(1, -(-len(rows) // EXACT))])
+        rng = Generator().manual_seed(0)
+        return self.encoder.embed_view(some, rng), self.encoder.embed_view(some, rng)
+
+    def keep(self, name: str, scores: dict[str, Any]) -> None:
+        """Add scores of a run's own images to its numbers."""
+        if self.run is not None:
+            marked = scores | {"command": command(), "encoder": self.embeddings.encoder}
+            self.run.add_metrics({f"{name}/{self.options.weights}": marked})
+
+    def kept(self) -> dict[str, Any]:
+        """``geometry`` and ``transfer`` as a run keeps them of these weights; empty where it is none."""
+        if self.run is None:
+            return {}
+        metrics = self.run.metrics()
+        named = {name: metrics.get(f"{name}/{self.options.weights}") for name in ("geometry", "transfer")}
+        mine = self.embeddings.encoder
+        return {name: each for name, each in named.items() if each and each.get("encoder") == mine}
+
+    def training(self) -> "Training | None":
+        """How a run was trained, for its page; None where it is none."""
+        if self.run is None:
+            return None
+        from thanos.report.discover_page import Training
+        from thanos.runs.encoder_io import read_card
+
+        run = self.run
+        card, metrics = read_card(run.facts()), run.metrics()
+        return Training(str(run.path), run.settings(), metrics, run.logged(), card, run.weights())
+
+    def list_skipped(self, out: Path) -> None:
+        """Write which of the images that were named are left out, beside the outcome."""
+        if self.data is not None and self.images.skipped:
+            write_csv(skipped_list(out), [SKIPPED, *self.images.skipped])
+
+    def places(self) -> "tuple[Places, dict[str, str]] | None":
+        """What places new images in the discovered subclasses kept here, and their names; None: nothing is kept.
+
+        Raises:
+            DataError: if it is damaged.
+        """
+        from thanos.data.group_table import mark_of, renamed
+        from thanos.subclasses.keep import read_places
+
+        own = self._own("subclasses", ".csv")
+        table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self.path.is_dir() else own
+        if table is None or not table.is_file() or not table.with_suffix(".npz").is_file():
+            return None
+        places, names = read_places(table.with_suffix(".npz")), table.with_suffix(".yaml")
+        of = self.embeddings.encoder
+        if places.encoder != of or places.table != mark_of(table):
+            other = "embeddings of other weights" if places.encoder != of else "another table"
+            self.say(
+                f"no discovered subclasses: {table.with_suffix('.npz')} is of {other}; thanos discover {self.path}"
+            )
+            return None
+        return places, renamed(table, names) if names.is_file() else {}
 
     @property
     def _settings(self) -> Path:
@@ -295,7 +378,7 @@ class Source:
                 embeddings, other = None, "damaged"
             if embeddings is not None and not (other := self._differs(embeddings)):
                 return embeddings
-            say(f"{kept} is {other}: embedded anew for now; thanos embed {self.again(None)} replaces it")
+            self.say(f"{kept} is {other}: embedded anew for now; thanos embed {self.again(None)} replaces it")
         embeddings = embed(self.encoder, self.images)
         if kept is not None and not kept.exists() and is_writable(kept):
             write_embeddings(embeddings, kept)

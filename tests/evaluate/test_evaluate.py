@@ -37,21 +37,21 @@ def blobs(separation=6.0, n=600, dim=8, seed=0):
 
 def test_separated_subclasses_are_read_and_identical_ones_are_not():
     scores = transfer(blobs(), TransferConfig())
-    assert scores["probe"]["accuracy"] > 0.99
-    assert scores["neighbours"]["accuracy"] > 0.99
+    assert scores.probe.accuracy > 0.99
+    assert scores.neighbours.accuracy > 0.99
     chance = transfer(blobs(separation=0.0), TransferConfig())
-    assert chance["probe"]["accuracy"] == pytest.approx(0.25, abs=0.12)
+    assert chance.probe.accuracy == pytest.approx(0.25, abs=0.12)
 
 
 def test_the_probe_does_not_see_scale_or_test_labels():
     data = blobs(separation=1.0)
-    scores = transfer(data, TransferConfig())["probe"]
+    scores = transfer(data, TransferConfig()).probe
     scaled = replace(data, vectors=data.vectors * np.logspace(-3, 3, 8, dtype=np.float32))
-    assert transfer(scaled, TransferConfig())["probe"]["accuracy"] == pytest.approx(scores["accuracy"], abs=0.02)
+    assert transfer(scaled, TransferConfig()).probe.accuracy == pytest.approx(scores.accuracy, abs=0.02)
     shuffled = data.subclass.copy()
     test = data.rows("test")
     shuffled[test] = np.random.default_rng(0).permutation(shuffled[test])
-    assert transfer(replace(data, subclass=shuffled), TransferConfig())["probe"]["strength"] == scores["strength"]
+    assert transfer(replace(data, subclass=shuffled), TransferConfig()).probe.strength == scores.strength
 
 
 @pytest.mark.parametrize("k", [1, 7, 20])
@@ -77,10 +77,10 @@ def test_accuracies_by_hand_and_against_scikit_learn():
     true = np.array([0, 0, 0, 0, 1, 1, 2, 2])
     predicted = np.array([0, 0, 0, 1, 1, 0, 2, 2])
     numbers = score(true, predicted, np.array([0.5, 0.5, 0.0]))
-    assert numbers["accuracy"] == pytest.approx(6 / 8)
-    assert numbers["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(true, predicted))
-    assert numbers["frequency_weighted_accuracy"] == pytest.approx(0.5 * 0.75 + 0.5 * 0.5)
-    assert numbers["n"] == 8
+    assert numbers.accuracy == pytest.approx(6 / 8)
+    assert numbers.balanced_accuracy == pytest.approx(balanced_accuracy_score(true, predicted))
+    assert numbers.frequency_weighted_accuracy == pytest.approx(0.5 * 0.75 + 0.5 * 0.5)
+    assert numbers.n == 8
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -99,30 +99,30 @@ def test_geometry_of_a_collapsed_embedding():
     data = blobs()
     collapsed = replace(data, vectors=np.eye(8, dtype=np.float32)[data.superclass])
     scores = geometry(collapsed)
-    assert scores["spread"] == pytest.approx(0, abs=1e-5)
-    assert scores["between_class_cosine"] == pytest.approx(0, abs=1e-6)
-    assert scores["collapsed_superclasses"] == ["low", "high"]
-    assert scores["effective_rank"] == pytest.approx(1, abs=1e-3)
+    assert scores.spread == pytest.approx(0, abs=1e-5)
+    assert scores.between_class_cosine == pytest.approx(0, abs=1e-6)
+    assert scores.collapsed_superclasses == ["low", "high"]
+    assert scores.effective_rank == pytest.approx(1, abs=1e-3)
 
 
 def test_subclass_clustering_sees_clusters_and_shuffling():
     data = blobs()
     clustered = geometry(data)
-    assert clustered["subclass_purity"] > 0.99
+    assert clustered.subclass_purity > 0.99
     tested = int(data.in_split("test").sum())
-    assert clustered["subclass_purity_n"] == tested
+    assert clustered.subclass_purity_n == tested
     unknown = np.where(np.arange(len(data)) % 3, -1, data.subclass)
     half = geometry(replace(data, subclass=unknown))
-    assert half["subclass_purity_n"] == int((data.in_split("test") & (unknown >= 0)).sum()) < tested == half["n"]
-    assert clustered["subclass_silhouette"] > 0.5
-    assert clustered["subclass_purity_chance"] == pytest.approx(0.5, abs=0.03)
+    assert half.subclass_purity_n == int((data.in_split("test") & (unknown >= 0)).sum()) < tested == half.n
+    assert clustered.subclass_silhouette > 0.5
+    assert clustered.subclass_purity_chance == pytest.approx(0.5, abs=0.03)
     mixed = data.vectors.copy()
     for value in (0, 1):  # images swap embeddings inside their superclass
         rows = np.flatnonzero(data.superclass == value)
         mixed[rows] = mixed[np.random.default_rng(0).permutation(rows)]
     shuffled = geometry(replace(data, vectors=mixed))
-    assert shuffled["spread"] == pytest.approx(clustered["spread"], abs=0.05)
-    assert shuffled["subclass_purity"] == pytest.approx(0.5, abs=0.15)
+    assert shuffled.spread == pytest.approx(clustered.spread, abs=0.05)
+    assert shuffled.subclass_purity == pytest.approx(0.5, abs=0.15)
 
 
 def test_effective_rank_of_an_isotropic_cloud():
@@ -134,8 +134,8 @@ def test_alignment_is_the_mean_squared_distance_of_two_views():
     data = blobs()
     first = np.tile(np.array([[1.0, 0] + [0] * 6], dtype=np.float32), (len(data), 1))
     second = np.tile(np.array([[0, 2.0] + [0] * 6], dtype=np.float32), (len(data), 1))
-    assert geometry(data, (first, second))["alignment"] == pytest.approx(2)
-    assert "alignment" not in geometry(data)
+    assert geometry(data, (first, second)).alignment == pytest.approx(2)
+    assert geometry(data).alignment is None
 
 
 def test_side_by_side_parts_weigh_alike():

@@ -34,11 +34,11 @@ def test_a_share_s_interval_holds_it(truth):
 
 def test_three_images_that_are_all_right_prove_little():
     scores = group_scores(np.ones(203, dtype=bool), np.repeat([0, 1], [200, 3]), ("many", "few"))
-    assert scores["groups"]["few"]["interval"] == pytest.approx((0.2924, 1.0), abs=1e-4)
-    assert scores["worst_group"]["interval"][0] < 0.25
-    assert scores["group_mean"]["interval"][0] < 0.75
-    assert scores["groups"]["few"]["small"]
-    assert not scores["groups"]["many"]["small"]
+    assert scores.groups["few"].interval == pytest.approx((0.2924, 1.0), abs=1e-4)
+    assert scores.worst_group.interval[0] < 0.25
+    assert scores.group_mean.interval[0] < 0.75
+    assert scores.groups["few"].small
+    assert not scores.groups["many"].small
 
 
 GROUPS = [(1, 1), (3, 3), (1, 50), (5, 40, 300), (10, 10, 10, 10), (2,) * 10, (50,) * 4]

@@ -83,8 +83,8 @@ def test_geometry_of_overflowing_vectors_against_float64():
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     cosines = unit @ unit.T
     within = [cosines[np.ix_(label == k, label == k)][~np.eye(150, dtype=bool)].mean() for k in (0, 1)]
-    assert found["within_class_cosine"] == pytest.approx(np.mean(within), abs=1e-5)
-    assert found["between_class_cosine"] == pytest.approx(cosines[:150, 150:].mean(), abs=1e-2)
+    assert found.within_class_cosine == pytest.approx(np.mean(within), abs=1e-5)
+    assert found.between_class_cosine == pytest.approx(cosines[:150, 150:].mean(), abs=1e-2)
 
 
 def test_sizes_change_by_powers_of_two_alone():

@@ -30,8 +30,8 @@ def shortcut():
     x[:, 1] += 0.5 * (2 * superclass - 1)
     group = 2 * superclass + np.where(odd, 1 - superclass, superclass)
     return Embeddings(
-        x.astype(np.float32), superclass, ("a", "b"), split, subclass=group, subclass_names=NAMES, group=group,
-        group_names=NAMES, refs=tuple(map(str, range(n))),
+        vectors=x.astype(np.float32), superclass=superclass, superclass_names=("a", "b"), split=split, subclass=group,
+        subclass_names=NAMES, group=group, group_names=NAMES, refs=tuple(map(str, range(n))),
     )  # fmt: skip
 
 
@@ -61,15 +61,15 @@ def test_given_groups_are_used(shortcut, method):
     config = RobustConfig(method=method, groups="given")
     plain = make_robust(shortcut, RobustConfig(method="erm", groups="none")).scores
     fair = make_robust(shortcut, config).scores
-    assert fair["groups"]["worst_group"]["accuracy"] > plain["groups"]["worst_group"]["accuracy"] + 0.2
+    assert fair.groups.worst_group.accuracy > plain.groups.worst_group.accuracy + 0.2
 
 
 def test_discovered_groups_find_the_shortcut_and_help(shortcut):
     outcome = make_robust(shortcut, RobustConfig(), clusters=DiscoverConfig(clusters=2, components=2))
-    recovered = outcome.scores["recovery"]["train"]
-    assert recovered["rarest_f1"]["lowest"] > 0.9 > recovered["one_cluster"]["rarest_f1"]["mean"] + 0.5
+    recovered = outcome.scores.recovery["train"]
+    assert recovered.rarest_f1.lowest > 0.9 > recovered.one_cluster.rarest_f1.mean + 0.5
     plain = make_robust(shortcut, RobustConfig(method="erm", groups="none")).scores
-    gain = outcome.scores["groups"]["worst_group"]["accuracy"] - plain["groups"]["worst_group"]["accuracy"]
+    gain = outcome.scores.groups.worst_group.accuracy - plain.groups.worst_group.accuracy
     assert gain > 0.2
     assert outcome.robust.selection["rule"] == "worst-discovered"
 
@@ -163,13 +163,13 @@ def test_partly_known_labels_are_scored_as_far_as_they_go(shortcut):
         group=np.where(some, shortcut.group, -1),
     )
     scores = make_robust(partly, RobustConfig(method="erm", groups="none")).scores
-    assert "auroc" not in scores
+    assert scores.auroc is None
     test = shortcut.in_split("test")
-    assert scores["groups"]["images_without_group"] == (test & ~some).sum()
-    assert sum(g["n"] for g in scores["groups"]["groups"].values()) == (test & some).sum()
+    assert scores.groups.images_without_group == (test & ~some).sum()
+    assert sum(g.n for g in scores.groups.groups.values()) == (test & some).sum()
     held_out_only = replace(shortcut, group=np.where(shortcut.in_split("train"), -1, shortcut.group))
     scores = make_robust(held_out_only, RobustConfig(method="dfr", groups="given")).scores
-    assert "train_weighted_mean" not in scores["groups"]
+    assert scores.groups.train_weighted_mean is None
 
 
 def test_what_is_missing_is_said(shortcut):

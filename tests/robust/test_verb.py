@@ -4,7 +4,6 @@ import csv
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +12,13 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from thanos.cli import main
+from thanos.cli.lines import gain_line
 from thanos.config import TrainConfig
 from thanos.data.group_table import read_table
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.robust.head import read_head
-from thanos.verbs import _weighed
+from thanos.robust.stage import Difference, Gain, WorstDifference
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def source(tmp_path):
     x = np.concatenate([centre[kind], np.zeros((len(kind), 4))], axis=1) + rng.normal(size=(len(kind), 6)) * 0.6
     names = ("<b>a</b>, large", "a, small", "b, large", "b, small")
     embeddings = Embeddings(
-        x.astype(np.float32), kind // 2, ("a", "b"), rng.permutation(np.repeat([0, 1, 2], 400)).astype(np.int8),
-        subclass=kind, subclass_names=names, group=kind, group_names=names, refs=tuple(f"{i}.png" for i in range(1200)),
+        vectors=x.astype(np.float32), superclass=kind // 2, superclass_names=("a", "b"),
+        split=rng.permutation(np.repeat([0, 1, 2], 400)).astype(np.int8), subclass=kind, subclass_names=names, group=kind, group_names=names, refs=tuple(f"{i}.png" for i in range(1200)),
     )  # fmt: skip
     write_embeddings(embeddings, tmp_path / "e.npz")
     return tmp_path / "e.npz", embeddings
@@ -236,8 +236,7 @@ def test_discovered_subclasses_become_the_groups_of_a_training(tmp_path):
     ],
 )
 def test_what_a_method_gives_and_costs_is_said(difference, interval, n, said):
-    worst = {"of": "group", "difference": difference, "interval": interval, "n": n, "small": n < 50}
-    found = {"worst": worst, "all_images": {"difference": -0.05, "interval": (-0.06, -0.04)}}
-    line = _weighed(found, "runs/a", Path("runs/a/fair.npz"))
+    worst = WorstDifference(difference, interval, "group", n, n < 50)
+    line = gain_line(Gain(worst, Difference(-0.05, (-0.06, -0.04))), "thanos robust runs/a --method erm")
     assert said in line
-    assert ("--out runs/a/plain.npz" in line) == (interval[0] < 0)
+    assert ("thanos robust runs/a --method erm" in line) == (interval[0] < 0)

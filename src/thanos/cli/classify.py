@@ -1,10 +1,17 @@
 """``thanos classify``: what a classifier says of images."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from thanos.cli.app import Judged, Of, Out, app
+from thanos.cli.app import Judged, Of, Out, app, say
 from thanos.config import SourceConfig
+from thanos.evaluate.intervals import FEW
 from thanos.inputs import Source
+from thanos.storage import begins, refuse_foreign, write_csv
+
+if TYPE_CHECKING:
+    from thanos.robust.classify import Classified
 
 
 @app.command(
@@ -27,12 +34,77 @@ def classify(
     classifier
         The .npz; default: the run's robust-groupdro.npz, else its classifier.npz.
     out
-        A CSV: image, predicted, probability, and the superclass where it is known. Needed with --data; of a run's own
-        images by default predicted.csv in the run directory.
+        A CSV: image, predicted, probability, the superclass where it is known, and where thanos discover found
+        subclasses here that of each image, with a confidence. Needed with --data; of a run's own images by default
+        predicted.csv in the run directory.
     """
-    from_ = Source(source, of)
+    from_ = Source(source, of, say)
     where = from_.out(out, "predicted", suffix=".csv")
     head = from_.classifier(classifier)
-    from thanos.verbs import classify_source
+    from thanos.robust.classify import classify as tell
+    from thanos.robust.head import read_head
 
-    classify_source(from_, head, where)
+    refuse_foreign(where, is_predictions, "thanos classify")
+    (fitted, names), embeddings = read_head(head), from_.embeddings
+    told = tell(fitted, names, embeddings, classifier=str(head), of=str(source), again=from_.again(None))
+    told = with_subclasses(from_, told)
+    write_csv(where, rows_of(told, embeddings.names))
+    from_.list_skipped(where)
+    for line in lines_of(from_, told, head, where):
+        say(line)
+
+
+PREDICTED, PLACED = ("image", "predicted", "probability", "superclass"), ("subclass", "subclass_confidence")
+ALL_COLUMNS = (PREDICTED, (*PREDICTED, *PLACED))
+"""Of a table of predictions, without and with discovered subclasses."""
+
+
+def is_predictions(file: Path) -> bool:
+    """Whether it is a table of predictions."""
+    return any(begins(",".join(columns))(file) for columns in ALL_COLUMNS)
+
+
+def with_subclasses(source: Source, told: "Classified") -> "Classified":
+    """With the discovered subclass of each image inside what is predicted, where discovery left what tells it."""
+    from thanos.robust.classify import place
+
+    known = source.places()
+    if known is None:
+        return told
+    places, called = known
+    superclass = places.ids_in(told.names)[told.predicted]
+    subclass, confidence = place(places, source.embeddings.vectors, superclass, called)
+    return replace(told, subclass=subclass, confidence=confidence)
+
+
+def rows_of(told: "Classified", names: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The table: a line for each image."""
+    rows: list[tuple[str, ...]] = [ALL_COLUMNS[1] if told.subclass else PREDICTED]
+    for i, name in enumerate(names):
+        row: tuple[str, ...] = (
+            name,
+            told.names[told.predicted[i]],
+            f"{told.probability[i]:.4f}",
+            told.true[i] if told.true else "",
+        )
+        if told.subclass and told.confidence is not None:
+            row = (*row, told.subclass[i], f"{told.confidence[i]:.4f}")
+        rows.append(row)
+    return rows
+
+
+def lines_of(source: Source, told: "Classified", classifier: Path, out: Path) -> list[str]:
+    """How many images are what, and how many of those that are known rightly so."""
+    import numpy as np
+
+    counts = np.bincount(told.predicted, minlength=len(told.names))
+    shown = ", ".join(f"{count:,} {name}" for name, count in zip(told.names, counts, strict=True))
+    lines = [f"{len(told.predicted):,} images by {classifier}: {shown}; in {out}"]
+    own = source.run is not None
+    judged = source.embeddings.rows("test") if own else np.arange(len(told.predicted))
+    if told.true and len(judged):
+        right, (low, high) = told.accuracy(judged)
+        few = ", few images" if len(judged) < FEW else ""
+        which = "test images" if own else "images"
+        lines.append(f"right on {right:.1%} of {len(judged):,} {which} (95% {low:.1%} to {high:.1%}{few})")
+    return lines

@@ -1,17 +1,21 @@
 """``thanos discover``: hidden subclasses, of images or of what is trained already."""
 
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from thanos import registry
-from thanos.cli.app import TRAINING, Flat, Of, Out, app
-from thanos.config import AutoTrainConfig, DataConfig, DiscoverConfig, SourceConfig, check_data
+from thanos.cli.app import TRAINING, Flat, Of, Out, app, say
+from thanos.cli.judge import judge, write_page
+from thanos.cli.lines import discovered_lines
+from thanos.config import AutoTrainConfig, DataConfig, DiscoverConfig, RunConfig, SourceConfig, check_data
 from thanos.errors import ConfigError
 from thanos.inputs import FILES, Source
 from thanos.names import nearest, timm_names
 from thanos.runs.run_dir import RunDir
+from thanos.storage import refuse_foreign, says
 
 
 @app.command(
@@ -61,9 +65,7 @@ def discover(
         name = source.stem if source.suffix in (".csv", ".tsv", ".npz") else source.resolve().name
         run = out or Path("runs") / name
         RunDir(run).check_free()
-        from thanos.verbs import discover_images
-
-        discover_images(images, run, config, training, of.pretrained, quiet)
+        of_images(images, run, config, training, of.pretrained, quiet)
         return
     if unused := sorted(training.model_fields_set):
         raise ConfigError(f"--{unused[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
@@ -72,11 +74,81 @@ def discover(
             f"images are wanted (a folder SUPERCLASS/image, a CSV, an .npz, a data set's name), or what was trained on "
             f"them; {source} does not exist{nearest(str(source), (*registry.datasets(), *timm_names()))}."
         )
-    from_ = Source(source, of)
+    from_ = Source(source, of, say)
     table = from_.out(out, "subclasses", suffix=".csv")
-    from thanos.verbs import discover_source
+    write_found(from_, table, config, None)
 
-    discover_source(from_, table, config)
+
+def of_images(
+    data: DataConfig,
+    run: Path,
+    config: DiscoverConfig,
+    training: AutoTrainConfig,
+    pretrained: bool | Path,
+    quiet: bool,
+) -> None:
+    """From images to a run directory with its table and page: choose what was left open, train, embed, discover."""
+    from thanos.data.load import check_superclasses
+    from thanos.training.auto import load_suitably, settle
+    from thanos.training.fit import train
+
+    images, choices = load_suitably(data)
+    check_superclasses(images)
+    chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
+    for reason in choices.reasons:
+        say(f"chosen {reason}")
+    trained = train(chosen, run, images=images, run=RunConfig(quiet=quiet), say=say)
+    source = Source.of_run(run, images, trained.encoder, say)
+    table = RunDir(run).outcome("subclasses", ".csv")
+    write_found(source, table, config, judge(source))
+    again, names = quote(str(run)), table.with_suffix(".yaml")
+    say(f"next: look at it, name subclasses in {names}; thanos report {again}, thanos robust {again}")
+
+
+def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dict[str, Any] | None) -> None:
+    """Discover; write the table with what goes beside it, and the page.
+
+    Args:
+        source: What is clustered.
+        table: The CSV.
+        config: How.
+        scores: ``geometry`` and ``transfer`` of the source, for the page; None: what a run keeps of them.
+    """
+    from thanos.evaluate.recovery import recovery_by_split
+    from thanos.report.discover_page import TITLE
+    from thanos.subclasses.discovery import discover as cluster
+    from thanos.subclasses.table import check_table_free, write_discovered
+
+    page = table.with_suffix(".html")
+    check_table_free(table)
+    refuse_foreign(page, says(TITLE), "thanos discover")
+    embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
+    found = cluster(embeddings, config)
+    recovered = recovery_by_split(embeddings, found.cluster)
+    for line in discovered_lines(found, recovered):
+        say(line)
+    shown = {"recovery": {split: each.to_dict() for split, each in recovered.items()}}
+    shown |= source.kept() if scores is None else scores
+    write_page(page, source, found, shown, table=table)
+    before = table.read_bytes() if table.exists() else b""
+    lines = write_discovered(table, embeddings, found, config=config, recovered=recovered)
+    if before and before != table.read_bytes() and (old := outdated(table)):
+        say(f"still of the earlier subclasses: {', '.join(old)}; thanos report and robust make them anew")
+    for line in lines:
+        say(line)
+    source.list_skipped(table)
+    say(f"subclasses of {len(embeddings):,} images in {table}; to look at: {page}")
+
+
+def outdated(table: Path) -> list[str]:
+    """What lies beside a table and rests on subclasses that are no longer those of it: its page, classifiers."""
+    from thanos.data.group_table import mark_of
+    from thanos.report.discover_page import SUBCLASSES
+    from thanos.subclasses.table import outdated_classifiers
+
+    page = table.with_name(f"{table.stem.removesuffix('subclasses')}report.html")
+    old = [page.name] * (page.is_file() and not says(f"{SUBCLASSES} {mark_of(table)}")(page))
+    return old + outdated_classifiers(table)
 
 
 def _holds_images(source: Path) -> bool:

@@ -1,11 +1,18 @@
 """``thanos embed``: images to vectors."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from thanos.cli.app import Of, Out, app
+from thanos.cli.app import Of, Out, app, say
 from thanos.config import SourceConfig
 from thanos.errors import ConfigError
 from thanos.inputs import Source
+from thanos.storage import refuse_foreign
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from thanos.embeddings import Embeddings
 
 
 @app.command(
@@ -23,7 +30,8 @@ def embed(
 ) -> None:
     """Embed images with a trained encoder; writes one .npz that numpy reads.
 
-    Without --data: the images the run was trained on, all splits.
+    Without --data: the images the run was trained on, all splits. Of other images whose superclass is known also the
+    discovered subclass, where thanos discover found some in the run.
 
     Parameters
     ----------
@@ -33,10 +41,37 @@ def embed(
         The .npz. Needed with --data; of a run's own images by default embeddings.npz (of the best weights:
         embeddings-best.npz) in the run directory.
     """
-    from_ = Source(source, of)
+    from_ = Source(source, of, say)
     if from_.of_embeddings:
         raise ConfigError(f"{source} holds embeddings already; name what embeds images.")
     where = from_.out(out, "embeddings", suffix=".npz")
-    from thanos.verbs import embed_source
+    from thanos.embeddings import embed as embed_images
+    from thanos.embeddings import is_embeddings, write_embeddings
 
-    embed_source(from_, where)
+    refuse_foreign(where, lambda file: from_.keeps_embeddings(file) or is_embeddings(file), "thanos embed")
+    embeddings = embed_images(from_.encoder, from_.images)
+    more = {} if from_.run is not None else placed(from_, embeddings)
+    write_embeddings(embeddings, where, more)
+    from_.list_skipped(where)
+    say(f"{len(embeddings):,} embeddings of {from_.encoder.card.dim} dimensions in {where}")
+    if more:
+        say("with them the discovered subclass of each image: discovered, discovered_names, discovered_confidence")
+
+
+def placed(source: Source, embeddings: "Embeddings") -> "dict[str, NDArray]":
+    """Which of a run's discovered subclasses new images lie in, where their superclass is known; empty otherwise."""
+    import numpy as np
+
+    from thanos.data.labels import ids_of
+    from thanos.robust.classify import place
+
+    known = source.places()
+    if known is None:
+        return {}
+    places, called = known
+    superclass = places.ids_in(embeddings.superclass_names)[embeddings.superclass]
+    if (superclass < 0).all():
+        return {}
+    name, confidence = place(places, embeddings.vectors, superclass, called)
+    ids, names = ids_of(name)
+    return {"discovered": ids, "discovered_names": np.array(names), "discovered_confidence": confidence}

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
-from thanos.cli.app import Of, Out, app
+from thanos import registry
+from thanos.cli.app import Of, Out, app, say
 from thanos.config import SourceConfig
 from thanos.errors import ConfigError
 from thanos.inputs import Source
@@ -36,7 +37,7 @@ def export(
         The file. Needed for safetensors, and with --data; else by default model.onnx or embeddings.csv (of the best
         weights: -best) in the run directory.
     """
-    from_ = Source(source, of)
+    from_ = Source(source, of, say)
     if from_.of_embeddings and to != "csv":
         raise ConfigError(f"{source} holds vectors, no encoder; --to csv is what can be made of it.")
     if out is None and to == "safetensors":
@@ -47,6 +48,37 @@ def export(
     for file in (where, where.with_suffix(".json")) if to == "safetensors" else (where,):
         if file.exists() or file.is_symlink():
             raise ConfigError(f"{file} is there already. Name another --out, or remove it.")
-    from thanos.verbs import export_source
+    say({"csv": vectors, "safetensors": weights, "onnx": onnx}[to](from_, where))
 
-    export_source(from_, to, where)
+
+def vectors(source: Source, out: Path) -> str:
+    """Write the vectors as a CSV; says what is there."""
+    from thanos.export import export_table
+
+    embeddings = source.embeddings
+    export_table(embeddings, out)
+    return f"{len(embeddings):,} vectors of {embeddings.vectors.shape[1]} dimensions in {out}"
+
+
+def weights(source: Source, out: Path) -> str:
+    """Write the weights in timm's names; says how they are loaded."""
+    from thanos.export import export_weights
+
+    encoder = source.encoder
+    export_weights(encoder, out)
+    one = encoder.card.encoders[0]
+    said = f"weights in {out}, facts in {out.with_suffix('.json')}"
+    if len(encoder.card.encoders) > 1 or registry.encoder(one) is not None:
+        return said
+    call = f"{one!r}, num_classes=0, in_chans={encoder.card.channels}, checkpoint_path={str(out)!r}"
+    return f"{said}; loads in bare timm: timm.create_model({call})"
+
+
+def onnx(source: Source, out: Path) -> str:
+    """Write the encoder as ONNX; says what it takes and how far it is off."""
+    from thanos.export import export_onnx
+
+    card, apart = source.encoder.card, export_onnx(source.encoder, out)
+    checked = "not checked, for onnxruntime is not installed" if apart is None else f"off by {apart:.1g} in onnxruntime"
+    height, width = card.size
+    return f"{out}: images, uint8 (n, {height}, {width}, {card.channels}) -> vectors (n, {card.dim}); {checked}"

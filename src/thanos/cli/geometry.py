@@ -1,6 +1,7 @@
 """``thanos geometry``: an embedding's shape."""
 
-from thanos.cli.app import Judged, Of, app
+from thanos.cli.app import Judged, Of, app, say
+from thanos.cli.lines import geometry_lines
 from thanos.config import SourceConfig
 from thanos.inputs import Source
 
@@ -17,7 +18,11 @@ def geometry(
     of: Of = SourceConfig(),
 ) -> None:
     """Measure an embedding's shape: spread, collapse, separation, alignment, uniformity, clustering of subclasses."""
-    from_ = Source(source, of)
-    from thanos.verbs import geometry_source
+    from_ = Source(source, of, say)
+    from thanos.evaluate.geometry import geometry as measure
 
-    geometry_source(from_)
+    scores = measure(from_.embeddings, from_.two_views()).to_dict()
+    part = "test images" if from_.embeddings.in_split("test").any() else "images"
+    for line in geometry_lines(scores, part):
+        say(line)
+    from_.keep("geometry", scores)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from thanos.cli.app import Judged, Of, Out, app
+from thanos.cli.app import Judged, Of, Out, app, say
+from thanos.cli.judge import described, earlier, judge, write_page
 from thanos.config import SourceConfig
 from thanos.inputs import Source
+from thanos.storage import refuse_foreign, says
 
 
 @app.command(
@@ -33,9 +35,19 @@ def report(
     names
         A YAML file 'discovered subclass: your name' for that table; default: the one beside it.
     """
-    from_, asked = Source(source, of), table is not None
+    from_, asked = Source(source, of, say), table is not None
     where = from_.out(out, "report", suffix=".html")
     table, names = from_.discovered(table, names)
-    from thanos.verbs import report_source
+    from thanos.data.group_table import mark_of
+    from thanos.evaluate.recovery import recovery_by_split
+    from thanos.report.discover_page import TITLE
+    from thanos.subclasses.discovery import discover
 
-    report_source(from_, where, table, names, asked=asked)
+    refuse_foreign(where, says(TITLE), "thanos report or discover")
+    embeddings, _ = from_.embeddings, from_.pictures  # pictures that are gone show before the work
+    found = discover(embeddings) if table is None else earlier(from_, table, names, asked=asked)
+    recovered = recovery_by_split(embeddings, found.cluster)
+    scores = judge(from_) | {"recovery": {split: each.to_dict() for split, each in recovered.items()}}
+    write_page(where, from_, found, scores, table=table, mark=mark_of(table))
+    from_.list_skipped(where)
+    say(f"{len(found.names)} subclasses {described(table, names)}; to look at: {where}")

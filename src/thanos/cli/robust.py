@@ -1,12 +1,21 @@
 """``thanos robust``: a classifier that is fair to groups."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
 
-from thanos.cli.app import Flat, Judged, Of, Out, app
+from thanos.cli.app import Flat, Judged, Of, Out, app, say
+from thanos.cli.judge import described, earlier
+from thanos.cli.lines import gain_line, robust_lines
 from thanos.config import RobustConfig, SourceConfig
 from thanos.errors import ConfigError
 from thanos.inputs import Source
+from thanos.runs.provenance import command
+from thanos.storage import holds, refuse_foreign, write_json
+
+if TYPE_CHECKING:
+    from thanos.subclasses.fitted import Discovered
 
 
 @app.command(
@@ -41,13 +50,68 @@ def robust(
         A YAML file 'discovered subclass: your name' for that table, equal names merge; default: the one beside the
         table.
     """
-    from_, asked = Source(source, of), table is not None
+    from_, asked = Source(source, of, say), table is not None
     if (table or names) is not None and config.groups != "discovered":
         option = "--table holds" if names is None else "--names names"
         raise ConfigError(f"{option} discovered groups; drop it, or drop --groups {config.groups}.")
     if config.groups == "discovered":
         table, names = from_.discovered(table, names)
     where = from_.out(out, f"robust-{config.method}", suffix=".npz")
-    from thanos.verbs import robust_source
+    from thanos.robust.head import is_head
 
-    robust_source(from_, where, config, table, names, asked=asked)
+    facts = where.with_suffix(".json")
+    refuse_foreign(where, is_head, "thanos robust")
+    refuse_foreign(facts, holds("settings", "selection", "scores", "plain"), "thanos robust")
+    discovered = None if table is None else earlier(from_, table, names, asked=asked)
+    if config.groups == "discovered":
+        say(f"subclasses {described(table, names)}{'; to see them: thanos discover' if table is None else ''}")
+    make(from_, where, facts, config, table, discovered)
+
+
+def make(
+    source: Source,
+    out: Path,
+    facts: Path,
+    config: RobustConfig,
+    table: Path | None,
+    discovered: "Discovered | None",
+) -> None:
+    """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
+    from thanos.data.group_table import mark_of
+    from thanos.embeddings import marks_of
+    from thanos.robust.head import write_head
+    from thanos.robust.stage import gain, make_robust
+
+    embeddings = source.embeddings
+    outcome = make_robust(embeddings, config, discovered=discovered)
+    plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
+    beside = make_robust(embeddings, plain, discovered=outcome.discovered)
+    found, selection = gain(outcome, beside), outcome.robust.selection
+    say(
+        f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
+        f"{selection['rule']} on validation: {selection['accuracy']:.1%} (n = "
+        f"{', '.join(f'{n:,} {name}' for name, n in selection['n'].items())})"
+    )
+    for line in robust_lines(outcome, beside, config.method):
+        say(line)
+    write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, out)
+    source.list_skipped(out)
+    scores = {
+        "command": command(),
+        "settings": config.model_dump(mode="json") | outcome.robust.settings,
+        "selection": selection,
+        "subclasses": mark_of(table),
+        "of": marks_of(embeddings),
+        "scores": outcome.scores.to_dict(),
+        "gain": found.to_dict(),
+        "plain": {
+            "settings": beside.robust.settings,
+            "selection": beside.robust.selection,
+            "scores": beside.scores.to_dict(),
+        },
+    }
+    write_json(facts, scores)
+    say(f"classifier: {out} · scores: {facts}")
+    if config.method != "erm":
+        plain_one = quote(str(out.with_name("plain.npz")))
+        say(gain_line(found, f"thanos robust {source.again(None)} --method erm --out {plain_one}"))

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from thanos.cli.app import Flat, Of, app
+from thanos.cli.app import Flat, Of, app, say
+from thanos.cli.lines import transfer_lines
 from thanos.config import SourceConfig, TransferConfig
 from thanos.inputs import Source
 
@@ -29,7 +30,12 @@ def transfer(
         A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
         vectors, superclass, subclass and split.
     """
-    from_ = Source(source, of)
-    from thanos.verbs import transfer_source
+    from_ = Source(source, of, say)
+    from thanos.evaluate.transfer import transfer as read_fine_labels
 
-    transfer_source(from_, config)
+    augments = config.probe == "released" and not from_.of_embeddings
+    encoder, images = (from_.encoder, from_.images) if augments else (None, None)
+    scores = read_fine_labels(from_.embeddings, config, encoder, images)
+    for line in transfer_lines(scores):
+        say(line)
+    from_.keep("transfer", scores.to_dict())

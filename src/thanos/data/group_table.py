@@ -66,6 +66,16 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
     return found if names is None else _renamed(found, names)
 
 
+def renamed(table: Path, names: Path) -> dict[str, str]:
+    """What a person called each subclass of a table.
+
+    Raises:
+        DataError, ConfigError: as :func:`read_table`.
+    """
+    found, called = read_table(table), read_table(table, names)
+    return {member.subclass: called[image].subclass for image, member in found.items()}
+
+
 def _member(row: dict[str, str], table: Path) -> Member:
     try:
         numbers = (float(row.get(name) or 0) for name in ("distance", "confidence"))

@@ -112,10 +112,10 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
         )
         _, exponent = np.frexp(np.abs(vectors).max())
         embeddings = Embeddings(
-            np.ldexp(vectors, -exponent),  # a power of two rounds nothing, and squares neither overflow nor vanish
-            superclass,
-            names,
-            self.held_out_.astype(np.int8),
+            vectors=np.ldexp(vectors, -exponent),  # a power of two rounds nothing; squares stay ordinary numbers
+            superclass=superclass,
+            superclass_names=names,
+            split=self.held_out_.astype(np.int8),
             group=group,
             group_names=group_names,
         )

@@ -4,6 +4,7 @@ All on rows of unit length. *Cosine within*: mean over superclasses of the mean 
 one superclass; 1 is collapse. *Spread* is ``1 - within``. *Cosine between*: mean over pairs of superclasses.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,11 @@ from torch.nn.functional import normalize
 
 from thanos.embeddings import Embeddings, ordinary_size
 from thanos.errors import DataError
+from thanos.evaluate.diagnose import COLLAPSED
+from thanos.evaluate.scores import Scores
 
 EXACT = 5000
 """Up to this many rows pairwise scores are exact; above, on an evenly spaced subsample of this size."""
-COLLAPSED = 0.98
-"""Cosine within a superclass above which it counts as collapsed."""
-DISSOLVED = 0.05
-"""Excess of the cosine within superclasses over that between them below which they count as dissolved."""
 
 
 def class_cosines(rows: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -46,23 +45,44 @@ def class_cosines(rows: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     return within, cosines[off].mean()
 
 
+@dataclass(frozen=True)
+class Geometry(Scores):
+    """The shape of an embedding; what the labels at hand do not allow is None."""
+
+    n: int
+    """Rows behind it."""
+    uniformity: float
+    """Wang & Isola 2020: log mean exp(-2 |x - y|^2), lower is more uniform."""
+    effective_rank: float
+    """Exponential of the spectrum's entropy."""
+    within_class_cosine_by_superclass: dict[str, float]
+    collapsed_superclasses: list[str]
+    """Whose cosine within is above 0.98."""
+    within_class_cosine: float | None = None
+    """None unless a superclass has two rows."""
+    spread: float | None = None
+    between_class_cosine: float | None = None
+    """None for one superclass."""
+    alignment: float | None = None
+    """Wang & Isola 2020: mean squared distance of two views of an image."""
+    subclass_silhouette: float | None = None
+    """Inside each superclass, unweighted mean."""
+    subclass_purity: float | None = None
+    """Share of images whose nearest neighbour in their superclass is of their subclass."""
+    subclass_purity_chance: float | None = None
+    subclass_purity_n: int | None = None
+
+
 def geometry(
     embeddings: Embeddings, two_views: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
-) -> dict[str, Any]:
+) -> Geometry:
     """Every score the labels at hand allow, for the test images if there are any, else for all.
 
     Args:
         embeddings: Superclasses are needed, subclasses used if known.
         two_views: Embeddings of two augmented views of some images, each (n, dim), for the alignment.
-    Returns:
-        ``within_class_cosine``, ``spread`` (both only if a superclass has two rows), ``between_class_cosine`` (only
-        with two superclasses), ``collapsed_superclasses`` (within > 0.98),
-        ``uniformity`` (Wang & Isola 2020: log mean exp(-2 |x - y|^2), lower is more uniform), ``effective_rank``
-        (exponential of the spectrum's entropy), ``alignment`` (Wang & Isola 2020: mean squared distance of two
-        views of an image; if given), and with subclasses ``subclass_silhouette`` (inside each superclass,
-        unweighted mean) and ``subclass_purity`` (share of images whose nearest neighbour in their superclass is of
-        their subclass) beside ``subclass_purity_chance`` and
-        their number ``subclass_purity_n``.
+    Raises:
+        DataError: for fewer than two rows.
     """
     part = embeddings.split_or_all("test")
     rows = normalize(torch.from_numpy(ordinary_size(part.vectors)), dim=1)
@@ -76,24 +96,24 @@ def geometry(
     sample = rows[:: max(1, -(-len(rows) // EXACT))]
     distances = torch.cdist(sample, sample).square()
     off = ~torch.eye(len(sample), dtype=torch.bool)
-    undefined = {} if within.isfinite() else {"within_class_cosine", "spread"}
-    undefined = {*undefined, *(() if between.isfinite() else ("between_class_cosine",))}
-    scores: dict[str, Any] = {
-        "n": len(rows),
-        "within_class_cosine": float(within),
-        "spread": 1 - float(within),
-        "between_class_cosine": float(between),
-        "within_class_cosine_by_superclass": each,
-        "collapsed_superclasses": [name for name, cosine in each.items() if cosine > COLLAPSED],
-        "uniformity": float(distances[off].mul(-2).exp().mean().log()),
-        "effective_rank": effective_rank(rows),
-    }
+    alignment, clustering = None, {}
     if two_views is not None:
         first, second = (normalize(torch.from_numpy(ordinary_size(view)), dim=1) for view in two_views)
-        scores["alignment"] = float((first - second).square().sum(1).mean())
+        alignment = float((first - second).square().sum(1).mean())
     if part.subclass is not None:
-        scores |= subclass_clustering(rows.numpy(), part.superclass, part.subclass)
-    return {name: value for name, value in scores.items() if name not in undefined}
+        clustering = subclass_clustering(rows.numpy(), part.superclass, part.subclass)
+    return Geometry(
+        n=len(rows),
+        within_class_cosine=float(within) if within.isfinite() else None,
+        spread=1 - float(within) if within.isfinite() else None,
+        between_class_cosine=float(between) if between.isfinite() else None,
+        within_class_cosine_by_superclass=each,
+        collapsed_superclasses=[name for name, cosine in each.items() if cosine > COLLAPSED],
+        uniformity=float(distances[off].mul(-2).exp().mean().log()),
+        effective_rank=effective_rank(rows),
+        alignment=alignment,
+        **clustering,
+    )
 
 
 def effective_rank(rows: Tensor) -> float:
@@ -105,7 +125,7 @@ def effective_rank(rows: Tensor) -> float:
 
 def subclass_clustering(
     rows: NDArray[np.float32], superclass: NDArray[np.int64], subclass: NDArray[np.int64]
-) -> dict[str, float | int]:
+) -> dict[str, Any]:
     """Do the true subclasses form clusters inside their superclass? Superclasses with one subclass are left out."""
     from sklearn.metrics import silhouette_score
     from sklearn.neighbors import NearestNeighbors

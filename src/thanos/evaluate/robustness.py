@@ -5,15 +5,54 @@ here they are ``group_mean`` and ``train_weighted_mean``, beside ``sample_mean``
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thanos.errors import DataError
-from thanos.evaluate.intervals import FEW, lowest_share, mean_share_interval, share_interval
+from thanos.evaluate.intervals import FEW, Interval, lowest_share, mean_share_interval, share_interval
+from thanos.evaluate.scores import Scores
 
 BINS = 15
+
+
+@dataclass(frozen=True)
+class Share(Scores):
+    """The accuracy on a group of images."""
+
+    accuracy: float
+    n: int
+    interval: Interval
+    """95%; of a worst group that of the lowest true accuracy, whichever group has it."""
+    small: bool
+    """Whether it rests on fewer than 50 images."""
+    name: str | None = None
+    """Of a worst group."""
+
+
+@dataclass(frozen=True)
+class Mean(Scores):
+    """A mean of accuracies."""
+
+    accuracy: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class GroupScores(Scores):
+    """Accuracy of each group, and its summaries (:mod:`thanos.evaluate.intervals` has the intervals)."""
+
+    groups: dict[str, Share]
+    worst_group: Share
+    group_mean: Mean
+    """Unweighted."""
+    sample_mean: Mean
+    train_weighted_mean: Mean | None = None
+    """Weighted by the groups' share of the training images, where that is known."""
+    images_without_group: int | None = None
+    """Test images that were left out."""
 
 
 def group_scores(
@@ -23,7 +62,7 @@ def group_scores(
     *,
     train_share: NDArray[np.float64] | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> GroupScores:
     """Accuracy of each group and its summaries, with 95% intervals that know how many images each rests on.
 
     Args:
@@ -32,11 +71,6 @@ def group_scores(
         group_names: Of the ids; groups without images are left out.
         train_share: Share of each group among the training images, by id; without it no ``train_weighted_mean``.
         seed: Of the draws behind the intervals of means.
-    Returns:
-        ``groups`` (by name: ``accuracy``, ``n``, ``interval``, and ``small``: n < 50), ``worst_group`` (the same with
-        its ``name``; its interval is that of the lowest true accuracy, whichever group has it), ``group_mean``
-        (unweighted), ``train_weighted_mean`` and ``sample_mean`` (``accuracy``, ``interval``). See
-        :mod:`thanos.evaluate.intervals`.
     Raises:
         DataError: for an image without a group.
     """
@@ -45,19 +79,20 @@ def group_scores(
     groups = _by_kind(right, group, group_names)
     accuracy, n = (np.array([each[key] for each in groups.values()]) for key in ("accuracy", "n"))
 
-    def mean(weight: NDArray[np.float64]) -> dict[str, Any]:
-        return {"accuracy": float(accuracy @ weight), "interval": mean_share_interval(accuracy, n, weight, seed)}
+    def mean(weight: NDArray[np.float64]) -> Mean:
+        return Mean(float(accuracy @ weight), mean_share_interval(accuracy, n, weight, seed))
 
-    scores: dict[str, Any] = {
-        "groups": groups,
-        "worst_group": lowest_share(groups),
-        "group_mean": mean(np.full(len(n), 1 / len(n))),
-        "sample_mean": {"accuracy": float(right.mean()), "interval": share_interval(float(right.mean()), len(right))},
-    }
+    weighted = None
     if train_share is not None:
         there = train_share[np.unique(group)]
-        scores["train_weighted_mean"] = mean(there / there.sum())
-    return scores
+        weighted = mean(there / there.sum())
+    return GroupScores(
+        groups={name: Share(**each) for name, each in groups.items()},
+        worst_group=Share(**lowest_share(groups)),
+        group_mean=mean(np.full(len(n), 1 / len(n))),
+        sample_mean=Mean(float(right.mean()), share_interval(float(right.mean()), len(right))),
+        train_weighted_mean=weighted,
+    )
 
 
 def _by_kind(right: NDArray[np.bool_], kind: NDArray[np.int64], names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -71,13 +106,33 @@ def _by_kind(right: NDArray[np.bool_], kind: NDArray[np.int64], names: Sequence[
     return found
 
 
-def worst_class(right: NDArray[np.bool_], superclass: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
-    """The lowest accuracy of a superclass: what can be watched where no group is known.
+def worst_class(right: NDArray[np.bool_], superclass: NDArray[np.int64], names: Sequence[str]) -> Share:
+    """The lowest accuracy of a superclass: what can be watched where no group is known."""
+    return Share(**lowest_share(_by_kind(right, superclass, names)))
 
-    Returns:
-        As ``worst_group`` of :func:`group_scores`.
-    """
-    return lowest_share(_by_kind(right, superclass, names))
+
+@dataclass(frozen=True)
+class WorstPair(Scores):
+    """The pair of subclasses with the lowest AUROC."""
+
+    name: str
+    auroc: float
+    n: list[int]
+    """Images of either subclass."""
+    small: bool
+    """Whether either has fewer than 50."""
+
+
+@dataclass(frozen=True)
+class Auroc(Scores):
+    """AUROC over all images, and between subclasses of the positives and of the negatives."""
+
+    overall: float
+    pairs: dict[str, float]
+    """By "positive subclass / negative subclass"."""
+    n: dict[str, list[int]]
+    """Images of either subclass, by pair."""
+    worst_pair: WorstPair
 
 
 def pairwise_auroc(
@@ -85,7 +140,7 @@ def pairwise_auroc(
     positive: NDArray[np.bool_],
     subclass: NDArray[np.int64],
     subclass_names: Sequence[str],
-) -> dict[str, Any]:
+) -> Auroc:
     """AUROC over all images, and between every subclass of the positives and every one of the negatives.
 
     Args:
@@ -93,9 +148,6 @@ def pairwise_auroc(
         positive: Whether an image is of the positive superclass, shape (n,).
         subclass: Ids, shape (n,).
         subclass_names: Of the ids.
-    Returns:
-        ``overall``, ``pairs`` (by "positive subclass / negative subclass"), ``n`` (images of either subclass, by pair)
-        and ``worst_pair`` with its name, its ``n`` and whether that is ``small`` (either below 50).
     Raises:
         DataError: if one of the two superclasses has no image.
     """
@@ -111,12 +163,8 @@ def pairwise_auroc(
             pairs[name] = float(roc_auc_score(positive[rows], score[rows]))
             sizes[name] = [int((positive & rows).sum()), int((~positive & rows).sum())]
     worst = min(pairs, key=lambda pair: pairs[pair])
-    return {
-        "overall": float(roc_auc_score(positive, score)),
-        "pairs": pairs,
-        "n": sizes,
-        "worst_pair": {"name": worst, "auroc": pairs[worst], "n": sizes[worst], "small": min(sizes[worst]) < FEW},
-    }
+    lowest = WorstPair(worst, pairs[worst], sizes[worst], min(sizes[worst]) < FEW)
+    return Auroc(float(roc_auc_score(positive, score)), pairs, sizes, lowest)
 
 
 def calibration_error(probability: NDArray[np.float64], superclass: NDArray[np.int64]) -> float:

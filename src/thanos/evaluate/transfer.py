@@ -6,7 +6,7 @@ and nearest neighbours. The test split is used once, at the end.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,72 +17,108 @@ from torch.nn.functional import cross_entropy
 
 from thanos.config import TransferConfig
 from thanos.data.imageset import ImageSet
+from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings, check_same_images, one_size, ordinary_size
 from thanos.errors import ConfigError, DataError
-from thanos.evaluate.intervals import share_interval
+from thanos.evaluate.intervals import Interval, share_interval
 from thanos.evaluate.knn import neighbour_vote
+from thanos.evaluate.scores import Scores
 from thanos.runs.encoder_io import Encoder
 
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 penalties (scikit-learn's C) among which validation chooses."""
 
 
+@dataclass(frozen=True)
+class Reading(Scores):
+    """Fine accuracy on test images, by one reader of the embedding."""
+
+    accuracy: float
+    balanced_accuracy: float
+    """Mean of the classes' recalls."""
+    frequency_weighted_accuracy: float
+    """Recalls weighted by the classes' share of the training images."""
+    n: int
+    interval: Interval
+    """95%, of the accuracy."""
+    kind: str | None = None
+    """Of a probe: convex or released."""
+    strength: float | None = None
+    """Of the convex probe: the inverse penalty that validation chose."""
+    k: int | None = None
+    """Neighbours that vote."""
+
+
+@dataclass(frozen=True)
+class Transfer(Scores):
+    """How well a frozen embedding tells the fine classes."""
+
+    neighbours: Reading
+    probe: Reading | None = None
+
+
 def transfer(
-    embeddings: Embeddings, config: TransferConfig, encoder: Encoder | None = None, images: ImageSet | None = None
-) -> dict[str, Any]:
+    embeddings: Embeddings,
+    config: TransferConfig | None = None,
+    encoder: Encoder | None = None,
+    images: ImageSet | None = None,
+) -> Transfer:
     """Fine accuracy on the test split.
 
     Args:
         embeddings: With subclasses and the splits train, validation and test.
         config: Which probe.
         encoder, images: Needed by the released probe, which augments.
-    Returns:
-        ``probe`` and ``neighbours``: each ``accuracy``, ``balanced_accuracy`` (mean of the classes' recalls),
-        ``frequency_weighted_accuracy`` (recalls weighted by the classes' share of the training images), ``n`` and
-        a 95% ``interval`` of the accuracy.
     Raises:
         MissingLabels: without subclasses.
         DataError: if a split is empty, or a test class has no training image.
         ConfigError: for the released probe without encoder and images.
     """
+    config = config or TransferConfig()
     known = embeddings.take(embeddings.known_subclass("transfer") >= 0)
     known = replace(known, vectors=one_size(known.vectors))
-    train, validation, test = (known.of(split) for split in ("train", "validation", "test"))
-    for split, part in (("train", train), ("validation", validation), ("test", test)):
-        if not len(part):
-            raise DataError(
-                f"transfer needs images with fine labels in train, validation and test; {split} has none. Name the "
-                f"splits in a column (or array) split."
-            )
+    train, validation, test = _parts(known)
     assert train.subclass is not None
     assert test.subclass is not None
-    if len(np.unique(train.subclass)) < 2:
-        raise DataError("transfer tells subclasses apart; the training embeddings carry one only.")
-    unseen = np.setdiff1d(test.subclass, train.subclass)
-    if len(unseen):
-        raise DataError(
-            f"every test subclass needs training images; {known.subclass_names[unseen[0]]!r} has none. Add some."
-        )
     frequency = np.bincount(train.subclass, minlength=len(known.subclass_names)) / len(train)
-    scores: dict[str, Any] = {}
+    probe = None
     if config.probe == "convex":
         predicted, strength = convex_probe(train, validation, test)
-        scores["probe"] = {"kind": "convex", "strength": strength} | score(test.subclass, predicted, frequency)
+        probe = score(test.subclass, predicted, frequency, kind="convex", strength=strength)
     elif config.probe == "released":
         if encoder is None or images is None:
             raise ConfigError("`probe=released` augments images; give it a run, not an .npz, or use `probe=convex`.")
         check_same_images(embeddings, images)
         predicted = released_probe(encoder, images, known, test, epochs=config.probe_epochs, seed=config.seed)
-        scores["probe"] = {"kind": "released"} | score(test.subclass, predicted, frequency)
+        probe = score(test.subclass, predicted, frequency, kind="released")
     k = min(config.neighbours, len(train))
-    voted = neighbour_vote(
-        torch.from_numpy(ordinary_size(test.vectors)),
-        torch.from_numpy(ordinary_size(train.vectors)),
-        torch.from_numpy(train.subclass),
-        k,
-    )
-    scores["neighbours"] = {"k": k} | score(test.subclass, voted.numpy(), frequency)
-    return scores
+    queries, keys = (torch.from_numpy(ordinary_size(part.vectors)) for part in (test, train))
+    voted = neighbour_vote(queries, keys, torch.from_numpy(train.subclass), k)
+    return Transfer(score(test.subclass, voted.numpy(), frequency, k=k), probe)
+
+
+def _parts(known: Embeddings) -> tuple[Embeddings, Embeddings, Embeddings]:
+    """Training, validation and test images with fine labels.
+
+    Raises:
+        DataError: if a split is empty, or a test class has no training image.
+    """
+    train, validation, test = (known.of(split) for split in SPLITS)
+    for split, part in zip(SPLITS, (train, validation, test), strict=True):
+        if not len(part):
+            raise DataError(
+                f"transfer needs images with fine labels in train, validation and test; {split} has none. Name the "
+                f"splits in a column (or array) split."
+            )
+    kinds = np.unique(train.known_subclass("transfer"))
+    if len(kinds) < 2:
+        raise DataError("transfer tells subclasses apart; the training embeddings carry one only.")
+    unseen = np.setdiff1d(test.known_subclass("transfer"), kinds)
+    if len(unseen):
+        raise DataError(
+            f"every test subclass needs training images; {known.subclass_names[unseen[0]]!r} has none. Add some."
+        )
+    return train, validation, test
 
 
 def convex_probe(train: Embeddings, validation: Embeddings, test: Embeddings) -> tuple[NDArray[np.int64], float]:
@@ -135,17 +171,24 @@ def released_probe(
         return layer(torch.from_numpy(test.vectors)).argmax(dim=1).numpy()
 
 
-def score(true: NDArray[np.int64], predicted: NDArray[np.int64], frequency: NDArray[np.float64]) -> dict[str, Any]:
-    """Accuracies from predictions; ``frequency`` is each class's share of the training images."""
+def score(true: NDArray[np.int64], predicted: NDArray[np.int64], frequency: NDArray[np.float64], **how: Any) -> Reading:
+    """Accuracies from predictions.
+
+    Args:
+        true, predicted: Ids, shape (n,).
+        frequency: Each class's share of the training images.
+        how: What else :class:`Reading` says of the reader.
+    """
     right = true == predicted
     size = np.bincount(true, minlength=len(frequency))
     recall = np.bincount(true, weights=right, minlength=len(frequency)) / np.maximum(size, 1)
     seen = size > 0
     accuracy = float(right.mean())
-    return {
-        "accuracy": accuracy,
-        "balanced_accuracy": float(recall[seen].mean()),
-        "frequency_weighted_accuracy": float((recall * frequency)[seen].sum() / frequency[seen].sum()),
-        "n": len(true),
-        "interval": share_interval(accuracy, len(true)),
-    }
+    return Reading(
+        accuracy=accuracy,
+        balanced_accuracy=float(recall[seen].mean()),
+        frequency_weighted_accuracy=float((recall * frequency)[seen].sum() / frequency[seen].sum()),
+        n=len(true),
+        interval=share_interval(accuracy, len(true)),
+        **how,
+    )

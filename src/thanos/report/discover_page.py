@@ -1,5 +1,6 @@
 """The page of discovered subclasses: for each its size, its typical and its doubtful images, and how often it errs."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,15 @@ from numpy.typing import NDArray
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings, check_same_images
-from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
+from thanos.evaluate.diagnose import State, diagnose
 from thanos.evaluate.intervals import FEW, share_interval
-from thanos.inputs import Source
 from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
-from thanos.report.summary import Errors, shape, summary, worst
-from thanos.robust.methods import fit_robust
-from thanos.robust.select import watch
-from thanos.runs.encoder_io import read_card
-from thanos.runs.run_dir import RunDir
+from thanos.report.summary import shape, summary, worst
+from thanos.robust.plain import Errors
+from thanos.runs.encoder_io import ModelCard
 from thanos.storage import write_text
 from thanos.subclasses.fitted import Discovered
 
@@ -33,24 +31,32 @@ SHOWN_MEMBERS = 4
 """True subclasses named for each discovered one, the most frequent first."""
 
 
-def plain_errors(embeddings: Embeddings) -> Errors | None:
-    """Of a logistic regression on the embeddings; None without two superclasses, or validation images of each."""
-    train, held_out = embeddings.in_split("train"), ~embeddings.in_split("train")
-    kinds = np.unique(embeddings.superclass[train])
-    if len(kinds) < 2 or len(np.setdiff1d(kinds, embeddings.superclass[embeddings.in_split("validation")])):
-        return None
-    blind = embeddings.without_hidden()
-    head = fit_robust("erm", blind, None, watch("worst-class", blind)).head
-    return Errors(head.predict(embeddings.vectors) != embeddings.superclass, held_out)
+@dataclass(frozen=True)
+class Training:
+    """How an encoder was trained, and what it left."""
+
+    folder: str
+    """Of the run."""
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    """Its final numbers, ``alarms`` and ``provenance``."""
+    logged: list[dict[str, float]]
+    """A ``step`` and numbers each."""
+    card: ModelCard
+    weights: Path
 
 
 def write_discover_page(
     page: Path,
     embeddings: Embeddings,
     found: Discovered,
-    source: Source,
-    scores: dict[str, Any],
     *,
+    of: str,
+    again: str,
+    images: ImageSet | None,
+    errors: Errors | None,
+    training: Training | None,
+    scores: dict[str, Any],
     table: Path | None = None,
     mark: str | None = None,
 ) -> None:
@@ -60,20 +66,46 @@ def write_discover_page(
         page: The file to write.
         embeddings: What was clustered.
         found: The discovered subclasses of all embeddings.
-        source: What was embedded by what, with the pictures and the training, as far as there are any.
+        of: What they are of, in words.
+        again: What is typed behind a command to judge this and its subclasses again.
+        images: The pictures; None: names stand in their place.
+        errors: Of a plain classifier; None: not known.
+        training: Of the encoder; None: not known.
         scores: ``geometry``, ``transfer`` and ``recovery``, as far as they were measured.
         table: The CSV that holds the subclasses, which the text mentions.
         mark: Of that table; the page bears it.
     Raises:
-        DataError: if the source's pictures are not those that were embedded.
+        DataError: if the pictures are not those that were embedded.
     """
-    images, run = source.pictures, source.run
     if images is not None:
         check_same_images(embeddings, images)
-    errors = plain_errors(embeddings)
+    trained = None if training is None else _trained(training)
+    final = {} if training is None else training.metrics["final"]
+    facts = {
+        "title": TITLE,
+        "errors": errors is not None,
+        "n": len(embeddings),
+        "run": trained,
+        "shape": shape(scores.get("geometry", {})),
+        "of": of,
+        "table": table,
+        "mark": "" if mark is None else f"{SUBCLASSES} {mark}",
+        "again": again,
+        "found": found.superclasses,
+        "worst": worst(found, errors),
+        "rows": summary(embeddings, found, errors, scores, final),
+        "map": map_data(embeddings, found, images, None if errors is None else errors.wrong),
+        "superclasses": _superclasses(embeddings, found, images, errors),
+    }
+    write_text(page, render("discover.html", **facts))
+
+
+def _superclasses(
+    embeddings: Embeddings, found: Discovered, images: ImageSet | None, errors: Errors | None
+) -> list[dict[str, Any]]:
     members = [embeddings.superclass[found.cluster == number] for number in range(len(found.names))]
     home = {number: np.bincount(mine).argmax() for number, mine in enumerate(members)}  # merged, it may be in several
-    superclasses = [
+    return [
         {
             "name": name,
             "fact": fact,
@@ -85,50 +117,44 @@ def write_discover_page(
         }
         for name, fact in found.superclasses.items()
     ]
-    trained = None if run is None else _training(run)
-    facts: dict[str, Any] = {"title": TITLE, "errors": errors is not None, "n": len(embeddings), "run": trained}
-    facts["shape"] = shape(scores.get("geometry", {}))
-    facts |= {
-        "of": source.title,
-        "table": table,
-        "mark": "" if mark is None else f"{SUBCLASSES} {mark}",
-        "again": source.again(table),
-        "found": found.superclasses,
-        "worst": worst(found, errors),
-    }
-    facts["rows"] = summary(embeddings, found, errors, scores, {} if trained is None else trained["metrics"]["final"])
-    facts |= {"map": map_data(embeddings, found, images, None if errors is None else errors.wrong)}
-    write_text(page, render("discover.html", superclasses=superclasses, **facts))
 
 
-def _training(run: RunDir) -> dict[str, Any]:
-    """How a run went, in numbers and words."""
-    metrics, settings, card = run.metrics(), run.settings(), read_card(run.facts())
+def _trained(training: Training) -> dict[str, Any]:
+    """How a training went, in numbers and words."""
+    metrics, settings = training.metrics, training.settings
     final, provenance = metrics["final"], metrics["provenance"]
     within = final.get("validation/within_class_cosine")
-    state, healthy = "superclasses spread without falling apart", True
-    has_alpha = metrics["alpha"] is not None
-    if within is not None and within > COLLAPSED:
-        state, healthy = "superclasses lie at points, where hidden subclasses are lost", False
-        longer = "; train longer, and if that does not help, raise `alpha`"
-        state += longer if has_alpha else ", as SupCon leaves them; `train_method=thanos` keeps them"
-    elif within is not None and within - final.get("validation/between_class_cosine", -1.0) < DISSOLVED:
-        state, healthy = "superclasses are hardly told apart; train longer", False
-        state += ", and if that does not help, lower `alpha`" if has_alpha else ""
+    state: State = "spread"
+    if within is not None:
+        state = diagnose(within, final.get("validation/between_class_cosine", -1.0))
     return {
-        "folder": str(run.path),
+        "folder": training.folder,
         "settings": settings,
         "metrics": metrics,
         "accuracy": final.get("validation/superclass_accuracy"),
         "within": within,
-        "state": state,
-        "healthy": healthy,
-        "card": card,
-        "code": loading_code(card, run.weights()),
-        "curves": training_curves({settings["method"]: run.lines}),
+        "state": _advice(state, has_alpha=metrics["alpha"] is not None),
+        "healthy": state == "spread",
+        "card": training.card,
+        "code": loading_code(training.card, training.weights),
+        "curves": training_curves({settings["method"]: training.logged}),
         "versions": ", ".join(f"{name} {version}" for name, version in provenance["versions"].items()),
         "hardware": provenance["hardware"],
     }
+
+
+def _advice(state: State, *, has_alpha: bool) -> str:
+    """A state in words, with what to do about it."""
+    if state == "equal":
+        return "everything lies at one point; lower `learning_rate`, raise `warmup`, and look at the images"
+    if state == "collapsed":
+        said = "superclasses lie at points, where hidden subclasses are lost"
+        longer = "; train longer, and if that does not help, raise `alpha`"
+        return said + (longer if has_alpha else ", as SupCon leaves them; `train_method=thanos` keeps them")
+    if state == "dissolved":
+        lower = ", and if that does not help, lower `alpha`" if has_alpha else ""
+        return f"superclasses are hardly told apart; train longer{lower}"
+    return "superclasses spread without falling apart"
 
 
 def _subclass(

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,8 +102,12 @@ def _scatter(
     axes.set_yticks([])
 
 
-def training_curves(runs: dict[str, Path]) -> dict[str, str]:
-    """Pictures of the runs' metrics.jsonl, by title: the cosine within superclasses, the neighbours' accuracy."""
+def training_curves(runs: dict[str, list[dict[str, float]]]) -> dict[str, str]:
+    """Pictures by title: the cosine within superclasses, the neighbours' accuracy.
+
+    Args:
+        runs: By name, what was logged: a ``step`` and numbers each.
+    """
     shown = {
         "spread/within": "cosine within superclasses (training batches)",
         "validation/superclass_accuracy": "superclass accuracy of neighbours (validation)",
@@ -114,8 +116,7 @@ def training_curves(runs: dict[str, Path]) -> dict[str, str]:
     for metric, title in shown.items():
         figure = new_figure(1, 1, 5, 3.2)
         axes = figure.axes[0]
-        for (name, file), colour, style in zip(runs.items(), COLOURS[::3], ("-", "--", ":"), strict=False):
-            lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        for (name, lines), colour, style in zip(runs.items(), COLOURS[::3], ("-", "--", ":"), strict=False):
             points = [(line["step"], line[metric]) for line in lines if metric in line]
             if points:
                 axes.plot(*zip(*points, strict=True), style, color=colour, label=name)

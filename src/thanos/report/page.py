@@ -1,9 +1,11 @@
 """Fill a template; every name from the user's data is escaped."""
 
+import re
 from shlex import quote
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 
 def render(template: str, **values: Any) -> str:
@@ -15,7 +17,13 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["coded"] = _coded
     environment.filters["percent"] = lambda number: f"{number * 100:.1f}"
     environment.filters["quoted"] = quote
     environment.filters["signed"] = lambda number: f"{number * 100:+.1f}"
     return environment.get_template(template).render(**values)
+
+
+def _coded(text: str) -> Markup:
+    """Words with what stands in backticks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))

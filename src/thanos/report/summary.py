@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thanos.data.splits import watched
 from thanos.embeddings import Embeddings
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
+from thanos.robust.plain import Errors
 from thanos.subclasses.fitted import Discovered
 
 LOWEST = 10
@@ -24,21 +24,6 @@ class Row:
     interval: str
     images: int | None
     says: str
-
-
-@dataclass(frozen=True)
-class Errors:
-    """A plain classifier's errors on the images it was not fitted on."""
-
-    wrong: NDArray[np.bool_]
-    """(n,)"""
-    held_out: NDArray[np.bool_]
-    """(n,)"""
-
-    def share(self, rows: NDArray) -> tuple[float, int] | None:
-        """Of these rows, held out: the share that is wrong, and how many there are; None without any."""
-        mine = rows[self.held_out[rows]]
-        return (float(self.wrong[mine].mean()), len(mine)) if len(mine) else None
 
 
 def summary(

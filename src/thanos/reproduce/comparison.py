@@ -54,7 +54,8 @@ class Comparison:
     metrics: dict[str, Any]
     images: ImageSet
     embedded: dict[str, Embeddings]
-    curves: dict[str, Path]
+    curves: dict[str, list[dict[str, float]]]
+    """What the trainings logged."""
 
 
 def compare(
@@ -101,7 +102,7 @@ def compare(
         metrics,
         images,
         {name: row_embeddings(ROWS[name], blocks[0].base, folders[name], images) for name in PICTURED},
-        {name: RunDir(folders[name][0]).lines for name in ("supcon", "spread")},
+        {name: RunDir(folders[name][0]).logged() for name in ("supcon", "spread")},
     )
 
 

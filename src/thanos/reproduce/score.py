@@ -108,7 +108,7 @@ def _transfer_scores(
         scores = transfer(embeddings, probe, encoder, images)
     else:
         scores = transfer(embeddings, probe, None, images)
-    return scores | {"geometry": geometry(embeddings)}
+    return scores.to_dict() | {"geometry": geometry(embeddings).to_dict()}
 
 
 def row_embeddings(row: Row, base: TrainConfig, runs: tuple[Path, ...], images: ImageSet) -> Embeddings:

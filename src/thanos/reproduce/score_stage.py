@@ -43,7 +43,7 @@ def stage_scores(
         scores = _network_scores(stage, base, runs, images, embeddings)
     else:
         outcome = make_robust(embeddings, stage.config, clusters=stage.clusters)
-        scores = outcome.scores | {
+        scores = outcome.scores.to_dict() | {
             "selection": outcome.robust.selection,
             "settings": outcome.robust.settings,
             "clusters": _found(outcome.discovered),
@@ -117,7 +117,7 @@ def _trained(
     )
     held_out = embeddings.rows("validation")
     accuracy, _ = looked_at.score(head.predict(embeddings.vectors[held_out]) == embeddings.superclass[held_out])
-    return score_test_images(embeddings, head, discovered) | {
+    return score_test_images(embeddings, head, discovered).to_dict() | {
         "selection": looked_at.facts() | {"accuracy": accuracy, "chosen": "best epoch"},
         "settings": {"robust": config.robust, "sampling": config.sampling, "group_weight": config.group_weight},
         "network": {"seconds": run.metrics["seconds"], "groups": run.metrics.get("groups")},

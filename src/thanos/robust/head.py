@@ -81,6 +81,15 @@ def read_head(path: Path) -> tuple[Head, tuple[str, ...]]:
     return Head(weight, bias, mean, scale, encoder), names
 
 
+def is_head(file: Path) -> bool:
+    """Whether it holds a head."""
+    try:
+        read_head(file)
+    except DataError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class Standardised:
     """Training embeddings with zero mean and unit deviation, and what brought them there."""

@@ -1,7 +1,6 @@
 """The last stage on frozen embeddings: groups, a method, a rule, and what the model scores on test images."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +8,75 @@ from numpy.typing import NDArray
 from thanos.config import DiscoverConfig, RobustConfig
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError, MissingLabels
-from thanos.evaluate.intervals import difference_interval, paired_difference_interval
-from thanos.evaluate.recovery import recovery
-from thanos.evaluate.robustness import calibration_error, group_scores, pairwise_auroc, worst_class
+from thanos.evaluate.intervals import Interval, difference_interval, paired_difference_interval, share_interval
+from thanos.evaluate.recovery import JUDGED, Recovery, recovery
+from thanos.evaluate.robustness import (
+    Auroc,
+    GroupScores,
+    Mean,
+    Share,
+    calibration_error,
+    group_scores,
+    pairwise_auroc,
+    worst_class,
+)
+from thanos.evaluate.scores import Scores
 from thanos.robust.head import Head
 from thanos.robust.methods import Robust, fit_robust
+from thanos.robust.plain import plain_head
 from thanos.robust.select import watch
 from thanos.subclasses.discovery import discover
 from thanos.subclasses.fitted import Discovered
+
+
+@dataclass(frozen=True)
+class RobustScores(Scores):
+    """What a head does on test images; what is not known of them is None."""
+
+    n: int
+    sample_accuracy: float
+    worst_class: Share
+    calibration_error: float
+    groups: GroupScores | None = None
+    """By the true groups."""
+    auroc: Auroc | None = None
+    """Of two superclasses with known subclasses."""
+    discovered_groups: GroupScores | None = None
+    recovery: dict[str, Recovery | None] | None = None
+    """Of discovered against true groups (or subclasses), by split."""
+
+    @property
+    def all_images(self) -> Mean:
+        """The accuracy on all test images, with its interval."""
+        return Mean(self.sample_accuracy, share_interval(self.sample_accuracy, self.n))
+
+
+@dataclass(frozen=True)
+class Difference(Scores):
+    """Between two classifiers on the same test images."""
+
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class WorstDifference(Difference):
+    """Between the worst groups of two classifiers."""
+
+    of: str
+    """group or superclass"""
+    n: int
+    """Images of either worst one."""
+    small: bool
+    """Whether either has fewer than 50."""
+
+
+@dataclass(frozen=True)
+class Gain(Scores):
+    """What a method gives and takes beside a plain classifier."""
+
+    worst: WorstDifference
+    all_images: Difference
 
 
 @dataclass(frozen=True)
@@ -25,8 +85,7 @@ class Outcome:
 
     robust: Robust
     discovered: Discovered | None
-    scores: dict[str, Any]
-    """See :func:`score_test_images`; with ``recovery`` where groups were discovered and true ones are known."""
+    scores: RobustScores
     right: NDArray[np.bool_] = field(repr=False)
     """Whether it tells the superclass of each test image."""
 
@@ -95,26 +154,23 @@ def choose_head(
     return fit_robust(config.method, seen, group, looked_at, config.seed), discovered
 
 
-def gain(outcome: Outcome, plain: Outcome) -> dict[str, Any]:
-    """What a method gives and takes on the same test images as a plain classifier, with intervals.
-
-    Returns:
-        ``worst`` (``of``: group or superclass; ``difference``, ``interval``, and the ``n`` images of either worst one,
-        with ``small``) and ``all_images`` (``difference``, ``interval``).
-    """
+def gain(outcome: Outcome, plain: Outcome) -> Gain:
+    """What a method gives and takes on the same test images as a plain classifier, with intervals."""
     mine, other = outcome.scores, plain.scores
-    key = next((name for name in ("groups", "discovered_groups") if name in mine), None)
-    a, b = (each[key]["worst_group"] if key else each["worst_class"] for each in (mine, other))
-    worst = {
-        "of": "group" if key else "superclass",
-        "difference": a["accuracy"] - b["accuracy"],
-        "interval": difference_interval(a["accuracy"], a["interval"], b["accuracy"], b["interval"]),
-        "n": min(a["n"], b["n"]),
-        "small": a["small"] or b["small"],
-    }
+    of = "group"
+    a, b = mine.groups or mine.discovered_groups, other.groups or other.discovered_groups
+    worst, beside = mine.worst_class, other.worst_class
+    if a is None or b is None:
+        of = "superclass"
+    else:
+        worst, beside = a.worst_group, b.worst_group
+    around = difference_interval(worst.accuracy, worst.interval, beside.accuracy, beside.interval)
+    small = worst.small or beside.small
     everyone = float(outcome.right.mean()) - float(plain.right.mean())
-    around = paired_difference_interval(outcome.right, plain.right)
-    return {"worst": worst, "all_images": {"difference": everyone, "interval": around}}
+    return Gain(
+        WorstDifference(worst.accuracy - beside.accuracy, around, of, min(worst.n, beside.n), small),
+        Difference(everyone, paired_difference_interval(outcome.right, plain.right)),
+    )
 
 
 def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
@@ -124,9 +180,7 @@ def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
     """
     if not config.overcluster:
         return watchable(discover(embeddings, config), embeddings)
-    blind = embeddings.without_hidden()
-    plain = fit_robust("erm", blind, None, watch("worst-class", blind)).head
-    true = plain.probabilities(embeddings.vectors)[np.arange(len(embeddings)), embeddings.superclass]
+    true = plain_head(embeddings).probabilities(embeddings.vectors)[np.arange(len(embeddings)), embeddings.superclass]
     return watchable(discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12))), embeddings)
 
 
@@ -155,50 +209,60 @@ def watchable(found: Discovered, embeddings: Embeddings, least: int = 1) -> Disc
     return replace(found, cluster=cluster, superclasses=facts)
 
 
-def score_test_images(embeddings: Embeddings, head: Head, discovered: Discovered | None) -> dict[str, Any]:
-    """What a head does on test images.
-
-    Returns:
-        ``worst_class``, ``sample_accuracy``, ``calibration_error``, ``n``; with known groups ``groups`` (see
-        :func:`thanos.evaluate.robustness.group_scores`); with two superclasses and known subclasses ``auroc``; with
-        discovered groups ``discovered_groups`` and, where true ones are known, ``recovery`` on train and test.
-    """
+def score_test_images(embeddings: Embeddings, head: Head, discovered: Discovered | None) -> RobustScores:
+    """What a head does on test images, by true and by discovered groups."""
     test = embeddings.in_split("test")
     probability = head.probabilities(embeddings.vectors[test])
     superclass = embeddings.superclass[test]
     right = probability.argmax(axis=1) == superclass
-    scores: dict[str, Any] = {
-        "n": int(test.sum()),
-        "sample_accuracy": float(right.mean()),
-        "worst_class": worst_class(right, superclass, embeddings.superclass_names),
-        "calibration_error": calibration_error(probability, superclass),
-    }
-    group = embeddings.group
-    if group is not None and (group[test] >= 0).any():
-        grouped = group[test] >= 0
-        share = _train_share(embeddings, group)
-        scores["groups"] = group_scores(right[grouped], group[test][grouped], embeddings.group_names, train_share=share)
-        scores["groups"]["images_without_group"] = int((~grouped).sum())
-    known = np.zeros(0, dtype=bool) if embeddings.subclass is None else embeddings.subclass[test] >= 0
-    if (
-        len(embeddings.superclass_names) == 2
-        and embeddings.subclass is not None
-        and len(np.unique(superclass[known])) == 2
-    ):
-        scores["auroc"] = pairwise_auroc(
-            probability[known, 1], superclass[known] == 1, embeddings.subclass[test][known], embeddings.subclass_names
-        )
+    found = recovered = None
     if discovered is not None:
-        scores["discovered_groups"] = group_scores(right, discovered.cluster[test], discovered.names)
+        found = group_scores(right, discovered.cluster[test], discovered.names)
+        recovered = _recovered(embeddings, discovered)
+    return RobustScores(
+        n=int(test.sum()),
+        sample_accuracy=float(right.mean()),
+        worst_class=worst_class(right, superclass, embeddings.superclass_names),
+        calibration_error=calibration_error(probability, superclass),
+        groups=_true_groups(embeddings, test, right),
+        auroc=_auroc(embeddings, test, probability),
+        discovered_groups=found,
+        recovery=recovered,
+    )
+
+
+def _true_groups(embeddings: Embeddings, test: NDArray[np.bool_], right: NDArray[np.bool_]) -> GroupScores | None:
+    if embeddings.group is None or not (embeddings.group[test] >= 0).any():
+        return None
+    group = embeddings.group[test]
+    known, share = group >= 0, _train_share(embeddings, embeddings.group)
+    scores = group_scores(right[known], group[known], embeddings.group_names, train_share=share)
+    return replace(scores, images_without_group=int((~known).sum()))
+
+
+def _auroc(embeddings: Embeddings, test: NDArray[np.bool_], probability: NDArray[np.float64]) -> Auroc | None:
+    if embeddings.subclass is None or len(embeddings.superclass_names) != 2:
+        return None
+    superclass, subclass = embeddings.superclass[test], embeddings.subclass[test]
+    known = subclass >= 0
+    if len(np.unique(superclass[known])) != 2:
+        return None
+    positive = superclass[known] == 1
+    return pairwise_auroc(probability[known, 1], positive, subclass[known], embeddings.subclass_names)
+
+
+def _recovered(embeddings: Embeddings, discovered: Discovered) -> dict[str, Recovery | None] | None:
+    """Against the true groups, or where there are none the true subclasses."""
+    true, names = embeddings.group, embeddings.group_names
+    if true is None:
         true, names = embeddings.subclass, embeddings.subclass_names
-        if group is not None:
-            true, names = group, embeddings.group_names
-        if true is not None:
-            scores["recovery"] = {
-                split: recovery(discovered.cluster[rows], true[rows], embeddings.superclass[rows], names)
-                for split, rows in (("train", embeddings.in_split("train")), ("test", test))
-            }
-    return scores
+    if true is None:
+        return None
+    splits = {name: embeddings.rows(name) for name in JUDGED}
+    return {
+        name: recovery(discovered.cluster[rows], true[rows], embeddings.superclass[rows], names)
+        for name, rows in splits.items()
+    }
 
 
 def _train_share(embeddings: Embeddings, group: NDArray[np.int64]) -> NDArray[np.float64] | None:

@@ -1,5 +1,6 @@
 """A run directory: the one place that knows which files a run has, what they hold, and who may write there."""
 
+import json
 import shutil
 import time
 from contextlib import AbstractContextManager, suppress
@@ -144,6 +145,17 @@ class RunDir:
         """
         kept = (f"{name}/{which}" for name in ("geometry", "transfer") for which in ("last", "best"))
         return _read(self.metrics_file, {"final": dict, "provenance": dict}, dict.fromkeys(kept, dict))
+
+    def logged(self) -> list[dict[str, float]]:
+        """Every logged number: a ``step`` and numbers each.
+
+        Raises:
+            DataError: if metrics.jsonl is missing, or damaged.
+        """
+        try:
+            return [dict(json.loads(line)) for line in self.lines.read_text("utf-8").splitlines()]
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{self.lines} is damaged ({error}). Bring back a copy, or train again.") from None
 
     def add_metrics(self, more: dict[str, Any]) -> None:
         """Add numbers to those of a finished run; nothing where it is not."""

@@ -59,6 +59,14 @@ def write_places(places: Places, file: Path) -> None:
     write_atomically(file, lambda out: np.savez_compressed(out, **arrays))  # type: ignore[arg-type]
 
 
+def is_places(file: Path) -> bool:
+    """Whether it is a file of :func:`write_places`, be it damaged inside."""
+    try:
+        return {"names", "superclasses", "table"} <= read_npz(file).keys()
+    except DataError:
+        return False
+
+
 def _flat(value: Any, at: str) -> Arrays:
     """A tree of dataclasses, dicts and arrays as arrays by their paths."""
     if value is None:

@@ -1,6 +1,5 @@
 """The settings of a training that its user left open, each with a reason that is printed."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,9 +85,3 @@ def settle(
         choices.choose("epochs", epochs, f"{epochs * max(1, train // batch):,} steps over {train:,} training images")
     settings = data.model_dump(exclude_unset=True) | choices.settings | asked | {"pretrained": pretrained}
     return TrainConfig(**settings, method=method, seed=seed)
-
-
-def announce(choices: Choices, say: Callable[[str], None]) -> None:
-    """One line for each setting that was chosen."""
-    for reason in choices.reasons:
-        say(f"chosen {reason}")

@@ -21,13 +21,15 @@ from tqdm import tqdm
 from thanos.config import DataConfig, TrainConfig
 from thanos.data.batches import BatchLoader
 from thanos.errors import ConfigError, Interrupted, NextBatchLost
-from thanos.evaluate.geometry import COLLAPSED, DISSOLVED
+from thanos.evaluate.diagnose import State, diagnose
 from thanos.registry import MethodSpec
 from thanos.storage import write_atomically, write_text
 from thanos.training.module import TrainingModule
 
 FORMED = 100
 """Steps before which nobody expects superclasses to have formed."""
+IN_A_ROW = 5
+"""Times that a state must be seen, one after the other, before it is announced."""
 
 
 class SameRun(Callback):
@@ -174,7 +176,7 @@ class SpreadWatch(Callback):
         self._say = say
         self.said: dict[str, str] = {}
         """Of each state that was announced, the line."""
-        self._in_a_row = {"equal": 0, "collapsed": 0, "dissolved": 0}
+        self._in_a_row: dict[str, int] = {"equal": 0, "collapsed": 0, "dissolved": 0}
 
     def state_dict(self) -> dict[str, Any]:
         return {"said": self.said, "in_a_row": self._in_a_row}
@@ -188,39 +190,32 @@ class SpreadWatch(Callback):
         if "spread/within" not in measured or trainer.global_rank > 0:
             return
         step, total = pl_module.batches_done, int(trainer.num_training_batches)
-        within, largest = float(measured["spread/within"]), float(measured["spread/within_largest"])
-        between = float(measured["spread/between"])
-        raise_it, lower_it = (
-            ("; raise alpha", "; lower alpha, or train longer") if self._remedy else (" (SupCon does this)", "")
+        within, between, largest = (
+            float(measured[f"spread/{name}"]) for name in ("within", "between", "within_largest")
         )
-        equal = between > COLLAPSED and within > COLLAPSED
-        for state, holds, line in (
-            (
-                "equal",
-                equal and step > total / 10,
-                f"all embeddings are equal at step {step:,} (cosine {between:.3f} between superclasses), and the loss "
-                f"stays where that puts it; lower `learning_rate`, raise `warmup`, and look at the images",
-            ),
-            (
-                "collapsed",
-                self._compares_classes and not equal and largest > COLLAPSED and step > total / 10,
-                f"a superclass has collapsed at step {step:,}: the cosine within it is {largest:.3f}, so its "
-                f"subclasses cannot be told apart{raise_it}",
-            ),
-            (
-                "dissolved",
-                self._compares_classes
-                and not equal
-                and within - between < DISSOLVED
-                and step > max(total / 2, FORMED),  # before, they have not formed yet
-                f"superclasses dissolve at step {step:,}: the cosine within them ({within:.3f}) is hardly above that "
-                f"between them ({between:.3f}){lower_it}",
-            ),
-        ):
-            self._in_a_row[state] = self._in_a_row[state] + 1 if holds else 0
-            if self._in_a_row[state] >= 5 and state not in self.said:
-                self.said[state] = line
+        state = diagnose(within, between, largest)
+        # before some way into the training, superclasses have not formed yet
+        due = step > (max(total / 2, FORMED) if state == "dissolved" else total / 10)
+        lines = self._lines(step, within, between, largest)
+        for each, line in lines.items():
+            holds = each == state and due and (self._compares_classes or each == "equal")
+            self._in_a_row[each] = self._in_a_row[each] + 1 if holds else 0
+            if self._in_a_row[each] >= IN_A_ROW and each not in self.said:
+                self.said[each] = line
                 self._say(line)
+
+    def _lines(self, step: int, within: float, between: float, largest: float) -> dict[State, str]:
+        raise_it, lower_it = (
+            ("; raise `alpha`", "; lower `alpha`, or train longer") if self._remedy else (" (SupCon does this)", "")
+        )
+        return {
+            "equal": f"all embeddings are equal at step {step:,} (cosine {between:.3f} between superclasses), and the "
+            f"loss stays where that puts it; lower `learning_rate`, raise `warmup`, and look at the images",
+            "collapsed": f"a superclass has collapsed at step {step:,}: the cosine within it is {largest:.3f}, so its "
+            f"subclasses cannot be told apart{raise_it}",
+            "dissolved": f"superclasses dissolve at step {step:,}: the cosine within them ({within:.3f}) is hardly "
+            f"above that between them ({between:.3f}){lower_it}",
+        }
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -7,7 +7,6 @@ from pathlib import Path
 import yaml
 
 from thanos.config import read_yaml
-from thanos.console import say
 from thanos.data.group_table import MARK, mark, read_table, without_place
 from thanos.errors import OutputError, ThanosError
 from thanos.storage import free_name, write_atomically, write_text
@@ -30,16 +29,17 @@ class GivenNames:
         for file in sorted(table.parent.glob(f"{table.stem}-earlier*.yaml")):
             self._aside += _given(file, file.with_suffix(".csv")) or []
 
-    def hand_on(self, found: Mapping[str, AbstractSet[str]]) -> None:
+    def hand_on(self, found: Mapping[str, AbstractSet[str]]) -> list[str]:
         """Write the file of names for the table that is there now; names without a subclass step aside.
 
         Args:
             found: The images of each of its subclasses.
+        Returns:
+            What a person should know of the names they gave.
         """
         if self._file.exists() and self._before == self._table.read_bytes():
-            if self._here != []:
-                say(f"your names in {self._file} are kept; thanos report shows the page under them")
-            return
+            kept_whole = f"your names in {self._file} are kept; thanos report shows the page under them"
+            return [kept_whole] if self._here != [] else []
         place = without_place({image for images in found.values() for image in images})
         names, here = {}, self._here or []
         for subclass, members in found.items():
@@ -48,8 +48,9 @@ class GivenNames:
             share, name = max(shared, key=lambda each: each[0], default=(0.0, subclass))  # of equals one in use
             names[subclass] = name if share > SHARED else subclass
         kept = [name for subclass, name in names.items() if name != subclass]
+        lines = []
         if kept:
-            say(f"names that follow their images to the new subclasses: {', '.join(dict.fromkeys(kept))}")
+            lines.append(f"names that follow their images to the new subclasses: {', '.join(dict.fromkeys(kept))}")
         homeless = [given for given in here if given[0] not in kept]
         if homeless or self._here is None or _has_words(self._text):
             aside = self._file.with_name(f"{self._file.stem}-earlier.yaml")
@@ -61,8 +62,9 @@ class GivenNames:
             why = f"no subclass has most of the images of {named}, or another name fits better"
             if self._here == []:
                 why = "what you wrote beside the names of other subclasses"
-            say(f"{why}: kept in {aside}")
+            lines.append(f"{why}: kept in {aside}")
         self._write(names, {image: name for name, images in found.items() for image in images})
+        return lines
 
     def _write(self, names: dict[str, str], subclass: dict[str, str]) -> None:
         table, file = self._table.name, self._file

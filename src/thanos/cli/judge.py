@@ -1,0 +1,72 @@
+"""What ``discover``, ``report`` and ``robust`` share: scores as far as labels allow, an earlier table, the page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thanos.cli.app import say
+from thanos.cli.lines import transfer_lines
+from thanos.errors import DataError, MissingLabels
+
+if TYPE_CHECKING:
+    from thanos.inputs import Source
+    from thanos.subclasses.fitted import Discovered
+
+
+def judge(source: "Source") -> dict[str, Any]:
+    """``geometry`` and, where fine labels stand in every split, ``transfer``; kept with a run."""
+    from thanos.evaluate.geometry import geometry
+    from thanos.evaluate.transfer import transfer
+
+    scores = {"geometry": geometry(source.embeddings, source.two_views()).to_dict()}
+    try:
+        fine = transfer(source.embeddings)
+    except (MissingLabels, DataError):
+        pass  # the page then says what is known without
+    else:
+        for line in transfer_lines(fine):
+            say(line)
+        scores["transfer"] = fine.to_dict()
+    for name, values in scores.items():
+        source.keep(name, values)
+    return scores
+
+
+def earlier(source: "Source", table: Path, names: Path | None, *, asked: bool) -> "Discovered":
+    """Subclasses of an earlier table; ``asked``: it was named, and may be of other embeddings of the same images."""
+    from thanos.subclasses.table import read_discovered
+
+    again = source.again(None)
+    return read_discovered(table, names, source.embeddings, own=not asked, of=str(source.path), again=again)
+
+
+def described(table: Path | None, names: Path | None) -> str:
+    """Where subclasses come from, in words."""
+    return "discovered now" if table is None else f"of {table}{'' if names is None else f', named by {names}'}"
+
+
+def write_page(
+    page: Path,
+    source: "Source",
+    found: "Discovered",
+    scores: dict[str, Any],
+    *,
+    table: Path | None,
+    mark: str | None = None,
+) -> None:
+    """The page of discovered subclasses, with all that the source knows."""
+    from thanos.report.discover_page import write_discover_page
+    from thanos.robust.plain import plain_errors
+
+    write_discover_page(
+        page,
+        source.embeddings,
+        found,
+        of=source.title,
+        again=source.again(table),
+        images=source.pictures,
+        errors=plain_errors(source.embeddings),
+        training=source.training(),
+        scores=scores,
+        table=table,
+        mark=mark,
+    )

@@ -1,0 +1,109 @@
+"""Scores as lines on a terminal. Knows numbers and words; measures nothing."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from thanos.evaluate.intervals import FEW
+
+if TYPE_CHECKING:
+    from thanos.evaluate.recovery import Recovery
+    from thanos.evaluate.transfer import Transfer
+    from thanos.robust.stage import Gain, Outcome
+    from thanos.subclasses.fitted import Discovered
+
+
+def transfer_lines(scores: "Transfer") -> list[str]:
+    """Fine accuracy by each reader."""
+    lines = []
+    for reader, numbers in (("probe", scores.probe), ("neighbours", scores.neighbours)):
+        if numbers is None:
+            continue
+        low, high = numbers.interval
+        few = ", few images" if numbers.n < FEW else ""
+        lines.append(
+            f"{reader:<10} fine accuracy {numbers.accuracy:.1%} (95% {low:.1%} to {high:.1%}, n = {numbers.n:,}{few}) "
+            f"· balanced {numbers.balanced_accuracy:.1%} · weighted by training frequency "
+            f"{numbers.frequency_weighted_accuracy:.1%}"
+        )
+    return lines
+
+
+def geometry_lines(scores: Mapping[str, Any], part: str) -> list[str]:
+    """A line for each score, under how many images of which part they are of."""
+    lines = [f"{'of':<36} {scores['n']:,} {part}"]
+    for name, value in scores.items():
+        if name != "n":
+            lines.append(f"{name:<36} {value:.4f}" if isinstance(value, float) else f"{name:<36} {_plain(value)}")
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v:.3f}" for k, v in value.items())
+    return ", ".join(value) or "none" if isinstance(value, list) else str(value)
+
+
+def discovered_lines(found: "Discovered", recovered: Mapping[str, "Recovery"]) -> list[str]:
+    """How many subclasses of how many images each superclass has, and what they recover of the true ones."""
+    lines = []
+    for name, fact in found.superclasses.items():
+        sizes = ", ".join(f"{size:,}" for size in fact["sizes"])
+        tried = max(fact["silhouette"].values()) if fact.get("silhouette") else None
+        why = "" if tried is None else f" · silhouette {tried:.2f}"
+        why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
+        subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
+        lines.append(f"{name}: {subclasses} of {sizes} images{why}")
+    for split, again in recovered.items():
+        one = again.one_cluster
+        lines.append(
+            f"recovery, {split}: F1 {again.macro_f1:.2f} (one cluster {one.macro_f1:.2f}, by chance "
+            f"{again.shuffled.macro_f1:.2f}), rarest {again.rarest_f1.mean:.2f} ({one.rarest_f1.mean:.2f}), purity "
+            f"{again.purity:.2f} ({one.purity:.2f}), adjusted mutual information "
+            f"{again.adjusted_mutual_information:.2f}"
+        )
+    return lines
+
+
+def robust_lines(outcome: "Outcome", plain: "Outcome", method: str) -> list[str]:
+    """Each group's accuracy under the method and under the plain head, with the interval of the method's."""
+    mine, other = outcome.scores, plain.scores
+    lines = [f"{'test images':<36}{'n':>8}{method:>12}{'plain':>9}  95% of {method}"]
+    pairs = (("group", mine.groups, other.groups), ("discovered", mine.discovered_groups, other.discovered_groups))
+    for title, a, b in pairs:
+        if a is None or b is None:
+            continue
+        lines += [_beside(f"{title} {name}", share, b.groups[name].accuracy) for name, share in a.groups.items()]
+        lines.append(_beside(f"{title}: worst group", a.worst_group, b.worst_group.accuracy))
+        lines.append(_beside(f"{title}: group mean", a.group_mean, b.group_mean.accuracy))
+    lines.append(_beside("worst superclass", mine.worst_class, other.worst_class.accuracy))
+    return [*lines, _beside("all images", mine.all_images, other.all_images.accuracy)]
+
+
+def _beside(label: str, share: Any, plain: float) -> str:
+    """One line: an accuracy with its interval (and its images, where it knows them), and the plain head's."""
+    (low, high), n = share.interval, getattr(share, "n", None)
+    count = "" if n is None else f"{n:,}"
+    mark = "  few images" if getattr(share, "small", False) else ""
+    return f"{label:<{44 - len(count)}}{count}{share.accuracy:>12.1%}{plain:>9.1%}  {low:.1%} to {high:.1%}{mark}"
+
+
+def gain_line(found: "Gain", plain_command: str) -> str:
+    """What a method gives and takes, in a sentence, and how sure that is.
+
+    Args:
+        found: The difference to the plain classifier.
+        plain_command: What is typed to have that one.
+    """
+    worst, everyone = found.worst, found.all_images
+    (low, high), few = worst.interval, f", few images: {worst.n}" if worst.small else ""
+    said = (
+        f"against the plain classifier: worst {worst.of} {100 * worst.difference:+.1f} points (95% "
+        f"{100 * low:+.1f} to {100 * high:+.1f}{few}), all images {100 * everyone.difference:+.1f} (95% "
+        f"{100 * everyone.interval[0]:+.1f} to {100 * everyone.interval[1]:+.1f})"
+    )
+    if low > 0:
+        return said
+    doubt = f"so it serves no {worst.of} better here"
+    if worst.difference > 0:
+        doubt = f"which so {'few images do' if few else 'many images do'} not tell from nothing"
+    return f"{said}: {doubt}. The plain one: {plain_command}"

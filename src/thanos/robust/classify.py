@@ -1,0 +1,88 @@
+"""What a classifier on embeddings says of images, and in which discovered subclass of what it says they lie."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.embeddings import Embeddings
+from thanos.errors import DataError
+from thanos.evaluate.intervals import Interval, share_interval
+from thanos.robust.head import Head
+from thanos.subclasses.keep import Places
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Row i of every array speaks of image i."""
+
+    predicted: NDArray[np.int64] = field(repr=False)
+    """Ids into ``names``."""
+    probability: NDArray[np.float64] = field(repr=False)
+    """Of what is predicted."""
+    names: tuple[str, ...]
+    """The superclasses that the classifier tells."""
+    true: tuple[str, ...] = field(default=(), repr=False)
+    """The superclass of each image; empty where it is not known, or is none of the classifier's."""
+    subclass: tuple[str, ...] = field(default=(), repr=False)
+    """The discovered subclass of each image inside what is predicted; empty where none were asked for."""
+    confidence: NDArray[np.float64] | None = field(default=None, repr=False)
+    """How much nearer the centre of that subclass is than the next one's, 0 to 1."""
+
+    def accuracy(self, rows: NDArray[np.int64]) -> tuple[float, Interval]:
+        """The share of these rows that is right, with its 95% interval."""
+        right = float(np.mean([self.names[self.predicted[i]] == self.true[i] for i in rows]))
+        return right, share_interval(right, len(rows))
+
+
+def classify(
+    head: Head, names: tuple[str, ...], embeddings: Embeddings, *, classifier: str, of: str, again: str
+) -> Classified:
+    """The superclass of each image as the head tells it.
+
+    Args:
+        head, names: The classifier and its superclasses.
+        embeddings: The images.
+        classifier, of, again: For messages: what the classifier and the embeddings are called, and what is typed to
+            make one for them.
+    Raises:
+        DataError: if the classifier is for other embeddings.
+    """
+    if embeddings.vectors.shape[1] != head.weight.shape[1]:
+        raise DataError(
+            f"{classifier} is for embeddings of {head.weight.shape[1]} dimensions; those of {of} have "
+            f"{embeddings.vectors.shape[1]}. Give the classifier that was made for them."
+        )
+    if "" not in (head.encoder, embeddings.encoder) and head.encoder != embeddings.encoder:
+        raise DataError(
+            f"{classifier} is for embeddings of another encoder, or of other weights, than those of {of}. Make one "
+            f"for these: thanos robust {again}"
+        )
+    probability = head.probabilities(embeddings.vectors)
+    predicted = np.asarray(probability.argmax(axis=1), dtype=np.int64)
+    known = set(embeddings.superclass_names) <= set(names)
+    true = tuple(embeddings.superclass_names[i] for i in embeddings.superclass) if known else ()
+    return Classified(predicted, probability[np.arange(len(predicted)), predicted], names, true)
+
+
+def place(
+    places: Places, vectors: NDArray[np.float32], superclass: NDArray[np.int64], called: Mapping[str, str]
+) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """The discovered subclass of new images, and how surely.
+
+    Args:
+        places: From a discovery in embeddings of the same encoder.
+        vectors: (n, dim).
+        superclass: Ids as ``places`` has them, (n,); -1: none of them, and so without a subclass.
+        called: What a person named the subclasses.
+    Returns:
+        A name (empty without one) and a confidence (0 to 1) for each image.
+    """
+    name, confidence = np.full(len(vectors), "", dtype=object), np.zeros(len(vectors))
+    some = np.isin(superclass, list(places.fitted.superclasses))
+    if some.any():
+        cluster, _, confidence[some] = places.fitted.predict(vectors[some], superclass[some])
+        shown = [called.get(each, each) for each in places.names]
+        name[some] = [shown[each] for each in cluster]
+    return tuple(name), confidence

@@ -1,0 +1,128 @@
+"""The table of discovered subclasses: written with how it was found, read back as a person named and merged it."""
+
+from collections.abc import Mapping
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thanos.config import DiscoverConfig
+from thanos.data.group_table import group_ids, in_table, made_of, mark_of, read_table
+from thanos.data.labels import SPLITS
+from thanos.embeddings import Embeddings, marks_of
+from thanos.errors import DataError
+from thanos.evaluate.recovery import Recovery
+from thanos.runs.provenance import command
+from thanos.storage import begins, holds, read_json, refuse_foreign, write_csv, write_json
+from thanos.subclasses.fitted import Discovered
+from thanos.subclasses.keep import Places, can_be_kept, is_places, write_places
+from thanos.subclasses.names import GivenNames
+
+COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
+
+
+def check_table_free(table: Path) -> None:
+    """Raise OutputError if the table, or what goes beside it, would be written over a file of another's."""
+    refuse_foreign(table, begins(",".join(COLUMNS)), "thanos discover")
+    refuse_foreign(table.with_suffix(".json"), holds("settings", "superclasses", "recovery"), "thanos discover")
+    refuse_foreign(table.with_suffix(".npz"), is_places, "thanos discover")
+
+
+def write_discovered(
+    table: Path,
+    embeddings: Embeddings,
+    found: Discovered,
+    *,
+    config: DiscoverConfig,
+    recovered: Mapping[str, Recovery],
+) -> list[str]:
+    """Write the table; beside it how it was found (.json), what places new images (.npz), and names to edit (.yaml).
+
+    Args:
+        table: The CSV.
+        embeddings: What was clustered.
+        found: The clusters.
+        config: How they were found.
+        recovered: What they recover of the true subclasses, by split.
+    Returns:
+        What a person should know of the names they gave to an earlier table.
+    """
+    given = GivenNames(table)
+    names = embeddings.names
+    write_csv(table, _rows(embeddings, found))
+    facts: dict[str, Any] = {"command": command(), "settings": config.model_dump(mode="json")}
+    facts |= {"superclasses": found.superclasses, "recovery": {k: each.to_dict() for k, each in recovered.items()}}
+    facts |= {"of": marks_of(embeddings), "subclasses": mark_of(table)}
+    places = table.with_suffix(".npz")
+    if found.fitted is not None and can_be_kept(found.fitted):
+        homes, mark = embeddings.superclass_names, facts["subclasses"]
+        write_places(Places(found.fitted, found.names, homes, embeddings.encoder, mark), places)
+    else:
+        places.unlink(missing_ok=True)
+    write_json(table.with_suffix(".json"), facts)
+    members = (np.flatnonzero(found.cluster == cluster) for cluster in range(len(found.names)))
+    return given.hand_on({name: {names[i] for i in rows} for name, rows in zip(found.names, members, strict=True)})
+
+
+def _rows(embeddings: Embeddings, found: Discovered) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [COLUMNS]
+    for i, name in enumerate(embeddings.names):
+        superclass, subclass = embeddings.superclass_names[embeddings.superclass[i]], found.names[found.cluster[i]]
+        split = SPLITS[embeddings.split[i]]
+        rows.append((name, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
+    return rows
+
+
+def outdated_classifiers(table: Path) -> list[str]:
+    """Classifiers of ``thanos robust`` beside a table that are fair to subclasses that are no longer those of it."""
+    before, now = table.stem.removesuffix("subclasses"), mark_of(table)
+    scored = [file for file in sorted(table.parent.glob(f"{escape(before)}robust-*.json")) if holds()(file)]
+    return [file.with_suffix(".npz").name for file in scored if read_json(file).get("subclasses") not in (None, now)]
+
+
+def read_discovered(
+    table: Path, names: Path | None, embeddings: Embeddings, *, own: bool, of: str, again: str
+) -> Discovered:
+    """Discovered subclasses of an earlier run, as a person named and merged them.
+
+    Args:
+        table, names: The table, and the person's names.
+        embeddings: What they are wanted for.
+        own: Whether the table lies where these embeddings keep theirs; then it must be theirs.
+        of, again: For messages: whose embeddings these are, and what is typed to find subclasses in them anew.
+    Raises:
+        DataError: if the embeddings' own table is of other images or weights, or is not what the JSON beside it
+            describes; if any table is of other images.
+    """
+    described = read_json(table.with_suffix(".json")) if table.with_suffix(".json").is_file() else {}
+    if own and (fault := _fault(table, described, embeddings, of)):
+        raise DataError(f"{table} {fault}. Find subclasses anew: thanos discover {again}")
+    listed = read_table(table, names)
+    subclass = {image: one.subclass for image, one in listed.items()}
+    cluster, known = group_ids(subclass, embeddings.names, table, embeddings.fingerprint)
+    members = [listed[image] for image in in_table(listed, embeddings.names, table, embeddings.fingerprint)]
+    distance, confidence = (
+        np.array([getattr(member, name) for member in members]) for name in ("distance", "confidence")
+    )
+    how = each if isinstance(each := described.get("superclasses"), dict) else {}
+    facts = {}
+    for value, name in enumerate(embeddings.superclass_names):
+        sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]
+        counts = {"clusters": len(sizes), "images": int(sizes.sum()), "sizes": sorted(sizes.tolist(), reverse=True)}
+        facts[name] = how.get(name, {}) | counts
+    return Discovered(cluster, known, distance, confidence, facts)
+
+
+def _fault(table: Path, described: dict[str, Any], embeddings: Embeddings, of: str) -> str:
+    """Why a table is not that of these embeddings; empty if it is."""
+    made = made_of(table)
+    if not made:
+        return f"is without {table.with_suffix('.json').name}, which says what it was found in"
+    if made != marks_of(embeddings):
+        other = "images" if made.get("images") != embeddings.fingerprint else "weights"
+        return f"was found in embeddings of other {other} than those of {of}"
+    if described.get("subclasses") not in (None, mark_of(table)):
+        beside = table.with_suffix(".json").name
+        return f"is not the table that {beside} describes (name it by `table` if it is meant)"
+    return ""
