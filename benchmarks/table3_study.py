@@ -13,7 +13,7 @@ from typing import Any
 from thanos.config import DemoConfig, RunConfig
 from thanos.reproduce.demo import demo_settings
 from thanos.reproduce.plan import carry_out
-from thanos.reproduce.record import Places, read_record
+from thanos.reproduce.records import Places, Records, convert_old_records
 from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.scale import load_scale
 from thanos.runs.provenance import commit, hardware, versions
@@ -81,14 +81,16 @@ def main() -> None:
     rows = [(varied, row) for varied, row in study_rows() if varied.startswith(arguments.only or "")]
     blocks = [block(data, tuple(row for _, row in rows)) for data in arguments.dataset or DATASETS]
     places = Places(arguments.work, arguments.records)
+    convert_old_records(places.records, print)
     run = RunConfig(threads=1, quiet=True)
     failures = carry_out(
         blocks, places, run=run, jobs=arguments.jobs, command=command, say=lambda line: print(line, flush=True)
     )
     found: dict[str, Any] = {}
+    records = Records(places.records)
     for data in DATASETS:
         for varied, row in study_rows():
-            record = read_record(places.record_file(row, block(data, (row,))))
+            record = records.find(row, block(data, (row,)))
             if record is not None:
                 found.setdefault(varied, {}).setdefault(row.name, {})[data] = numbers(record)
     content = {

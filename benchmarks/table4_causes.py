@@ -24,7 +24,7 @@ from thanos.config import DiscoverConfig, RobustConfig
 from thanos.data.load import load
 from thanos.embeddings import Embeddings
 from thanos.evaluate.recovery import recovery
-from thanos.reproduce.record import Places
+from thanos.reproduce.records import Places
 from thanos.reproduce.scale import load_scale
 from thanos.reproduce.score import row_embeddings
 from thanos.reproduce.table4 import CLUSTERS, HARDNESS, ROWS

@@ -11,8 +11,9 @@ import pytest
 from thanos.config import RunConfig, TrainConfig, TransferConfig, ViewSpec
 from thanos.errors import DataError, Interrupted, OutputError
 from thanos.reproduce import plan
+from thanos.reproduce.fingerprint import fingerprint
 from thanos.reproduce.plan import carry_out, missing, trainings
-from thanos.reproduce.record import Places, fingerprint, read_record
+from thanos.reproduce.records import Places, Records, record_file
 from thanos.reproduce.rows import CONTROL_SEED, ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
 from thanos.reproduce.table3 import METHODS
@@ -40,10 +41,10 @@ def do(blocks, where, jobs=1):
 def records(blocks, where):
     """Every row's record without what differs from one measurement to the next."""
     unlike = {"scoring_seconds", "date", "jobs"}
-    found = {}
+    found, known = {}, Records(where.records)
     for b in blocks:
         for row in b.rows:
-            record = read_record(where.record_file(row, b))
+            record = known.find(row, b)
             trained = [{k: v for k, v in t.items() if "second" not in k} for t in record["trainings"]]
             found[b.title, row.name] = {k: v for k, v in record.items() if k not in unlike} | {"trainings": trained}
     return found
@@ -119,9 +120,9 @@ def test_finished_rows_and_trainings_are_not_repeated(finished):
     blocks, where, said = finished
     assert sum("trained in" in line for line in said) == 3
     assert do(blocks, where)[0] == []
-    one = where.record_file(ROWS["spread"], blocks[0])
-    before = records(blocks, where)
-    one.unlink()
+    file = record_file(where.records, "digits")
+    before, lines = records(blocks, where), file.read_text().splitlines()
+    file.write_text("\n".join(line for line in lines if '"row": "spread"' not in line))
     logs = {log: log.read_text() for log in where.work.glob("*/run.log")}
     again, _ = do(blocks, where)
     assert [line.split(":")[1].split()[0] for line in again if "trained" not in line] == ["spread"]
@@ -132,18 +133,21 @@ def test_finished_rows_and_trainings_are_not_repeated(finished):
 @pytest.mark.parametrize("change", ["score", "no json", "no checksum"])
 def test_an_edited_record_is_refused_by_name(finished, change):
     blocks, where, _ = finished
-    file = where.record_file(ROWS["cauto"], blocks[0])
+    file = record_file(where.records, "digits")
     original = file.read_text()
-    record = json.loads(original)
+    lines = original.splitlines()
+    (place,) = (k for k, line in enumerate(lines) if '"row": "cauto"' in line)
+    record = json.loads(lines[place])
     record["scores"]["probe"]["accuracy"] = 0.999
     if change == "no checksum":
         del record["checksum"]
-    file.write_text("{" if change == "no json" else json.dumps(record))
+    lines[place] = "{" if change == "no json" else json.dumps(record)
+    file.write_text("\n".join(lines))
     try:
         with pytest.raises(DataError) as error:
             do(blocks, where)
-        assert str(file) in str(error.value)
-        assert "delete it" in str(error.value)
+        assert f"{file}, line {place + 1}: " in str(error.value)
+        assert "delete the line to run it again" in str(error.value)
     finally:
         file.write_text(original)
 

@@ -1,6 +1,5 @@
 """Table 3: the plan's order, its scales, the command from end to end on small files, and the page it writes."""
 
-import json
 import math
 import re
 
@@ -13,12 +12,15 @@ from thanos.config import LaunchConfig, RunConfig, Table3Config, TrainConfig
 from thanos.data.load import load
 from thanos.errors import ConfigError, DataError
 from thanos.evaluate.intervals import mean_interval
+from thanos.reproduce.fingerprint import digest, row_fingerprint
 from thanos.reproduce.launch import by_images, launch
+from thanos.reproduce.old_records import old_name
 from thanos.reproduce.plan import missing
-from thanos.reproduce.record import Places, read_record, row_fingerprint, write_record
+from thanos.reproduce.records import Places, Records, add_record, record_file
 from thanos.reproduce.rows import ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
 from thanos.reproduce.table3 import DATASETS, LATER, PAPER, PAPER_LIFT, places_of, planned_blocks, render
+from thanos.storage import write_json
 
 
 def test_the_papers_lift_follows_from_its_table():
@@ -112,8 +114,8 @@ def test_the_command_fills_the_table_and_does_nothing_again(mnist, tmp_path, cap
     code, out, err = run(capsys, arguments)
     assert code == 0, err
     page = (tmp_path / "results" / "table3.md").read_text()
-    (record,) = (tmp_path / "results/runs/small/mnist").glob("0-thanos-*.json")
-    accuracy = 100 * json.loads(record.read_text())["scores"]["probe"]["accuracy"]
+    records = Records(tmp_path / "results/runs/small").of("mnist")
+    (accuracy,) = (100 * r["scores"]["probe"]["accuracy"] for key, r in records.items() if key.row == "thanos")
     assert f"| **thanos** | {ROWS['thanos'].what} | {accuracy:.1f} | 1 | 99.0 | {accuracy - 99:+.1f} |" in page
     assert "| cauto | class-conditional autoencoder (cAuto) | not run yet |" in page
     assert (tmp_path / "results" / "table3-small.png").stat().st_size > 10_000
@@ -180,12 +182,13 @@ def made_up(tmp_path):
             training = {"fingerprint": name, "seconds": 100.0}
             record = {
                 "fingerprint": row_fingerprint(ROWS[name], block.base, block.probe), "row": name,
-                "seed": seed, "width": 128, "hardware": "a machine, 2 cores, 1 threads", "threads": 1,
+                "dataset": "cifar100-u", "seed": seed, "width": 128,
+                "hardware": "a machine, 2 cores, 1 threads", "threads": 1,
                 "versions": {"torch": "2"}, "commit": "abc", "trainings": [training] * len(ROWS[name].parts),
                 "images": {"fingerprint": f"images {seed}"},
                 "scores": {"probe": scores, "neighbours": scores, "geometry": {"spread": 0.25}},
             }  # fmt: skip
-            write_record(where.record_file(ROWS[name], block), record)
+            add_record(where.records, record)
     return tmp_path
 
 
@@ -202,10 +205,9 @@ def test_the_page_shows_means_deviations_and_paired_intervals(made_up):
 
 
 def test_rows_measured_on_different_images_are_refused(made_up):
-    file = next((made_up / "runs/cpu/cifar100-u").glob("0-thanos-*.json"))
-    record = json.loads(file.read_text())
-    record.pop("checksum")
-    write_record(file, record | {"images": {"fingerprint": "others"}})
+    folder = made_up / "runs/cpu"
+    record = next(r for key, r in Records(folder).of("cifar100-u").items() if key[:2] == (0, "thanos"))
+    add_record(folder, record | {"images": {"fingerprint": "others"}})
     with pytest.raises(DataError, match="cifar100-u, seed 0"):
         render(made_up)
 
@@ -217,23 +219,41 @@ def test_training_on_fine_labels_keeps_images_and_splits():
     assert np.array_equal(coarse.images[np.arange(50)], fine.images[np.arange(50)])
 
 
-def test_a_record_written_over_by_another_row_s_is_not_believed(made_up, capsys):
+def test_a_line_written_over_by_another_row_s_is_not_believed(made_up, capsys):
     """Each is whole, and its checksum agrees; but it is another row's."""
-    where = places_of("cpu", made_up, made_up)
-    mine, other = (
-        sorted(where.records.glob(f"cifar100-u/{seed}-{name}-*.json"))[0]
-        for seed, name in ((0, "thanos"), (1, "thanos"))
-    )
-    for source in (other, sorted(where.records.glob("cifar100-u/0-supcon-*.json"))[0]):
-        kept = mine.read_bytes()
-        mine.write_bytes(source.read_bytes())
-        with pytest.raises(DataError, match="holds another row's record"):
-            read_record(mine)
-        code, _, err = run(
-            capsys, ["reproduce", "table3", "--results", str(made_up), "--work", str(made_up), "--dry-run"]
-        )
-        assert code == 2
-        assert "holds another row's record" in err
-        assert str(mine) in err
-        mine.write_bytes(kept)
-    assert read_record(mine)["row"] == "thanos"
+    file = record_file(made_up / "runs/cpu", "cifar100-u")
+    lines = file.read_text().splitlines()
+    mine = next(k for k, line in enumerate(lines) if '"row": "thanos", "dataset": "cifar100-u", "seed": 0' in line)
+    other = next(line for line in lines if '"row": "thanos", "dataset": "cifar100-u", "seed": 1' in line)
+    file.write_text("\n".join([*lines[:mine], other, *lines[mine + 1 :]]))
+    assert [key.row for key in Records(file.parent).of("cifar100-u") if key.seed == 0] == ["spread", "supcon"]
+    file.write_text("\n".join([*lines[:mine], other.replace('"seed": 1', '"seed": 0'), *lines[mine + 1 :]]))
+    refused = f"{file}, line {mine + 1}: it was edited after it was measured"
+    with pytest.raises(DataError, match=re.escape(refused)):
+        render(made_up)
+    words = ["reproduce", "table3", "--results", str(made_up), "--work", str(made_up / "work"), "--dry-run"]
+    code, _, err = run(capsys, words)
+    assert code == 2
+    assert refused in err
+
+
+def test_old_records_are_read_by_a_dry_run_and_converted_at_the_next_start(mnist, tmp_path, capsys):
+    arguments = command(mnist, tmp_path, "--seeds", "1", "--method", "raw pixels", "--method", "random encoder")
+    assert run(capsys, arguments)[0] == 0
+    folder = tmp_path / "results/runs/small"
+    file, page = record_file(folder, "mnist"), tmp_path / "results/table3.md"
+    lines, written = file.read_bytes(), page.read_bytes()
+    for record in Records(folder).of("mnist").values():
+        write_json(folder / "mnist" / old_name(record), record | {"checksum": digest(record)})
+    file.unlink()
+    old = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    code, out, err = run(capsys, [*arguments, "--dry-run"])
+    assert code == 0, err
+    assert "2 rows in 1 blocks, 2 finished" in out
+    assert {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()} == old
+    code, out, err = run(capsys, arguments)
+    assert code == 0, err
+    assert f"2 records, till now a file each, are lines of {folder}/*.jsonl" in out
+    assert "2 of 2 rows finished; 0 trainings to do" in out
+    assert (file.read_bytes(), page.read_bytes()) == (lines, written)
+    assert [path.name for path in folder.iterdir()] == ["mnist.jsonl"]

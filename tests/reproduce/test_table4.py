@@ -1,6 +1,5 @@
 """Table 4 on small stand-ins: true groups reach no row that must not see them; the page says what was measured."""
 
-import json
 import shutil
 from dataclasses import replace
 
@@ -15,7 +14,8 @@ from thanos.data.hierarchy import CIFAR10, DIGITS
 from thanos.errors import ConfigError
 from thanos.reproduce import score
 from thanos.reproduce.command import reproduce
-from thanos.reproduce.record import row_fingerprint
+from thanos.reproduce.fingerprint import row_fingerprint
+from thanos.reproduce.records import Records
 from thanos.reproduce.table4 import (
     DATASETS,
     GROUPED,
@@ -35,8 +35,8 @@ def run(folder):
     config = Table4Config(scale=str(folder / "mini.yaml"), dataset=("dominoes-95",), method=METHODS, seeds=1, jobs=1)
     said = []
     reproduce(config, LaunchConfig(), folder / "results", folder / "work", said.append)
-    files = (folder / "results").glob("runs/mini/dominoes-95/*.json")
-    return {record["row"]: record for record in (json.loads(f.read_text()) for f in files)}, said
+    records = Records(folder / "results/runs/mini").of("dominoes-95")
+    return {key.row: record for key, record in records.items()}, said
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -30,7 +30,7 @@ def table3(
     """Coarse-to-fine transfer: seven methods, five data sets, paired seeds; our table beside the paper's.
 
     What is finished is not repeated: the same command goes on after any stop. Writes RESULTS/table3.md, its plot, and
-    one JSON file for each row.
+    a line of JSON for each row.
 
     Parameters
     ----------

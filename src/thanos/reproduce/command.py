@@ -14,6 +14,7 @@ from thanos.reproduce import table3, table4
 from thanos.reproduce.estimate import training_seconds
 from thanos.reproduce.launch import check_launcher, launch
 from thanos.reproduce.plan import Training, carry_out, check_images, duration, missing, trainings
+from thanos.reproduce.records import convert_old_records
 from thanos.reproduce.rows import Block
 from thanos.reproduce.scale import SCALES
 from thanos.reproduce.table3 import places_of
@@ -40,6 +41,9 @@ def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results:
     blocks: list[Block] = table.planned_blocks(config)
     places = places_of(config.scale, results, work)
     scales = [*dict.fromkeys((*SCALES, config.scale))]
+    if not config.dry_run:
+        for scale in scales:
+            convert_old_records(places_of(scale, results, work).records, say)
     table.check_records(results, scales)
     left = missing(blocks, places)
     check_images(blocks, left, places)

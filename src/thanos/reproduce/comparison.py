@@ -14,8 +14,8 @@ from thanos.data.load import load
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
 from thanos.reproduce.plan import carry_out
-from thanos.reproduce.record import Places, Record, read_record
-from thanos.reproduce.rows import ROWS, Block
+from thanos.reproduce.records import Places, Record, Records
+from thanos.reproduce.rows import ROWS, Block, Row
 from thanos.reproduce.score import DEFINITIONS, row_embeddings
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.runs.run_dir import RunDir
@@ -81,7 +81,8 @@ def compare(
     failures = carry_out(blocks, places, run=run, jobs=jobs, command=command, say=say)
     if failures:
         raise DataError(f"{failures[0].title} failed: {failures[0].reason} The whole story is in {failures[0].log}.")
-    records = {row.name: [_read(places.record_file(row, block)) for block in blocks] for row in rows}
+    known = Records(places.records)
+    records = {row.name: [_finished(known, row, block) for block in blocks] for row in rows}
     images = load(blocks[0].base)
     folders = {row.name: tuple(places.run_folder(part.config(blocks[0].base)) for part in row.parts) for row in rows}
     metrics = (
@@ -106,8 +107,8 @@ def compare(
     )
 
 
-def _read(file: Path) -> Record:
-    record = read_record(file)
+def _finished(known: Records, row: Row, block: Block) -> Record:
+    record = known.find(row, block)
     assert record is not None
     return record
 

@@ -9,7 +9,7 @@ from thanos.config import LaunchConfig, RunConfig
 from thanos.console import say
 from thanos.errors import ConfigError
 from thanos.reproduce.plan import Failure, Say, carry_out
-from thanos.reproduce.record import Places
+from thanos.reproduce.records import Places
 from thanos.reproduce.rows import Block
 
 

@@ -18,7 +18,8 @@ from typing import Any
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.load import load
 from thanos.errors import DataError, Interrupted, OutputError
-from thanos.reproduce.record import Places, fingerprint, read_record
+from thanos.reproduce.fingerprint import fingerprint
+from thanos.reproduce.records import Places, Records, record_file
 from thanos.reproduce.rows import Block, Part, Row
 from thanos.reproduce.score import score_row
 from thanos.runs.provenance import commit
@@ -84,9 +85,9 @@ def missing(blocks: Sequence[Block], places: Places) -> list[Block]:
     Raises:
         DataError: if a record was edited.
     """
-    left = []
+    left, records = [], Records(places.records)
     for block in blocks:
-        rows = tuple(row for row in block.rows if read_record(places.record_file(row, block)) is None)
+        rows = tuple(row for row in block.rows if records.find(row, block) is None)
         if rows:
             left.append(Block(block.base, rows, block.probe))
     return left
@@ -98,14 +99,15 @@ def check_images(blocks: Sequence[Block], left: Sequence[Block], places: Places)
     Raises:
         DataError: if a data set is not to be had, its cache has no room, or its images are others.
     """
+    known = Records(places.records)
     for first in {block.base.data: block for block in reversed(left)}.values():
         here = load(first.base).fingerprint
         rows = [row for block in blocks if block.title == first.title for row in block.rows]
-        records = [read_record(places.record_file(row, first)) for row in rows]
+        records = [known.find(row, first) for row in rows]
         if {record["images"]["fingerprint"] for record in records if record is not None} - {here}:
             raise DataError(
                 f"the images of {first.title} are not those that its finished rows were measured on. Bring those back, "
-                f"or delete {places.records / first.base.data}/*.json to run all its rows on these."
+                f"or delete {record_file(places.records, first.base.data)} to run all its rows on these."
             )
 
 
@@ -246,8 +248,7 @@ def _work(task: Training | _Scoring, places: Places, run: RunConfig, facts: dict
             train(task.config, task.folder, run=run, say=lambda line: None)
         else:
             folders = tuple(training.folder for training in task.needs)
-            file = places.record_file(task.row, task.block)
-            accuracy = score_row(task.row, task.block.base, task.block.probe, folders, file, facts)
+            accuracy = score_row(task.row, task.block.base, task.block.probe, folders, places.records, facts)
     except Interrupted as stop:
         return _Outcome(stopped_by=stop.exit_code - 128)
     except Exception:

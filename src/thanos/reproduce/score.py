@@ -23,7 +23,8 @@ from thanos.encoders.zoo import build_encoder
 from thanos.errors import DataError
 from thanos.evaluate.geometry import geometry
 from thanos.evaluate.transfer import transfer
-from thanos.reproduce.record import fingerprint, row_fingerprint, write_record
+from thanos.reproduce.fingerprint import fingerprint, row_fingerprint
+from thanos.reproduce.records import add_record
 from thanos.reproduce.rows import Part, Row
 from thanos.reproduce.score_stage import STAGE_DEFINITIONS, stage_scores
 from thanos.runs.encoder_io import Encoder, card_for, join_encoders, load_encoder
@@ -46,7 +47,7 @@ DEFINITIONS = {
 
 
 def score_row(
-    row: Row, base: TrainConfig, probe: TransferConfig, runs: tuple[Path, ...], file: Path, facts: dict[str, Any]
+    row: Row, base: TrainConfig, probe: TransferConfig, runs: tuple[Path, ...], records: Path, facts: dict[str, Any]
 ) -> float:
     """Write the record of a row whose encoders are trained; returns its fine or its worst group's accuracy.
 
@@ -55,7 +56,7 @@ def score_row(
         base: The settings its trainings share.
         probe: How it is judged.
         runs: Run directories of the row's parts.
-        file: Where the record goes.
+        records: The scale's folder of records.
         facts: What else it should carry: the command, the threads, the commit.
     """
     if facts.get("threads"):
@@ -88,7 +89,7 @@ def score_row(
         "versions": versions(),
         "hardware": hardware(),
     }
-    write_record(file, record)
+    add_record(records, record)
     return headline
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.imageset import ImageSet
 from thanos.embeddings import Embeddings, embed
-from thanos.reproduce.record import digest, fingerprint
+from thanos.reproduce.fingerprint import digest, fingerprint
 from thanos.reproduce.rows import Stage
 from thanos.robust.head import read_head
 from thanos.robust.select import watch

@@ -13,7 +13,7 @@ from thanos import registry
 from thanos.config import SEEDS, Table3Config
 from thanos.errors import DataError
 from thanos.evaluate.intervals import mean_interval
-from thanos.reproduce.record import Places, Record, read_record
+from thanos.reproduce.records import Places, Record, Records, record_file
 from thanos.reproduce.rows import ROWS, Block, Row, check_rows, known_rows
 from thanos.reproduce.scale import SCALES, Scale, load_scale
 from thanos.storage import write_atomically, write_text
@@ -102,9 +102,11 @@ class Finished:
     def __init__(self, scale: Scale, places: Places):
         self.scale = scale
         self.rows = known_rows()
+        self.folder = places.records
         others = sorted({*registry.datasets()} - {*DATASETS})
+        records = Records(places.records)
         self.cells = {
-            (row.name, dataset): _cell(scale, places, row, dataset)
+            (row.name, dataset): _cell(scale, records, row, dataset)
             for row in self.rows.values()
             for dataset in (*DATASETS, *others)
         }
@@ -122,7 +124,8 @@ class Finished:
                 if seen.setdefault(seed, here) != here:
                     raise DataError(
                         f"the rows of {dataset}, seed {seed}, at scale {self.scale.name} were measured on different "
-                        f"images; {cell.row.name} is one of them. Delete the odd ones' records to run them again."
+                        f"images; {cell.row.name} is one of them. Delete the odd ones' lines in "
+                        f"{record_file(self.folder, dataset)} to run them again."
                     )
 
     def __bool__(self) -> bool:
@@ -149,13 +152,11 @@ class Finished:
         return max(values, key=lambda n: float(np.mean([values[n][seed] for seed in common])))
 
 
-def _cell(scale: Scale, places: Places, row: Row, dataset: str) -> Cell:
-    folder = places.records / dataset
-    seeds = {int(f.name.split("-")[0]) for f in folder.glob("[0-9]*-*.json")} if folder.is_dir() else set()
+def _cell(scale: Scale, known: Records, row: Row, dataset: str) -> Cell:
     records = {}
-    for seed in sorted(s for s in seeds if s < SEEDS):
+    for seed in (s for s in known.seeds(dataset) if s < SEEDS):
         block = Block(scale.base(dataset, seed), (row,), scale.transfer)
-        record = read_record(places.record_file(row, block))
+        record = known.find(row, block)
         if record is not None:
             records[seed] = record
     return Cell(row, dataset, records)

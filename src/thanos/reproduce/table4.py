@@ -10,7 +10,7 @@ import numpy as np
 
 from thanos.config import DiscoverConfig, RobustConfig, Table4Config
 from thanos.evaluate.intervals import lowest_share, mean_interval
-from thanos.reproduce.record import Places, Record, read_record
+from thanos.reproduce.records import Places, Record, Records
 from thanos.reproduce.rows import Block, Kind, Part, Row, Stage, check_rows
 from thanos.reproduce.scale import load_scale
 from thanos.reproduce.table3 import mean_and_deviation, places_of
@@ -153,15 +153,14 @@ class Finished:
     def __init__(self, scale: str, places: Places):
         self.scale = load_scale(scale)
         self.records: dict[tuple[str, str], dict[int, Record]] = {}
+        known = Records(places.records)
         for dataset in DATASETS:
-            folder = places.records / dataset
-            seeds = {int(f.name.split("-")[0]) for f in folder.glob("[0-9]*-*.json")} if folder.is_dir() else set()
             self.records |= {(name, dataset): {} for name in ROWS}
             for row in _rows_of(dataset, ROWS.values()):
                 found = self.records[row.name, dataset]
-                for seed in sorted(seeds):
+                for seed in known.seeds(dataset):
                     block = Block(self.scale.base(dataset, seed), (row,), self.scale.transfer)
-                    record = read_record(places.record_file(row, block))
+                    record = known.find(row, block)
                     if record is not None:
                         found[seed] = record
 

@@ -1,0 +1,40 @@
+"""Fingerprints: which settings a training or a finished row is of."""
+
+import json
+from hashlib import blake2b
+from typing import Any
+
+from thanos.config import TrainConfig, TransferConfig
+from thanos.reproduce.rows import Row
+
+STAGE_VERSION = 1
+"""Raised when a last stage comes to do something else under the same settings: its grids, its clusters, its network."""
+_WHERE = {"root", "download", "accelerator"}
+"""Settings that say where a run happens and not what it is."""
+
+
+def fingerprint(config: TrainConfig) -> str:
+    """Of every setting that decides a training's outcome; those at their defaults do not count.
+
+    So a setting added later, whose default does what was done before, changes no fingerprint. A default that changes
+    what it does must change its name or its value; a test pins the fingerprints of the scales.
+    """
+    settings = config.model_dump(mode="json", exclude_defaults=True, exclude=_WHERE)
+    if config.views is not None:  # given beside a data set's own views, a default counts
+        settings["views"] = config.views.model_dump(mode="json", exclude_unset=True)
+    return digest(settings)
+
+
+def row_fingerprint(row: Row, base: TrainConfig, probe: TransferConfig) -> str:
+    """Of a row's trainings, of its last stage, of how it is judged, and for a floor of what it embeds."""
+    parts = [fingerprint(part.config(base)) for part in row.parts] or [str(row.floor), fingerprint(base)]
+    judged: list[Any] = [probe.model_dump(mode="json", exclude_defaults=True)]
+    if row.stage is not None:
+        settings = [each and each.model_dump(mode="json") for each in (row.stage.config, row.stage.clusters)]
+        judged = ["stage", STAGE_VERSION, *settings, row.stage.network]
+    return digest([parts, row.weights, *judged])
+
+
+def digest(content: Any) -> str:
+    """Twelve hexadecimal digits of a JSON value, whatever the order of its keys."""
+    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=6).hexdigest()
