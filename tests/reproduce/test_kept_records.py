@@ -1,6 +1,7 @@
 """The records in results/: whole, each a planned row's, and with the intervals that their own numbers give."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from thanos.evaluate.intervals import lowest_share, share_interval
 from thanos.reproduce import table3, table4
 from thanos.reproduce.fingerprint import row_fingerprint
 from thanos.reproduce.records import Key, Records
+from thanos.reproduce.tables import TABLES
 
 TOP = Path(__file__).parents[2]
 RESULTS = TOP / "results" / "runs"
@@ -55,8 +57,8 @@ def test_every_record_at_cpu_scale_is_of_a_planned_row():
     found = {(dataset, key) for dataset, key, _ in kept("cpu")}
     seeds = max(key.seed for _, key in found) + 1
     assert seeds < SEEDS
-    planned = keys(table3.planned_blocks(Table3Config(seeds=seeds, method=(*table3.ROWS,))))
-    planned |= keys(table4.planned_blocks(Table4Config(seeds=seeds)))
+    planned = keys(table3.TABLE.planned_blocks(Table3Config(seeds=seeds, method=table3.TABLE.usual)))
+    planned |= keys(table4.TABLE.planned_blocks(Table4Config(seeds=seeds)))
     assert found - planned == set()
 
 
@@ -71,3 +73,9 @@ def test_every_record_of_the_study_is_of_a_row_of_it():
 
 def test_nothing_but_records_lies_among_them():
     assert {path.suffix for path in RESULTS.rglob("*") if path.is_file()} == {".jsonl"}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_the_committed_page_is_what_the_records_give(table, tmp_path):
+    shutil.copytree(RESULTS, tmp_path / "runs")
+    assert table.render(tmp_path).read_bytes() == table.page_file(TOP / "results").read_bytes()

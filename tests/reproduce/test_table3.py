@@ -19,7 +19,8 @@ from thanos.reproduce.plan import missing
 from thanos.reproduce.records import Places, Records, add_record, record_file
 from thanos.reproduce.rows import ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
-from thanos.reproduce.table3 import DATASETS, LATER, PAPER, PAPER_LIFT, places_of, planned_blocks, render
+from thanos.reproduce.table import places_of
+from thanos.reproduce.table3 import DATASETS, LATER, PAPER, PAPER_LIFT, TABLE
 from thanos.storage import write_json
 
 
@@ -29,7 +30,7 @@ def test_the_papers_lift_follows_from_its_table():
 
 
 def test_blocks_go_by_seed_then_data_set_and_rows_that_can_wait_come_last():
-    blocks = planned_blocks(Table3Config(seeds=2))
+    blocks = TABLE.planned_blocks(Table3Config(seeds=2))
     order = [(b.base.seed, b.base.data) for b in blocks]
     assert order[:10] == [(seed, data) for seed in (0, 1) for data in DATASETS]
     assert order[10:] == order[:10]
@@ -39,7 +40,7 @@ def test_blocks_go_by_seed_then_data_set_and_rows_that_can_wait_come_last():
 
 
 def test_a_chosen_method_brings_its_control():
-    (block,) = planned_blocks(Table3Config(dataset=("mnist",), method=("thanos",), seeds=1))
+    (block,) = TABLE.planned_blocks(Table3Config(dataset=("mnist",), method=("thanos",), seeds=1))
     assert [row.name for row in block.rows] == ["thanos", "spread + spread"]
 
 
@@ -47,7 +48,7 @@ def test_a_chosen_method_brings_its_control():
 def test_unknown_names_are_refused_with_the_nearest(setting, wanted):
     value = ("thanoss",) if setting == "method" else "cpuu"
     with pytest.raises(ConfigError, match=wanted):
-        planned_blocks(Table3Config(**{setting: value}))
+        TABLE.planned_blocks(Table3Config(**{setting: value}))
 
 
 def test_scales_are_what_the_paper_says_and_what_a_cpu_can_do():
@@ -146,7 +147,7 @@ def test_too_little_room_for_the_cache_stops_it_before_any_work(mnist, tmp_path,
 
 def test_submitit_carries_out_one_job_for_each_data_set_and_seed(mnist, tmp_path):
     config = Table3Config(scale=str(mnist[1]), dataset=("mnist",), method=("raw pixels", "fine labels"), seeds=1)
-    blocks = planned_blocks(config.model_copy(update={"root": mnist[0]}))
+    blocks = TABLE.planned_blocks(config.model_copy(update={"root": mnist[0]}))
     assert len(blocks) == 2
     assert [[row.name for row in b.rows] for b in by_images(blocks)] == [["raw pixels", "fine labels"]]
     places, said = Places(tmp_path / "work", tmp_path / "records"), []
@@ -193,7 +194,7 @@ def made_up(tmp_path):
 
 
 def test_the_page_shows_means_deviations_and_paired_intervals(made_up):
-    page = render(made_up).read_text()
+    page = TABLE.render(made_up).read_text()
     supcon = re.search(r"\| supcon \| SupCon \| (.*)", page.split("### CIFAR-100-U")[1]).group(1)
     assert supcon.startswith("53.0 ± 3.6 | 43.0 ± 3.6 | 3 | 49.8 | +3.2 | 53.0 ± 3.6 | 0.250 | 128 | 100 |")
     difference = re.search(r"\| CIFAR-100-U \| thanos - supcon \| (.*)", page).group(1)
@@ -209,7 +210,7 @@ def test_rows_measured_on_different_images_are_refused(made_up):
     record = next(r for key, r in Records(folder).of("cifar100-u").items() if key[:2] == (0, "thanos"))
     add_record(folder, record | {"images": {"fingerprint": "others"}})
     with pytest.raises(DataError, match="cifar100-u, seed 0"):
-        render(made_up)
+        TABLE.render(made_up)
 
 
 def test_training_on_fine_labels_keeps_images_and_splits():
@@ -230,7 +231,7 @@ def test_a_line_written_over_by_another_row_s_is_not_believed(made_up, capsys):
     file.write_text("\n".join([*lines[:mine], other.replace('"seed": 1', '"seed": 0'), *lines[mine + 1 :]]))
     refused = f"{file}, line {mine + 1}: it was edited after it was measured"
     with pytest.raises(DataError, match=re.escape(refused)):
-        render(made_up)
+        TABLE.render(made_up)
     words = ["reproduce", "table3", "--results", str(made_up), "--work", str(made_up / "work"), "--dry-run"]
     code, _, err = run(capsys, words)
     assert code == 2

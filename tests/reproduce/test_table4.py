@@ -25,7 +25,7 @@ from thanos.reproduce.table4 import (
     RARE_ONLY,
     RECOVERY,
     ROWS,
-    planned_blocks,
+    TABLE,
 )
 
 METHODS = ("erm", "jtt", "thanos", "groupdro", "thanos, network")
@@ -34,7 +34,7 @@ METHODS = ("erm", "jtt", "thanos", "groupdro", "thanos, network")
 def run(folder):
     config = Table4Config(scale=str(folder / "mini.yaml"), dataset=("dominoes-95",), method=METHODS, seeds=1, jobs=1)
     said = []
-    reproduce(config, LaunchConfig(), folder / "results", folder / "work", said.append)
+    reproduce("table4", config, LaunchConfig(), folder / "results", folder / "work", said.append)
     records = Records(folder / "results/runs/mini").of("dominoes-95")
     return {key.row: record for key, record in records.items()}, said
 
@@ -109,7 +109,7 @@ def test_the_page_and_what_is_not_repeated(finished):
 
 
 def test_the_plan():
-    blocks = planned_blocks(Table4Config(seeds=2))
+    blocks = TABLE.planned_blocks(Table4Config(seeds=2))
     assert [b.title for b in blocks if b.rows[0].name == NETWORKS[0].name] == [
         "dominoes-95, seed 0",
         "coloured-digits-medium, seed 0",
@@ -123,11 +123,11 @@ def test_the_plan():
     assert set(PAPER_WORST) <= set(ROWS)
     assert set(Table4Config().dataset) <= set(DATASETS)
     with pytest.raises(ConfigError, match="did you mean 'george'"):
-        planned_blocks(Table4Config(method=("gorge",)))
+        TABLE.planned_blocks(Table4Config(method=("gorge",)))
 
 
 def test_every_row_has_a_record_of_its_own():
-    (block,) = planned_blocks(Table4Config(seeds=1, dataset=("dominoes-95",)))[:1]
+    (block,) = TABLE.planned_blocks(Table4Config(seeds=1, dataset=("dominoes-95",)))[:1]
     prints = [row_fingerprint(row, block.base, block.probe) for row in ROWS.values()]
     assert len(set(prints)) == len(prints)
 

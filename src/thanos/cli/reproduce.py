@@ -39,12 +39,7 @@ def table3(
     work
         Where trainings keep their run directories; may be deleted when the table is done.
     """
-    from thanos.reproduce.table3 import planned_blocks
-
-    planned_blocks(config)  # before torch is imported: names that do not exist show at once
-    from thanos.reproduce.command import reproduce as carry_out
-
-    carry_out(config, launcher, results, work, say)
+    _carry_out("table3", config, launcher, results, work)
 
 
 @reproduce.command(
@@ -71,9 +66,15 @@ def table4(
     work
         Where trainings keep their run directories; may be deleted when the table is done.
     """
-    from thanos.reproduce.table4 import planned_blocks
+    _carry_out("table4", config, launcher, results, work)
 
-    planned_blocks(config)  # before torch is imported: names that do not exist show at once
+
+def _carry_out(
+    name: str, config: Table3Config | Table4Config, launcher: LaunchConfig, results: Path, work: Path
+) -> None:
+    from thanos.reproduce.tables import TABLES
+
+    TABLES[name].planned_blocks(config)  # before torch is imported: names that do not exist show at once
     from thanos.reproduce.command import reproduce as carry_out
 
-    carry_out(config, launcher, results, work, say)
+    carry_out(name, config, launcher, results, work, say)

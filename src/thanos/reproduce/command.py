@@ -3,29 +3,29 @@
 import os
 import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from thanos.config import LaunchConfig, RunConfig, Table3Config, Table4Config
+from thanos.config import LaunchConfig, RunConfig
 from thanos.errors import ThanosError
-from thanos.reproduce import table3, table4
 from thanos.reproduce.estimate import training_seconds
 from thanos.reproduce.launch import check_launcher, launch
-from thanos.reproduce.plan import Training, carry_out, check_images, duration, missing, trainings
+from thanos.reproduce.plan import Failure, Training, carry_out, check_images, duration, missing, trainings
 from thanos.reproduce.records import convert_old_records
 from thanos.reproduce.rows import Block
 from thanos.reproduce.scale import SCALES
-from thanos.reproduce.table3 import places_of
+from thanos.reproduce.table import Table, TableConfig, places_of
+from thanos.reproduce.tables import TABLES
 from thanos.runs.run_dir import RunDir
 from thanos.storage import begins, only_one, refuse_foreign
 
 Say = Callable[[str], None]
 
 
-def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results: Path, work: Path, say: Say) -> None:
-    """Carry out what of the table is missing, and write the page after every block.
+def reproduce(name: str, config: TableConfig, where: LaunchConfig, results: Path, work: Path, say: Say) -> None:
+    """Carry out what of a table is missing, and write its page after every block.
 
     Raises:
         ThanosError: before any work starts, if a scale, row or data set is not to be had, a record was edited, or
@@ -34,59 +34,69 @@ def reproduce(config: Table3Config | Table4Config, where: LaunchConfig, results:
     check_launcher(where)
     if config.dry_run:
         config = config.model_copy(update={"download": False})
-    table: Any = table3 if isinstance(config, Table3Config) else table4
-    page, picture = results / f"{table.NAME}.md", results / f"{table.NAME}-{Path(config.scale).stem}.png"
-    refuse_foreign(page, begins(table.TITLE), f"thanos reproduce {table.NAME}")
-    refuse_foreign(picture, lambda _: page.is_file(), f"thanos reproduce {table.NAME}")
-    blocks: list[Block] = table.planned_blocks(config)
-    places = places_of(config.scale, results, work)
-    scales = [*dict.fromkeys((*SCALES, config.scale))]
-    if not config.dry_run:
-        for scale in scales:
-            convert_old_records(places_of(scale, results, work).records, say)
-    table.check_records(results, scales)
+    table, scales = TABLES[name], [*dict.fromkeys((*SCALES, config.scale))]
+    _refuse_foreign_pages(table, results, config.scale)
+    blocks, places = table.planned_blocks(config), places_of(config.scale, results, work)
+    for scale in () if config.dry_run else scales:
+        convert_old_records(places_of(scale, results, work).records, say)
+    table.finished(results, scales)  # refuses records that were edited
     left = missing(blocks, places)
     check_images(blocks, left, places)
-    cores = os.cpu_count() or 1
-    jobs = config.jobs or (1 if torch.cuda.is_available() else min(4, cores))
-    run = RunConfig(threads=max(1, cores // jobs), quiet=jobs > 1)
+    jobs, run = _divided_cores(config.jobs)
     todo = [t for t in trainings(left, places).values() if not t.finished]
     if config.dry_run:
-        stages = [row for block in left for row in block.rows if row.stage is not None and row.stage.network]
         _show_plan(blocks, left, todo, run, jobs, say)
-        if stages:
-            say(f"not counted: {len(stages)} of the rows train a network of their own, each as long as cross-entropy's")
         return
-    command = _command(config)
-    rows, rows_left = (sum(len(block.rows) for block in some) for some in (blocks, left))
-    say(f"{rows - rows_left} of {rows} rows finished; {len(todo)} trainings to do")
-
-    def show() -> None:
-        table.render(results, scales)
-
+    say(f"{_count(blocks) - _count(left)} of {_count(blocks)} rows finished; {len(todo)} trainings to do")
+    here = where.launcher == "here"
+    start = partial(carry_out, jobs=jobs) if here else partial(launch, config=where)
     with only_one(places.work, "work"):
-        if where.launcher == "here":
-            failures = carry_out(left, places, run=run, jobs=jobs, command=command, say=say, after_block=show)
-        else:
-            failures = launch(left, places, where, run=run, command=command, say=say, after_block=show)
+        failures = start(
+            left, places, run=run, command=_command(name, config), say=say,
+            after_block=lambda: table.render(results, scales),
+        )  # fmt: skip
     say(f"table: {table.render(results, scales)}")
+    _report_failures(failures, missing(blocks, places), say)
+
+
+def _refuse_foreign_pages(table: Table, results: Path, scale: str) -> None:
+    """What was not written by this command is not written over."""
+    page, command = table.page_file(results), f"thanos reproduce {table.name}"
+    refuse_foreign(page, begins(table.title), command)
+    if table.picture:
+        refuse_foreign(table.picture_file(results, scale), lambda _: page.is_file(), command)
+
+
+def _divided_cores(wanted: int | None) -> tuple[int, RunConfig]:
+    """How many jobs at a time, and how each is run."""
+    cores = os.cpu_count() or 1
+    jobs = wanted or (1 if torch.cuda.is_available() else min(4, cores))
+    return jobs, RunConfig(threads=max(1, cores // jobs), quiet=jobs > 1)
+
+
+def _count(blocks: list[Block]) -> int:
+    return sum(len(block.rows) for block in blocks)
+
+
+def _report_failures(failures: list[Failure], left: list[Block], say: Say) -> None:
+    """Raise ThanosError if there are any, with the rows that they leave open."""
     for failure in failures:
         say(f"failed: {failure.title}: {failure.reason} (log: {failure.log})")
     if failures:
-        still = [f"{block.title}: {row.name}" for block in missing(blocks, places) for row in block.rows]
+        still = [f"{block.title}: {row.name}" for block in left for row in block.rows]
         raise ThanosError(
             f"{len(failures)} of the plan's steps failed, which leaves open {'; '.join(still)}. Mend what the logs say "
             f"and start the same command again."
         )
 
 
-def _command(config: Table3Config | Table4Config) -> str:
+def _command(name: str, config: TableConfig) -> str:
     """What to type for these rows; where things lie is left out."""
     given = config.model_dump(mode="json", exclude_defaults=True, exclude={"root", "download", "dry_run", "jobs"})
-    words = ["thanos", "reproduce", "table3" if isinstance(config, Table3Config) else "table4"]
-    for name, value in given.items():
+    words = ["thanos", "reproduce", name]
+    for setting, value in given.items():
         for each in value if isinstance(value, list) else [value]:
-            words += [f"--{name}", shlex.quote(str(each))]
+            words += [f"--{setting}", shlex.quote(str(each))]
     return " ".join(words)
 
 
@@ -99,8 +109,10 @@ def _show_plan(
     for training, each in zip(todo, seconds, strict=True):
         state = "unfinished" if RunDir(training.folder).checkpoint.is_file() else "new"
         say(f"{training.title:<60} {state:<11} {duration(each):>8}")
-    rows, open_rows = sum(len(b.rows) for b in blocks), sum(len(b.rows) for b in left)
     say(
-        f"{rows} rows in {len(blocks)} blocks, {rows - open_rows} finished; {len(todo)} trainings, {jobs} at a time on "
-        f"{run.threads} thread(s) each: about {duration(sum(seconds) / jobs * 1.1)}"
+        f"{_count(blocks)} rows in {len(blocks)} blocks, {_count(blocks) - _count(left)} finished; {len(todo)} "
+        f"trainings, {jobs} at a time on {run.threads} thread(s) each: about {duration(sum(seconds) / jobs * 1.1)}"
     )
+    networks = [row for block in left for row in block.rows if row.stage is not None and row.stage.network]
+    if networks:
+        say(f"not counted: {len(networks)} of the rows train a network of their own, each as long as cross-entropy's")
