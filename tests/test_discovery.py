@@ -14,7 +14,7 @@ from thanos.cli import run_command
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.subclasses import count
+from thanos.subclasses import count as counting
 from thanos.subclasses import discovery as room
 from thanos.subclasses.count import silhouettes
 from thanos.subclasses.discovery import discover
@@ -51,7 +51,7 @@ def test_silhouettes_are_scikit_learns():
     label[0] = 9  # a cluster of one
     apart = np.linalg.norm(x[:, None] - x[None], axis=2)
     assert silhouettes(apart, label) == pytest.approx(silhouette_samples(x, label))
-    assert count.distances(x) == pytest.approx(apart, abs=2e-3)
+    assert counting.distances(x) == pytest.approx(apart, abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_superclass_without_structure_is_one_subclass():
     found = discover(clouds(kinds=(1, 3), images=400))
     assert [fact["clusters"] for fact in found.superclasses.values()] == [1, 3]
     fact = found.superclasses["class 0"]
-    assert max(fact["silhouette"].values()) <= count.MARGIN * max(fact["unstructured"])
+    assert max(fact["silhouette"].values()) <= counting.MARGIN * max(fact["unstructured"])
     assert (found.confidence[found.cluster == 0] == 1).all()
 
 
@@ -159,8 +159,8 @@ def test_large_superclasses_are_judged_on_a_sample(monkeypatch):
 
 
 def test_of_equal_silhouettes_the_larger_number_wins(monkeypatch):
-    answers = iter([0.5] * 4 + [0.1] * 2 * count.UNSTRUCTURED)  # for 2 to 5 clusters, then for clouds
-    monkeypatch.setattr(count, "mean_silhouette", lambda apart, label: next(answers))
+    answers = iter([0.5] * 4 + [0.1] * 2 * counting.UNSTRUCTURED)  # for 2 to 5 clusters, then for clouds
+    monkeypatch.setattr(counting, "mean_silhouette", lambda apart, label: next(answers))
     found = discover(clouds(kinds=(3,)), DiscoverConfig(most=5))
     assert found.superclasses["class 0"]["clusters"] == 5
 

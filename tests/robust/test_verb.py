@@ -31,7 +31,8 @@ def source(tmp_path):
     names = ("<b>a</b>, large", "a, small", "b, large", "b, small")
     embeddings = Embeddings(
         vectors=x.astype(np.float32), superclass=kind // 2, superclass_names=("a", "b"),
-        split=rng.permutation(np.repeat([0, 1, 2], 400)).astype(np.int8), subclass=kind, subclass_names=names, group=kind, group_names=names, refs=tuple(f"{i}.png" for i in range(1200)),
+        split=rng.permutation(np.repeat([0, 1, 2], 400)).astype(np.int8), subclass=kind, subclass_names=names,
+        group=kind, group_names=names, refs=tuple(f"{i}.png" for i in range(1200)),
     )  # fmt: skip
     write_embeddings(embeddings, tmp_path / "e.npz")
     return tmp_path / "e.npz", embeddings
