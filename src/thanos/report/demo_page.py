@@ -9,28 +9,36 @@ from thanos.data.imageset import ImageSet
 from thanos.embeddings import Embeddings
 from thanos.report.figures import as_png, embedding_maps, thumbnail, training_curves
 from thanos.report.page import render
-from thanos.reproduce.comparison import Comparison
 from thanos.storage import write_text
 
 TITLE = "thanos: what survives coarse labels"
 NEIGHBOURS = 7
 
 
-def write_demo_page(page: Path, result: Comparison) -> None:
+def write_demo_page(
+    page: Path,
+    *,
+    metrics: dict[str, Any],
+    images: ImageSet,
+    embedded: dict[str, Embeddings],
+    logged: dict[str, list[dict[str, float]]],
+) -> None:
     """A self-contained page, from the first seed's embeddings and all seeds' numbers.
 
     Args:
         page: The file to write.
-        result: Numbers, images, embeddings and curves.
+        metrics: Of all rows.
+        images: Of the first seed.
+        embedded: Their embeddings, by row.
+        logged: What trainings logged, by row.
     """
-    embedded = result.embedded
     content = render(
         "demo.html",
         title=TITLE,
-        metrics=result.metrics,
+        metrics=metrics,
         maps=as_png(embedding_maps(embedded)),
-        curves=training_curves(result.curves),
-        neighbours={name: nearest_images(embedded[name], result.images) for name in ("supcon", "thanos")},
+        curves=training_curves(logged),
+        neighbours={name: nearest_images(embedded[name], images) for name in ("supcon", "thanos")},
     )
     write_text(page, content)
 
