@@ -6,7 +6,7 @@ Columns may have the names that other tools give them. What a column was taken f
 import csv
 import io
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from glob import escape
 from pathlib import Path
 
@@ -39,24 +39,15 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
         DataError: naming the row, for columns that are missing, misspelt or there twice, missing labels, missing
             files, unknown splits, and one image in two rows.
     """
-    text = _text(table)
-    first = 2
-    if text.startswith("sep="):  # Excel's word on the delimiter
-        text, first = text.partition("\n")[2], 3
-    header = text.split("\n", 1)[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=next((d for d in "\t;" if d in header), ","))
-    columns = next(rows, [])
+    first, columns, rows = _read(table)
     places, note = columns_of(table.name, columns, "column")
-    unlabelled = "superclass" not in places
     listing = Listing(name=table.stem, notes=[note] if note else [])
     seen: dict[Path, int] = {}
     home = table.parent if folder is None else folder
     for number, row in enumerate(rows, start=first):
         if not row:
             continue
-        entry = dict.fromkeys(COLUMNS, "") | {k: row[i].strip() for k, i in places.items() if i < len(row)}
-        entry["superclass"] = UNLABELLED if unlabelled else entry["superclass"]
-        entry["split"] = _SPLIT_NAMES.get(entry["split"].lower(), entry["split"].lower())
+        entry = _entry(row, places)
         path = (home / entry["path"]).resolve()
         fault = _fault(entry, path, home)
         if fault is None and path in seen:
@@ -68,25 +59,45 @@ def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = Fals
             listing.skipped.append((f"{table.name} row {number}: {entry['path']}", fault))
             continue
         seen[path] = number
-        listing.add(
-            path,
-            superclass=entry["superclass"],
-            subclass=label_or_none(entry["subclass"]),
-            group=label_or_none(entry["group"]),
-            split=entry["split"],
-        )
-    if listing.skipped and not listing.paths:
-        (where, fault), count = listing.skipped[0], len(listing.skipped)
-        beside = table.parent / where.partition(": ")[2]
-        hint = f" They lie beside the table: name {table} alone." if folder is not None and beside.is_file() else ""
-        raise DataError(f"{table} has no usable row; the first of {count}: {where} {fault}.{hint}")
-    if not listing.paths:
-        raise DataError(f"{table} lists no images. Add rows with path and superclass.")
+        subclass, group = label_or_none(entry["subclass"]), label_or_none(entry["group"])
+        listing.add(path, superclass=entry["superclass"], subclass=subclass, group=group, split=entry["split"])
+    _check_usable(listing, table, folder)
     if folder is not None:
         unlisted = sum(p.suffix.lower() in SUFFIXES and p.resolve() not in seen for p in folder.rglob("*"))
         many = "1 image of {} is" if unlisted == 1 else f"{unlisted:,} images of {{}} are"
         listing.notes += [f"{many.format(folder)} not in {table.name} and left out"] if unlisted else []
     return listing
+
+
+def _read(table: Path) -> tuple[int, list[str], Iterator[list[str]]]:
+    """The number of the first row after the header, the header's names, and the rows."""
+    text, first = _text(table), 2
+    if text.startswith("sep="):  # Excel's word on the delimiter
+        text, first = text.partition("\n")[2], 3
+    header = text.split("\n", 1)[0]
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=next((d for d in "\t;" if d in header), ","))
+    return first, next(rows, []), rows
+
+
+def _entry(row: Sequence[str], places: dict[str, int]) -> dict[str, str]:
+    """What a row says, by what its columns were taken for."""
+    entry = dict.fromkeys(COLUMNS, "") | {k: row[i].strip() for k, i in places.items() if i < len(row)}
+    if "superclass" not in places:
+        entry["superclass"] = UNLABELLED
+    entry["split"] = _SPLIT_NAMES.get(entry["split"].lower(), entry["split"].lower())
+    return entry
+
+
+def _check_usable(listing: Listing, table: Path, folder: Path | None) -> None:
+    """Raise DataError if no row is left."""
+    if listing.paths:
+        return
+    if not listing.skipped:
+        raise DataError(f"{table} lists no images. Add rows with path and superclass.")
+    (where, fault), count = listing.skipped[0], len(listing.skipped)
+    beside = table.parent / where.partition(": ")[2]
+    hint = f" They lie beside the table: name {table} alone." if folder is not None and beside.is_file() else ""
+    raise DataError(f"{table} has no usable row; the first of {count}: {where} {fault}.{hint}")
 
 
 def label_or_none(text: str) -> str:

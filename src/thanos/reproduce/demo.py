@@ -48,9 +48,7 @@ def run_demo(config: DemoConfig, out: Path, say: Callable[[str], None]) -> dict[
     for line in table_lines(result.metrics):
         say(line)
     write_json(numbers, result.metrics)
-    write_demo_page(
-        page, metrics=result.metrics, images=result.images, embedded=result.embedded, logged=result.curves
-    )
+    write_demo_page(page, metrics=result.metrics, images=result.images, embedded=result.embedded, logged=result.curves)
     say(f"report: {page}")
     return result.metrics
 
