@@ -32,8 +32,11 @@ def resolve(target: Target, of: "Spec | None" = None) -> Callable[..., Any]:
     Raises:
         ConfigError: if it cannot be imported.
     """
-    if callable(target):
-        return target
+    found: Callable[..., Any] = target if callable(target) else _imported(target, of)
+    return found
+
+
+def _imported(target: str, of: "Spec | None") -> Any:
     module, _, name = target.partition(":")
     try:
         return getattr(import_module(module), name)
@@ -41,6 +44,15 @@ def resolve(target: Target, of: "Spec | None" = None) -> Callable[..., Any]:
         added = "" if of is None else f" of {of.name!r}, added by {home_of(of)},"
         reason = f"cannot be imported: {error}. Write module:function."
         raise ConfigError(f"the function {target!r}{added} {reason}") from None
+
+
+def text(target: str, of: "Spec") -> str:
+    """The text that a specification names.
+
+    Raises:
+        ConfigError: if it cannot be imported.
+    """
+    return str(_imported(target, of))
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,9 @@ class EncoderSpec:
     """From (channels, size) to a module with ``num_features``; size is height and width."""
     decoder: tuple[int, int] = (64, 2)
     """Width and blocks of the decoder that suits it, for autoencoders."""
+    alone: str = ""
+    """Where the text is that builds it without this package (see :mod:`thanos.encoders.alone`), as ``"module:NAME"``;
+    empty: a page then imports ``build``."""
 
 
 Spec = MethodSpec | DatasetSpec | EncoderSpec
@@ -155,12 +170,14 @@ _DATASETS = (
     DatasetSpec("isic-histopathology", "ISIC, only where histopathology says", _GROUPED),
 )
 
-_ZOO = "thanos.encoders.zoo"
+_ZOO, _ALONE = "thanos.encoders.zoo", "thanos.encoders.alone"
 _ENCODERS = (
-    EncoderSpec("tiny", "six convolutions, for experiments on a CPU", f"{_ZOO}:tiny", decoder=(16, 1)),
-    EncoderSpec("paper-vit", "the paper's small ViT", f"{_ZOO}:paper_vit"),
-    EncoderSpec("resnet18-small", "ResNet-18 with a stem for small images", f"{_ZOO}:resnet18_small"),
-)
+    EncoderSpec("tiny", "six convolutions, for experiments on a CPU", f"{_ZOO}:tiny", decoder=(16, 1),
+                alone=f"{_ALONE}:TINY"),
+    EncoderSpec("paper-vit", "the paper's small ViT", f"{_ZOO}:paper_vit", alone=f"{_ALONE}:PAPER_VIT"),
+    EncoderSpec("resnet18-small", "ResNet-18 with a stem for small images", f"{_ZOO}:resnet18_small",
+                alone=f"{_ALONE}:RESNET18_SMALL"),
+)  # fmt: skip
 
 
 class Table:
@@ -256,6 +273,14 @@ def _load_plugins() -> None:
             _register(specs, getattr(sys.modules.get(point.module), "__file__", None) or point.value)
         except Exception as error:  # whatever another's package does
             _BROKEN[point.value] = f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def listed(text: str) -> str:
+    """The text with ``{methods}``, ``{datasets}`` and ``{encoders}`` as thanos's own names of these."""
+    names = {"methods": _METHODS, "datasets": _DATASETS, "encoders": _ENCODERS}
+    for what, specs in names.items():
+        text = text.replace(f"{{{what}}}", ", ".join(spec.name for spec in specs))
+    return text
 
 
 def methods() -> tuple[str, ...]:

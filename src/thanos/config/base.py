@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from thanos import registry
 from thanos.errors import ConfigError
 from thanos.names import nearest
 from thanos.storage import write_text
@@ -24,7 +25,7 @@ class Settings(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         for field in cls.model_fields.values():  # --help breaks lines by itself
-            field.description = field.description and " ".join(field.description.split())
+            field.description = field.description and registry.listed(" ".join(field.description.split()))
 
 
 def save(config: BaseModel, path: Path) -> None:

@@ -39,10 +39,9 @@ class DataConfig(Settings):
     """Which images and labels, and how they are read."""
 
     data: str = "digits"
-    """A data set's name (digits, mnist, fashion-mnist, cifar10, cifar100, cifar100-u, tiny-imagenet; with groups:
-    docs/robust.md), a folder SUPERCLASS[/SUBCLASS]/image, a CSV with columns path, superclass[, subclass][, group]
-    [, split], or an .npz with the arrays images, superclass and, of these, any others. To embed, images alone will do:
-    in one folder, or as a CSV with a path."""
+    """A data set's name ({datasets}), a folder SUPERCLASS[/SUBCLASS]/image, a CSV with columns path, superclass
+    [, subclass][, group][, split], or an .npz with the arrays images, superclass and, of these, any others. To embed,
+    images alone will do: in one folder, or as a CSV with a path."""
     root: Path | None = None
     """Where the published data sets lie; default: $THANOS_DATA, else ~/.cache/thanos/data."""
     download: bool = False

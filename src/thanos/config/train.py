@@ -14,10 +14,10 @@ class TrainConfig(DataConfig):
     """Everything that decides a training run, and with it the run's outcome."""
 
     method: str = "thanos"
-    """A row of the paper's Table 3: infonce, supcon, supcon+infonce, cauto, spread (SupCon + cNCE), supcon+cauto,
-    thanos; cross-entropy on the superclass alone; or maskcon, a rival (its paper: --temperature 0.1, a --projector)."""
+    """How the encoder is trained, mostly as a row of the paper's Table 3: {methods}. spread is SupCon + cNCE; maskcon
+    is a rival (its paper: --temperature 0.1, a --projector)."""
     encoder: str = "tiny"
-    """tiny, paper-vit, resnet18-small, or any timm model by name."""
+    """{encoders}, or any timm model by name."""
     pretrained: bool | Path = False
     """Start a timm model from its published weights (a download, once), or from a checkpoint on disk."""
     encoders: Literal["two", "one"] = "two"
@@ -138,9 +138,9 @@ class AutoTrainConfig(Settings):
     """What a training from images can be told; what is not is chosen to suit images and device, with a reason."""
 
     train_method: str | None = None
-    """How the encoder is trained: a row of the paper's Table 3; default: thanos."""
+    """How the encoder is trained: {methods}; default: thanos."""
     encoder: str | None = None
-    """tiny, paper-vit, resnet18-small, or any timm model by name."""
+    """{encoders}, or any timm model by name."""
     epochs: Annotated[int, Field(ge=1)] | None = None
     """Passes over the training images."""
     batch: Annotated[int, Field(ge=2)] | None = None

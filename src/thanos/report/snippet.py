@@ -6,40 +6,6 @@ from typing import Any
 from thanos import registry
 from thanos.runs.encoder_io import ModelCard
 
-_TINY = """\
-import torch
-from collections import OrderedDict
-from safetensors.torch import load_file
-from torch import nn
-
-def build():
-    widths = ({channels}, 16, 32, 32, 64, 64, 128)
-    layers = [layer for i, (a, b) in enumerate(zip(widths, widths[1:])) for layer in (
-        nn.Conv2d(a, b, 3, 2 if i % 2 else 1, 1, bias=False), nn.BatchNorm2d(b), nn.ReLU())]
-    return nn.Sequential(OrderedDict(
-        features=nn.Sequential(*layers), pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), head=nn.Linear(128, 128)))
-"""
-_RESNET = """\
-import timm, torch
-from safetensors.torch import load_file
-from torch import nn
-
-def build():
-    model = timm.create_model("resnet18", num_classes=0, in_chans={channels})
-    model.conv1, model.maxpool = nn.Conv2d({channels}, 64, 3, 1, 1, bias=False), nn.Identity()
-    return model
-"""
-_VIT = """\
-import torch
-from safetensors.torch import load_file
-from timm.models.vision_transformer import VisionTransformer
-from torch import nn
-
-def build():
-    return VisionTransformer(
-        img_size={size}, in_chans={channels}, patch_size=4, embed_dim=256, depth=7, num_heads=8, mlp_ratio=2,
-        qkv_bias=False, embed_norm_layer=nn.LayerNorm, num_classes=0, global_pool="token")
-"""
 _TIMM = """\
 import timm, torch
 from safetensors.torch import load_file
@@ -47,7 +13,7 @@ from safetensors.torch import load_file
 def build():
     return timm.create_model({name!r}, num_classes=0, in_chans={channels}{sized})
 """
-_ANOTHERS = """\
+_IMPORTED = """\
 import torch
 from safetensors.torch import load_file
 from {module} import {function}
@@ -55,7 +21,6 @@ from {module} import {function}
 def build():
     return {function}({channels}, {size})
 """
-_OWN = {"tiny": _TINY, "resnet18-small": _RESNET, "paper-vit": _VIT}
 _ONE = """
 encoder = build()
 encoder.load_state_dict(load_file({weights!r}))
@@ -110,10 +75,12 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         "mean": [round(value, 6) for value in card.mean],
         "std": [round(value, 6) for value in card.std],
     }
-    builds, another = _OWN.get(name, _TIMM), registry.encoder(name)
-    if another is not None and name not in _OWN:  # another package's
-        build = registry.resolve(another.build)
-        builds, facts = _ANOTHERS, facts | {"module": build.__module__, "function": build.__name__}
+    builds, own = _TIMM, registry.encoder(name)
+    if own is not None and own.alone:
+        builds = registry.text(own.alone, own)
+    elif own is not None:
+        build = registry.resolve(own.build, own)
+        builds, facts = _IMPORTED, facts | {"module": build.__module__, "function": build.__name__}
     use = _ONE if len(card.encoders) == 1 else _SEVERAL
     return "".join(text.format(**facts) for text in (builds, use, _READ))
 
