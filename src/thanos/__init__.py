@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from thanos.data.imageset import ImageSet
     from thanos.data.load import load
     from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
-    from thanos.errors import ThanosError
+    from thanos.errors import ConfigError, DataError, Interrupted, MissingLabels, OutputError, ThanosError
     from thanos.estimators.group_robust_classifier import GroupRobustClassifier
     from thanos.estimators.spread_encoder import SpreadEncoder
     from thanos.estimators.subclass_discovery import SubclassDiscovery
-    from thanos.evaluate.geometry import geometry
-    from thanos.evaluate.recovery import recovery
-    from thanos.evaluate.robustness import group_scores
-    from thanos.evaluate.transfer import transfer
+    from thanos.evaluate.geometry import Geometry, geometry
+    from thanos.evaluate.recovery import Recovery, recovery
+    from thanos.evaluate.robustness import GroupScores, group_scores
+    from thanos.evaluate.transfer import Transfer, transfer
     from thanos.methods.alpha import solve_alpha
     from thanos.objective import (
         ClassConditionalInfoNCELoss,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from thanos.objective.robust import GroupDRO, GroupWeighted
     from thanos.registry import DatasetSpec, EncoderSpec, MethodSpec, register
     from thanos.robust.head import Head, read_head, write_head
-    from thanos.robust.stage import Outcome, make_robust
+    from thanos.robust.stage import Outcome, RobustScores, make_robust
     from thanos.runs.encoder_io import Encoder, join_encoders, load_encoder, save_encoder
     from thanos.subclasses.discovery import discover
     from thanos.subclasses.fitted import Discovered
@@ -72,13 +72,22 @@ _HOME = {
     "read_embeddings": "embeddings",
     "side_by_side": "embeddings",
     "write_embeddings": "embeddings",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "Interrupted": "errors",
+    "MissingLabels": "errors",
+    "OutputError": "errors",
     "ThanosError": "errors",
     "GroupRobustClassifier": "estimators.group_robust_classifier",
     "SpreadEncoder": "estimators.spread_encoder",
     "SubclassDiscovery": "estimators.subclass_discovery",
+    "Geometry": "evaluate.geometry",
     "geometry": "evaluate.geometry",
+    "Recovery": "evaluate.recovery",
     "recovery": "evaluate.recovery",
+    "GroupScores": "evaluate.robustness",
     "group_scores": "evaluate.robustness",
+    "Transfer": "evaluate.transfer",
     "transfer": "evaluate.transfer",
     "ClassConditionalInfoNCELoss": "objective",
     "InfoNCELoss": "objective",
@@ -101,6 +110,7 @@ _HOME = {
     "read_head": "robust.head",
     "write_head": "robust.head",
     "Outcome": "robust.stage",
+    "RobustScores": "robust.stage",
     "make_robust": "robust.stage",
     "solve_alpha": "methods.alpha",
     "Run": "training.fit",

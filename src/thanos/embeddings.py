@@ -130,7 +130,7 @@ def kept_fingerprint(weights: Path) -> str:
         return ""
 
 
-def write_embeddings(embeddings: Embeddings, path: Path, more: Mapping[str, NDArray] | None = None) -> None:
+def write_embeddings(embeddings: Embeddings, path: Path | str, more: Mapping[str, NDArray] | None = None) -> None:
     """One compressed .npz: ``vectors``, integer labels with ``*_names``, ``split``, ``refs``; numpy alone reads it.
 
     Args:
@@ -143,10 +143,10 @@ def write_embeddings(embeddings: Embeddings, path: Path, more: Mapping[str, NDAr
     arrays = {
         name: np.array(value, dtype=str) if isinstance(value, (tuple, str)) else value for name, value in arrays.items()
     }
-    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+    write_atomically(Path(path), lambda file: np.savez_compressed(file, **arrays))
 
 
-def read_embeddings(path: Path) -> Embeddings:
+def read_embeddings(path: Path | str) -> Embeddings:
     """A .npz made by :func:`write_embeddings`, or by anyone with ``vectors`` (n, dim) and ``superclass`` (n,).
 
     ``superclass``, ``subclass`` and ``group`` may be integers or names; ``split`` holds ids or names of train,
@@ -155,6 +155,7 @@ def read_embeddings(path: Path) -> Embeddings:
     Raises:
         DataError: if the file cannot be read, an array is missing, lengths differ, or vectors are not finite.
     """
+    path = Path(path)
     arrays = read_npz(path)
     for name in ("vectors", "superclass"):
         if name not in arrays:

@@ -277,7 +277,7 @@ def _load_plugins() -> None:
 
 def listed(text: str) -> str:
     """The text with ``{methods}``, ``{datasets}`` and ``{encoders}`` as thanos's own names of these."""
-    names = {"methods": _METHODS, "datasets": _DATASETS, "encoders": _ENCODERS}
+    names: dict[str, tuple[Spec, ...]] = {"methods": _METHODS, "datasets": _DATASETS, "encoders": _ENCODERS}
     for what, specs in names.items():
         text = text.replace(f"{{{what}}}", ", ".join(spec.name for spec in specs))
     return text

@@ -22,13 +22,17 @@ from thanos.errors import ConfigError, DataError, MissingLabels
 from thanos.names import nearest
 
 
-def load(config: DataConfig) -> ImageSet:
+def load(config: DataConfig | str | Path) -> ImageSet:
     """Read, check, bring to one size and split the images that ``config`` names.
 
+    Args:
+        config: What to read and how; or the name of a data set, or a path, alone.
     Raises:
         ConfigError: if the name is neither a data set nor a path.
         DataError: if images or labels cannot be read or used; nothing has been written then.
     """
+    if not isinstance(config, DataConfig):
+        config = DataConfig(data=str(config))
     check_data(config.data)
     known = registry.dataset(config.data)
     if isinstance(config.labels, Path) and known is not None:

@@ -46,18 +46,18 @@ class Head:
         return np.asarray(grown / grown.sum(axis=1, keepdims=True))
 
 
-def write_head(head: Head, superclass_names: tuple[str, ...], path: Path) -> None:
+def write_head(head: Head, superclass_names: tuple[str, ...], path: Path | str) -> None:
     """One .npz that numpy alone reads: the fields of :class:`Head` and ``superclass_names``."""
-    write_atomically(path, lambda file: np.savez(file, **vars(head), superclass_names=np.array(superclass_names)))
+    write_atomically(Path(path), lambda file: np.savez(file, **vars(head), superclass_names=np.array(superclass_names)))
 
 
-def read_head(path: Path) -> tuple[Head, tuple[str, ...]]:
+def read_head(path: Path | str) -> tuple[Head, tuple[str, ...]]:
     """A head and its superclasses.
 
     Raises:
         DataError: if the file holds none, or one whose numbers cannot be those of a classifier.
     """
-    file = read_npz(path)
+    file = read_npz(Path(path))
     try:
         names = tuple(str(name) for name in file["superclass_names"])
         arrays = [file[name].astype(np.float64) for name in ("weight", "bias", "mean", "scale")]

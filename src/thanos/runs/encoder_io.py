@@ -138,10 +138,11 @@ def balance_parts(encoder: Encoder, images: ImageSet, most: int = 5000) -> None:
     encoder.module.balance([float(np.linalg.norm(part, axis=1).mean()) for part in parts])
 
 
-def save_encoder(encoder: Encoder, weights: Path) -> None:
+def save_encoder(encoder: Encoder, weights: Path | str) -> None:
     """Write ``weights`` (.safetensors; one encoder's keys are timm's own) and its .json; whole or not at all."""
-    write_atomically(weights.with_suffix(".json"), lambda file: file.write(encoder._facts()))
-    write_atomically(weights, lambda file: file.write(encoder._weights()))
+    file = Path(weights)
+    write_atomically(file.with_suffix(".json"), lambda opened: opened.write(encoder._facts()))
+    write_atomically(file, lambda opened: opened.write(encoder._weights()))
 
 
 def read_card(facts: Path) -> ModelCard:
