@@ -1,0 +1,145 @@
+"""New images get the subclasses that were discovered: in Python, by classify and by embed, under given names."""
+
+import csv
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_blobs
+
+from thanos import DiscoverConfig, Embeddings, RunConfig, TrainConfig, discover, train
+from thanos.cli import run_command
+from thanos.errors import DataError
+from thanos.subclasses.fitted import Centres
+from thanos.subclasses.keep import Places, can_be_kept, is_places, read_places, write_places
+
+SETTINGS = [
+    DiscoverConfig(),
+    DiscoverConfig(method="mixture"),
+    DiscoverConfig(reduce="none", clusters=3),
+    DiscoverConfig(reduce="hardness", components=4),
+    DiscoverConfig(reduce="hardness", components=1, length="own", method="mixture", least=2),
+    DiscoverConfig(overcluster=True, clusters=2),
+    DiscoverConfig(clusters=1),
+]
+
+
+def blobs(seed=0):
+    x, kind = make_blobs([120] * 6, 24, random_state=seed)
+    split = np.random.default_rng(seed).choice([0, 0, 0, 1, 2], len(x)).astype(np.int8)
+    names = ("a", "b")
+    return Embeddings(vectors=x.astype(np.float32), superclass=kind % 2, superclass_names=names, split=split)
+
+
+@pytest.mark.parametrize("config", SETTINGS, ids=str)
+def test_what_is_kept_places_every_vector_as_discovery_did(config, tmp_path):
+    data = blobs()
+    found = discover(data, config)
+    file = tmp_path / "p.npz"
+    write_places(Places(found.fitted, found.names, data.superclass_names, "e", "t"), file)
+    there = read_places(file)
+    assert (there.names, there.superclass_names, there.encoder, there.table) == (found.names, ("a", "b"), "e", "t")
+    cluster, distance, confidence = there.fitted.predict(data.vectors, data.superclass)
+    assert np.array_equal(cluster, found.cluster)
+    assert np.array_equal(distance, found.distance)
+    assert np.array_equal(confidence, found.confidence)
+    fresh = blobs(seed=0).take(np.arange(0, 720, 7))
+    moved = fresh.vectors + 0.01
+    again = [each.predict(moved, fresh.superclass) for each in (there.fitted, found.fitted)]
+    assert all(np.array_equal(a, b) for a, b in zip(*again, strict=True))
+
+
+def test_what_another_package_fitted_is_not_kept():
+    found = discover(blobs())
+    whole = found.fitted
+    assert can_be_kept(whole)
+    foreign = replace(whole.superclasses[0], reduction=Centres(np.zeros((1, 2))).predict)
+    assert not can_be_kept(replace(whole, superclasses=whole.superclasses | {0: foreign}))
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    found = discover(blobs())
+    file = tmp_path / "p.npz"
+    write_places(Places(found.fitted, found.names, ("a", "b"), "", ""), file)
+    assert is_places(file)
+    with np.load(file) as kept:
+        arrays = {name: kept[name] for name in kept.files if "centres" not in name}
+    np.savez(file, **arrays)
+    with pytest.raises(DataError, match="does not say where new images belong"):
+        read_places(file)
+    file.write_bytes(b"PK")
+    assert not is_places(file)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Trained on digits, with discovered subclasses."""
+    out = tmp_path_factory.mktemp("new") / "run"
+    train(TrainConfig(method="spread", epochs=3), out, run=RunConfig(quiet=True, threads=1))
+    run_command(["discover", str(out), "--clusters", "3"])
+    return out
+
+
+def table(file):
+    with file.open(newline="") as opened:
+        return {row["image"]: row for row in csv.DictReader(opened)}
+
+
+def test_classify_names_the_subclass_inside_what_it_predicts(run, tmp_path):
+    run_command(["classify", str(run), "--data", "digits", "-o", str(tmp_path / "p.csv")])
+    said, known = table(tmp_path / "p.csv"), table(run / "subclasses.csv")
+    right = [image for image, row in said.items() if row["predicted"] == row["superclass"]]
+    assert len(right) > 1500
+    assert all(said[image]["subclass"] == known[image]["subclass"] for image in right)
+    assert all(said[i]["subclass_confidence"] == known[i]["confidence"] for i in right)
+    assert all(row["subclass"].startswith(f"{row['predicted']}/") for row in said.values())
+
+
+def test_embed_names_the_subclass_inside_the_superclass_that_is_known(run, tmp_path):
+    run_command(["embed", str(run), "--data", "digits", "-o", str(tmp_path / "e.npz")])
+    known = table(run / "subclasses.csv")
+    with np.load(tmp_path / "e.npz") as found:
+        names = found["discovered_names"][found["discovered"]]
+        assert list(names) == [known[ref]["subclass"] for ref in found["refs"]]
+        assert found["discovered_confidence"].min() >= 0
+
+
+def test_a_persons_names_are_used(run, tmp_path):
+    file = run / "subclasses.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("below 5/0: below 5/0", "below 5/0: round ones"))
+    try:
+        run_command(["classify", str(run), "--data", "digits", "-o", str(tmp_path / "p.csv")])
+    finally:
+        file.write_text(text)
+    said, known = table(tmp_path / "p.csv"), table(run / "subclasses.csv")
+    named = {image for image, row in said.items() if row["subclass"] == "round ones"}
+    mine = {image for image, row in known.items() if row["subclass"] == "below 5/0"}
+    assert len(named & mine) > 0.9 * len(mine)
+    assert not any(row["subclass"] == "below 5/0" for row in said.values())
+
+
+def test_subclasses_of_other_weights_or_another_table_are_not_named(run, tmp_path, capsys):
+    kept = (run / "subclasses.npz").read_bytes()
+    places = read_places(run / "subclasses.npz")
+    try:
+        for other, said in (({"encoder": "0" * 32}, "embeddings of other weights"), ({"table": "0"}, "another table")):
+            write_places(replace(places, **other), run / "subclasses.npz")
+            capsys.readouterr()
+            out = tmp_path / f"{next(iter(other))}.csv"
+            run_command(["classify", str(run), "--data", "digits", "-o", str(out)])
+            assert said in capsys.readouterr().out
+            assert "subclass" not in next(iter(table(out).values()))
+    finally:
+        (run / "subclasses.npz").write_bytes(kept)
+
+
+def test_another_file_beside_the_table_is_never_written_over(tmp_path):
+    data = blobs()
+    np.savez(tmp_path / "e.npz", vectors=data.vectors, superclass=data.superclass)
+    np.savez(tmp_path / "found.npz", mine=np.arange(3))
+    before = (tmp_path / "found.npz").read_bytes()
+    with pytest.raises(ValueError, match="was not written by thanos discover"):
+        run_command(["discover", str(tmp_path / "e.npz"), "-o", str(tmp_path / "found.csv")])
+    assert (tmp_path / "found.npz").read_bytes() == before
+    assert not (tmp_path / "found.csv").exists()
