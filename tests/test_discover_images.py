@@ -142,13 +142,13 @@ def test_what_is_left_open_is_chosen_with_a_reason(tmp_path):
     images, choices = load_suitably(photos(tmp_path / "mixed", [(100, 80), (300, 200)]))
     largest = LARGEST["cuda" if torch.cuda.is_available() else "cpu"]
     assert images.size == (min(largest, 128), min(largest, 128))
-    assert any(reason.startswith("--size") for reason in choices.reasons)
+    assert any(reason.startswith("`size=") for reason in choices.reasons)
     config = settle(AutoTrainConfig(), DataConfig(data="x"), images, choices, seed=3)
     assert (config.batch, config.seed, config.size, config.method) == (8, 3, images.size[0], "thanos")
     assert config.epochs == 200
     images, choices = load_suitably(photos(tmp_path / "modes", [(16, 16)], modes=("RGB", "L")))
     assert images.channels == 3
-    assert "--convert: images of several modes" in choices.reasons
+    assert "`convert`: images of several modes" in choices.reasons
     images, choices = load_suitably(photos(tmp_path / "plain", [(16, 16)]))
     assert choices.reasons == []
     given = AutoTrainConfig(encoder="tiny", batch=4, epochs=7, train_method="spread", alpha=0.5)
@@ -185,7 +185,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(tmp_path, mo
 
 
 def test_settings_of_training_are_refused_for_a_finished_run(found):
-    with pytest.raises(ConfigError, match=r"`epochs` is for training, and .* is trained already"):
+    with pytest.raises(ConfigError, match=r"--epochs is for training, and .* is trained already"):
         run_command(["discover", str(found[0]), "--epochs", "3"])
 
 
@@ -220,7 +220,7 @@ def test_images_that_are_not_square_become_so_where_they_are_scaled(tmp_path):
     images, choices = load_suitably(DataConfig(data=str(tmp_path / "x.npz")))
     size = choices.settings["size"]
     assert images.size == (size, size)
-    assert sum(reason.startswith("--size") for reason in choices.reasons) == 1
+    assert sum(reason.startswith("`size=") for reason in choices.reasons) == 1
 
 
 def test_a_checkpoint_named_from_here_goes_on(tmp_path, monkeypatch, capsys):

@@ -167,7 +167,7 @@ def test_an_unreadable_image_is_named_and_can_be_skipped(folder, damage):
     message = refusal(folder)
     assert str(victim) in message
     assert "1 of 40 files" in message
-    assert "--skip-bad" in message
+    assert "`skip_bad`" in message
     images = read(folder, skip_bad=True)
     assert len(images) == 39
     assert [name for name, _ in images.skipped] == [str(victim)]
@@ -178,16 +178,16 @@ def test_mixed_sizes(folder):
     picture(folder / "cats" / "cats-a" / "big.png", size=(30, 20))
     message = refusal(folder)
     assert "big.png is 30x20" in message
-    assert "--size 8" in message
+    assert "`size=8`" in message
     assert read(folder, size=16).images.shape == (41, 16, 16, 3)
-    assert "--size 500 would enlarge images of 8 pixels 62 times" in refusal(folder, size=500)
+    assert "`size=500` would enlarge images of 8 pixels 62 times" in refusal(folder, size=500)
     assert read(folder, size="auto").images.shape == (41, 8, 8, 3)
 
 
 def test_oblong_images(tmp_path):
     for i in range(12):
         picture(tmp_path / "x" / "ab"[i % 2] / f"{i}.png", size=(10, 6), seed=i)
-    assert "--size 6" in refusal(tmp_path / "x")
+    assert "`size=6`" in refusal(tmp_path / "x")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_mixed_modes(folder, mode, suffix, said):
     odd = picture(folder / "cats" / "cats-a" / f"odd.{suffix}", mode=mode)
     message = refusal(folder)
     assert f"odd.{suffix} is {said}" in message
-    assert "--convert" in message
+    assert "`convert`" in message
     images = read(folder, convert=True)
     assert images.images.shape == (41, 8, 8, 3)
     assert any("1 of 41 converted" in note for note in images.notes)

@@ -156,7 +156,7 @@ def test_a_missing_data_set_says_where_it_was_looked_for(tmp_path, name):
         read(name, tmp_path)
     message = str(error.value)
     assert str(tmp_path) in message
-    assert "--download" in message
+    assert "`download`" in message
     assert "THANOS_DATA" in message
     assert list(tmp_path.iterdir()) == []
 

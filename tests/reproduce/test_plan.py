@@ -112,8 +112,8 @@ def test_the_rows_embedding_is_the_concatenation_that_thanos_trains(finished, tm
     run = train(config, tmp_path / "run", images=images, run=QUIET, say=lambda line: None)
     scores = transfer(embed(run.encoder, images), TransferConfig())
     row = records(blocks, where)[blocks[0].title, "thanos"]["scores"]
-    assert row["probe"]["accuracy"] == pytest.approx(scores["probe"]["accuracy"], abs=0.01)
-    assert row["neighbours"]["accuracy"] == pytest.approx(scores["neighbours"]["accuracy"], abs=0.01)
+    assert row["probe"]["accuracy"] == pytest.approx(scores.probe.accuracy, abs=0.01)
+    assert row["neighbours"]["accuracy"] == pytest.approx(scores.neighbours.accuracy, abs=0.01)
 
 
 def test_finished_rows_and_trainings_are_not_repeated(finished):

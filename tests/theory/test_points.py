@@ -158,7 +158,7 @@ def test_a_suggestion_says_the_window_and_what_narrows_it():
     window = solve_alpha(2, 1024, 0.5)
     assert lines[0].startswith(f"alpha {window.alpha:.3f} for a cosine of 0.60")
     assert f"{window.collapse:.3f} to {window.dissolve:.3f}" in lines[1]
-    assert any("--batch 256" in line for line in lines)
+    assert any("`batch=256`" in line for line in lines)
     assert "collapses" in lines[2]
     with pytest.raises(ConfigError, match="Raise the batch"):
         suggestion(SuggestConfig(superclasses=200, batch=128))

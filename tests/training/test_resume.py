@@ -167,7 +167,7 @@ def test_stopped_after_the_last_step(uninterrupted, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(fit, "_export_all", stop)
+        patched.setattr(fit, "export_all", stop)
         with pytest.raises(KeyboardInterrupt):
             run(folder)
     assert not (folder / "model.safetensors").exists()
@@ -277,7 +277,7 @@ def test_metrics_are_those_of_the_checkpoint_whatever_became_of_their_file(
 ):
     if at_the_end:
         with monkeypatch.context() as patched:
-            patched.setattr(fit, "_export_all", lambda *args: 1 / 0)
+            patched.setattr(fit, "export_all", lambda *args: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 run(stopped)
     harm(stopped / "metrics.jsonl")
