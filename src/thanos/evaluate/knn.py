@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, one_hot
 
+from thanos.embeddings import Embeddings
+
 SIMILARITIES = 2**25
 """Between queries and keys, held at a time: 128 MB."""
 
@@ -41,6 +43,19 @@ def vote_of_others(rows: Tensor, label: Tensor, k: int = 20) -> Tensor:
 def neighbour_accuracy(rows: Tensor, label: Tensor, k: int = 20) -> Tensor:
     """Share of rows whose neighbours vote for their own label (:func:`vote_of_others`)."""
     return (vote_of_others(rows, label, k) == label).float().mean()
+
+
+def nearest_to_examples(embeddings: Embeddings, k: int) -> list[tuple[int, list[int]]]:
+    """The first row of each subclass, and the k other rows most similar to it, the nearest first."""
+    subclass = torch.from_numpy(embeddings.known_subclass("the nearest of each subclass"))
+    rows = normalize(torch.from_numpy(embeddings.vectors), dim=1)
+    found = []
+    for kind in range(len(embeddings.subclass_names)):
+        query = int((subclass == kind).nonzero()[0, 0])
+        similarity = rows @ rows[query]
+        similarity[query] = -torch.inf
+        found.append((query, similarity.topk(k)[1].tolist()))
+    return found
 
 
 def _nearest(queries: Tensor, keys: Tensor, k: int) -> Iterator[tuple[Tensor, Tensor]]:

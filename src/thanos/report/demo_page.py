@@ -12,7 +12,8 @@ from thanos.report.page import render
 from thanos.storage import write_text
 
 TITLE = "thanos: what survives coarse labels"
-NEIGHBOURS = 7
+Neighbours = list[tuple[int, list[int]]]
+"""An image of each subclass, and the images nearest to it."""
 
 
 def write_demo_page(
@@ -22,6 +23,7 @@ def write_demo_page(
     images: ImageSet,
     embedded: dict[str, Embeddings],
     logged: dict[str, list[dict[str, float]]],
+    neighbours: dict[str, Neighbours],
 ) -> None:
     """A self-contained page, from the first seed's embeddings and all seeds' numbers.
 
@@ -31,6 +33,7 @@ def write_demo_page(
         images: Of the first seed.
         embedded: Their embeddings, by row.
         logged: What trainings logged, by row.
+        neighbours: Test images nearest to one of each subclass, by row; rows of the test images.
     """
     content = render(
         "demo.html",
@@ -38,29 +41,21 @@ def write_demo_page(
         metrics=metrics,
         maps=as_png(embedding_maps(embedded)),
         curves=training_curves(logged),
-        neighbours={name: nearest_images(embedded[name], images) for name in ("supcon", "thanos")},
+        neighbours={name: _pictures(found, images.of("test")) for name, found in neighbours.items()},
     )
     write_text(page, content)
 
 
-def nearest_images(embeddings: Embeddings, images: ImageSet) -> list[dict[str, Any]]:
-    """One test image of each subclass with the test images nearest to it."""
-    rows = images.rows("test")
-    part = embeddings.of("test")
+def _pictures(found: Neighbours, part: ImageSet) -> list[dict[str, Any]]:
+    """One image of each subclass with the images nearest to it, as the template shows them."""
     assert part.subclass is not None
-    unit = part.vectors / np.linalg.norm(part.vectors, axis=1, keepdims=True)
-    grid = []
-    for kind, name in enumerate(part.subclass_names):
-        query = int(np.flatnonzero(part.subclass == kind)[0])
-        similarity = unit @ unit[query]
-        similarity[query] = -np.inf
-        cells = [
-            {
-                "picture": thumbnail(images.images[rows[i : i + 1]][0]),
-                "name": part.subclass_names[part.subclass[i]],
-                "same": bool(part.subclass[i] == kind),
-            }
-            for i in np.argsort(-similarity)[:NEIGHBOURS]
-        ]
-        grid.append({"name": name, "picture": thumbnail(images.images[rows[query : query + 1]][0]), "nearest": cells})
-    return grid
+
+    def cell(row: int, query: int) -> dict[str, Any]:
+        kind = part.subclass[row]  # type: ignore[index]
+        return {
+            "picture": thumbnail(part.images[np.array([row])][0]),
+            "name": part.subclass_names[kind],
+            "same": bool(kind == part.subclass[query]),  # type: ignore[index]
+        }
+
+    return [cell(query, query) | {"nearest": [cell(row, query) for row in nearest]} for query, nearest in found]

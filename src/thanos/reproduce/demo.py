@@ -8,6 +8,7 @@ from typing import Any
 
 from thanos.config import DemoConfig, RunConfig, TrainConfig, read_yaml, save
 from thanos.errors import OutputError
+from thanos.evaluate.knn import nearest_to_examples
 from thanos.report.demo_page import TITLE, write_demo_page
 from thanos.reproduce.comparison import compare, table_lines
 from thanos.storage import holds, refuse_foreign, says, write_json
@@ -48,7 +49,14 @@ def run_demo(config: DemoConfig, out: Path, say: Callable[[str], None]) -> dict[
     for line in table_lines(result.metrics):
         say(line)
     write_json(numbers, result.metrics)
-    write_demo_page(page, metrics=result.metrics, images=result.images, embedded=result.embedded, logged=result.curves)
+    write_demo_page(
+        page,
+        metrics=result.metrics,
+        images=result.images,
+        embedded=result.embedded,
+        logged=result.curves,
+        neighbours={name: nearest_to_examples(result.embedded[name].of("test"), 7) for name in ("supcon", "thanos")},
+    )
     say(f"report: {page}")
     return result.metrics
 
