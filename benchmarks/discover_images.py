@@ -63,7 +63,7 @@ def score(embeddings: Embeddings, true: np.ndarray, seed: int) -> dict[str, dict
         found = discover(embeddings, config.model_copy(update={"seed": seed}))
         against = recovery(found.cluster, true, embeddings.superclass)
         wanted = ("adjusted_mutual_information", "macro_f1", "purity")
-        scores[name] = {key: against[key] for key in wanted} | {"clusters": float(len(found.names))}
+        scores[name] = {key: getattr(against, key) for key in wanted} | {"clusters": float(len(found.names))}
     return scores
 
 

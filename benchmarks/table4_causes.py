@@ -87,14 +87,14 @@ def measure(dataset: str, seed: int, scale: str, places: Places, heads: bool) ->
             for kind, true in (("groups", known.group), ("subclasses", known.subclass)):
                 if true is not None:
                     all_of_it = recovery(found, true[train], known.superclass[train])
-                    one = all_of_it["one_cluster"]
+                    one = all_of_it.one_cluster
                     scores[kind] = {
-                        "macro_f1": all_of_it["macro_f1"],
-                        "rarest_f1": all_of_it["rarest_f1"]["mean"],
-                        "one_cluster": {"macro_f1": one["macro_f1"], "rarest_f1": one["rarest_f1"]["mean"]},
+                        "macro_f1": all_of_it.macro_f1,
+                        "rarest_f1": all_of_it.rarest_f1.mean,
+                        "one_cluster": {"macro_f1": one.macro_f1, "rarest_f1": one.rarest_f1.mean},
                     }
             recovered[f"{source}, {name}"] = scores
-            shown = {kind: round(score.macro_f1, 3) for kind, score in scores.items()}
+            shown = {kind: round(score["macro_f1"], 3) for kind, score in scores.items()}
             print(f"{dataset} {seed} {source}, {name}: {shown}", flush=True)
     for source in SOURCES if heads else ():
         groups = find_groups(blind[source], CLUSTERS)
