@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
 
-from thanos import DiscoverConfig, Embeddings, RunConfig, TrainConfig, discover, train
+from thanos import DiscoverConfig, Embeddings, RunConfig, TrainConfig, discover, embed, train
 from thanos.cli import run_command
 from thanos.errors import DataError
 from thanos.subclasses.fitted import Centres
@@ -38,7 +38,7 @@ def test_what_is_kept_places_every_vector_as_discovery_did(config, tmp_path):
     file = tmp_path / "p.npz"
     write_places(Places(found.fitted, found.names, data.superclass_names, "e", "t"), file)
     there = read_places(file)
-    assert (there.names, there.superclass_names, there.encoder, there.table) == (found.names, ("a", "b"), "e", "t")
+    assert (there.names, there.superclass_names, there.space, there.table) == (found.names, ("a", "b"), "e", "t")
     cluster, distance, confidence = there.fitted.predict(data.vectors, data.superclass)
     assert np.array_equal(cluster, found.cluster)
     assert np.array_equal(distance, found.distance)
@@ -120,26 +120,72 @@ def test_a_persons_names_are_used(run, tmp_path):
 
 
 def test_subclasses_of_other_weights_or_another_table_are_not_named(run, tmp_path, capsys):
-    kept = (run / "subclasses.npz").read_bytes()
-    places = read_places(run / "subclasses.npz")
+    kept = (run / "subclasses-places.npz").read_bytes()
+    places = read_places(run / "subclasses-places.npz")
     try:
-        for other, said in (({"encoder": "0" * 32}, "embeddings of other weights"), ({"table": "0"}, "another table")):
-            write_places(replace(places, **other), run / "subclasses.npz")
+        for other, said in (({"space": "0" * 32}, "of other embeddings"), ({"table": "0"}, "another table")):
+            write_places(replace(places, **other), run / "subclasses-places.npz")
             capsys.readouterr()
             out = tmp_path / f"{next(iter(other))}.csv"
             run_command(["classify", str(run), "--data", "digits", "-o", str(out)])
             assert said in capsys.readouterr().out
             assert "subclass" not in next(iter(table(out).values()))
     finally:
-        (run / "subclasses.npz").write_bytes(kept)
+        (run / "subclasses-places.npz").write_bytes(kept)
 
 
 def test_another_file_beside_the_table_is_never_written_over(tmp_path):
     data = blobs()
     np.savez(tmp_path / "e.npz", vectors=data.vectors, superclass=data.superclass)
-    np.savez(tmp_path / "found.npz", mine=np.arange(3))
-    before = (tmp_path / "found.npz").read_bytes()
+    np.savez(tmp_path / "found-places.npz", mine=np.arange(3))
+    before = (tmp_path / "found-places.npz").read_bytes()
     with pytest.raises(ValueError, match="was not written by thanos discover"):
         run_command(["discover", str(tmp_path / "e.npz"), "-o", str(tmp_path / "found.csv")])
-    assert (tmp_path / "found.npz").read_bytes() == before
+    assert (tmp_path / "found-places.npz").read_bytes() == before
     assert not (tmp_path / "found.csv").exists()
+
+
+def test_a_runs_embeddings_are_not_written_over_by_what_places_images(run):
+    before = (run / "embeddings.npz").read_bytes()
+    run_command(["discover", str(run), "--clusters", "2", "-o", str(run / "embeddings.csv")])
+    assert (run / "embeddings.npz").read_bytes() == before
+    assert is_places(run / "embeddings-places.npz")
+
+
+def test_vectors_of_nobody_knows_which_encoder_are_placed_only_if_they_are_the_same(tmp_path, capsys):
+    data = blobs()
+    file, fair = tmp_path / "e.npz", tmp_path / "fair.npz"
+
+    def write(vectors):
+        np.savez(file, vectors=vectors, superclass=data.superclass, split=data.split)
+
+    def classified():
+        capsys.readouterr()
+        run_command(["classify", str(file), "--classifier", str(fair), "-o", str(tmp_path / "p.csv")])
+        return "subclass" in next(iter(table(tmp_path / "p.csv").values())), capsys.readouterr().out
+
+    write(data.vectors)
+    run_command(["discover", str(file)])
+    run_command(["robust", str(file), "--method", "erm", "--groups", "none", "-o", str(fair)])
+    assert classified()[0]
+    write(data.vectors[::-1].copy())
+    named, said = classified()
+    assert not named
+    assert "of other embeddings" in said
+
+
+def test_embedding_is_done_once_and_not_for_nothing(run, tmp_path, monkeypatch):
+    from thanos import embeddings as room
+
+    calls = []
+    monkeypatch.setattr(room, "embed", lambda *args, **more: calls.append(1) or embed(*args, **more))
+    run_command(["embed", str(run), "--data", "digits", "-o", str(tmp_path / "e.npz")])
+    assert len(calls) == 1
+    kept = (run / "subclasses-places.npz").read_bytes()
+    (run / "subclasses-places.npz").write_bytes(b"PK")
+    try:
+        with pytest.raises(DataError):
+            run_command(["embed", str(run), "--data", "digits", "-o", str(tmp_path / "f.npz")])
+    finally:
+        (run / "subclasses-places.npz").write_bytes(kept)
+    assert len(calls) == 1

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.imageset import ImageSet
-from thanos.data.labels import SPLITS, UNKNOWN, Labels, ids_of
+from thanos.data.labels import SPLITS, UNKNOWN, Labels, ids_of, split_ids
 from thanos.errors import DataError
 from thanos.storage import read_npz, write_atomically
 
@@ -32,6 +32,13 @@ class Embeddings(Labels):
     """Of the images."""
     encoder: str = ""
     """The fingerprint of the encoder that made the vectors; empty: not known."""
+
+    @property
+    def space(self) -> str:
+        """The mark of the vectors' space: the encoder's, or where that is not known that of these very vectors."""
+        if self.encoder:
+            return self.encoder
+        return f"vectors {blake2b(np.ascontiguousarray(self.vectors).tobytes(), digest_size=16).hexdigest()}"
 
     def taken(self, rows: NDArray) -> dict[str, Any]:
         return super().taken(rows) | {"vectors": self.vectors[rows]}
@@ -231,4 +238,4 @@ def _splits(values: NDArray | None, count: int, path: Path) -> NDArray[np.int8]:
     unknown = sorted(set(names) - set(SPLITS))
     if unknown:
         raise DataError(f"split is train, validation or test; {path} has {unknown[0]!r}.")
-    return np.array([SPLITS.index(n) for n in names], dtype=np.int8)
+    return split_ids(names)

@@ -1,7 +1,6 @@
 """What a run learned, for other programs: ONNX, a file of weights, a table of vectors."""
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from thanos.errors import ConfigError, ThanosError
 from thanos.runs.encoder_io import Encoder, save_encoder
 from thanos.storage import write_csv
 
-Format = Literal["onnx", "safetensors", "csv"]
 CLOSE = 1e-4
 """The largest difference between an exported model's vectors and ours that passes."""
 

@@ -301,13 +301,19 @@ class Source:
         from thanos.runs.encoder_io import read_card
 
         run = self.run
-        card, metrics = read_card(run.facts()), run.metrics()
-        return Training(str(run.path), run.settings(), metrics, run.logged(), card, run.weights())
+        which = self.options.weights
+        card, metrics = read_card(run.facts(which)), run.metrics()
+        return Training(str(run.path), run.settings(), metrics, run.logged(), card, run.weights(which))
 
     def list_skipped(self, out: Path) -> None:
         """Write which of the images that were named are left out, beside the outcome."""
         if self.data is not None and self.images.skipped:
             write_csv(skipped_list(out), [SKIPPED, *self.images.skipped])
+
+    @property
+    def space(self) -> str:
+        """The mark of the space that its embeddings lie in, without embedding anything."""
+        return self.embeddings.space if self.of_embeddings else self.encoder.fingerprint
 
     def places(self) -> "tuple[Places, dict[str, str]] | None":
         """What places new images in the discovered subclasses kept here, and their names; None: nothing is kept.
@@ -316,19 +322,16 @@ class Source:
             DataError: if it is damaged.
         """
         from thanos.data.group_table import mark_of, renamed
-        from thanos.subclasses.keep import read_places
+        from thanos.subclasses.keep import places_beside, read_places
 
         own = self._own("subclasses", ".csv")
         table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self.path.is_dir() else own
-        if table is None or not table.is_file() or not table.with_suffix(".npz").is_file():
+        if table is None or not table.is_file() or not places_beside(table).is_file():
             return None
-        places, names = read_places(table.with_suffix(".npz")), table.with_suffix(".yaml")
-        of = self.embeddings.encoder
-        if places.encoder != of or places.table != mark_of(table):
-            other = "embeddings of other weights" if places.encoder != of else "another table"
-            self.say(
-                f"no discovered subclasses: {table.with_suffix('.npz')} is of {other}; thanos discover {self.path}"
-            )
+        places, names = read_places(places_beside(table)), table.with_suffix(".yaml")
+        if places.space != self.space or places.table != mark_of(table):
+            other = "other embeddings" if places.space != self.space else "another table"
+            self.say(f"without discovered subclasses: those of {table} are of {other}; thanos discover {self.path}")
             return None
         return places, renamed(table, names) if names.is_file() else {}
 

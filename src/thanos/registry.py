@@ -99,6 +99,8 @@ class DatasetSpec:
     what: str
     load: Target
     """From the configuration to an ImageSet."""
+    uneven: bool = False
+    """Whether its subclasses differ in size on purpose: fewer training images keep each one's share."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,7 @@ _DATASETS = (
     DatasetSpec("fashion-mnist", "Fashion-MNIST: 4 -> 10", _PUBLISHED),
     DatasetSpec("cifar10", "CIFAR-10: 2 -> 10", _PUBLISHED),
     DatasetSpec("cifar100", "CIFAR-100: 20 -> 100", _PUBLISHED),
-    DatasetSpec("cifar100-u", "CIFAR-100, uneven: 20 -> 100", _PUBLISHED),
+    DatasetSpec("cifar100-u", "CIFAR-100, uneven: 20 -> 100", _PUBLISHED, uneven=True),
     DatasetSpec("tiny-imagenet", "Tiny ImageNet: 52 -> 200", _PUBLISHED),
     DatasetSpec("dominoes-95", "a digit above a vehicle, 95% its own", _SPURIOUS),
     DatasetSpec("dominoes-99", "a digit above a vehicle, 99% its own", _SPURIOUS),
@@ -187,13 +189,15 @@ class Table:
         self._what = what
         self._specs: dict[str, tuple[Spec, str]] = {spec.name: (spec, "thanos itself") for spec in specs}
 
-    def add(self, spec: Spec, home: str) -> None:
-        """Raises ConfigError if the name is taken by another."""
+    def check(self, spec: Spec, home: str) -> None:
+        """Raise ConfigError if the name is taken by another."""
         known = self._specs.get(spec.name)
         if known is not None and known[0] != spec:
             raise ConfigError(
                 f"{home} adds the {self._what} {spec.name!r}, a name that {known[1]} has taken. Call it otherwise."
             )
+
+    def add(self, spec: Spec, home: str) -> None:
         self._specs[spec.name] = (spec, home)
 
     def names(self) -> tuple[str, ...]:
@@ -254,10 +258,13 @@ def register(*specs: Spec) -> None:
 
 
 def _register(specs: Iterable[Spec], home: str) -> None:
-    for spec in specs:
+    specs = tuple(specs)
+    for spec in specs:  # all or none
         if type(spec) not in _TABLES:
             raise TypeError(f"a MethodSpec, DatasetSpec or EncoderSpec is wanted; {home} gives {spec!r}.")
         _check(spec, home)
+        _TABLES[type(spec)].check(spec, home)
+    for spec in specs:
         _TABLES[type(spec)].add(spec, home)
 
 
@@ -318,7 +325,7 @@ def encoder(name: str) -> EncoderSpec | None:
     plain = name.removeprefix("timm/").split(".")[0]
     if found is None and plain not in timm_names():
         close = nearest(plain.rpartition("/")[2], (*encoders(), *timm_names()))
-        raise ValueError(f"there is no encoder {name!r}{close} (own: {', '.join(encoders())}{_broken()}).")
+        raise ValueError(f"there is no encoder {name!r}{close} (own: {', '.join(encoders())}{broken()}).")
     return found  # type: ignore[return-value]
 
 
@@ -330,9 +337,10 @@ def home_of(spec: Spec) -> str:
 def _known(kind: type[Kind], name: str, names: tuple[str, ...]) -> Kind:
     found = _TABLES[kind].get(name)
     if found is None:
-        raise ValueError(f"takes {', '.join(names)}; got {name!r}{nearest(name, names)}{_broken()}.")
+        raise ValueError(f"takes {', '.join(names)}; got {name!r}{nearest(name, names)}{broken()}.")
     return found  # type: ignore[return-value]
 
 
-def _broken() -> str:
+def broken() -> str:
+    """What to say of plug-ins that could not be loaded, where a name is not found; empty if all could."""
     return "".join(f"; the plug-in {value} could not be loaded: {why}" for value, why in _BROKEN.items())

@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import (
@@ -22,7 +23,17 @@ from pydantic import ValidationError
 
 from thanos import console, registry
 from thanos.config import (
+    AutoTrainConfig,
+    DemoConfig,
+    DiscoverConfig,
+    LaunchConfig,
+    RobustConfig,
+    RunConfig,
     SourceConfig,
+    SuggestConfig,
+    Table3Config,
+    TrainConfig,
+    TransferConfig,
     explain,
     read_yaml,
 )
@@ -56,6 +67,15 @@ TRAINING = Group("Training, for images (what is left open is chosen, with a reas
 RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
 
 
+_MODELS = (
+    AutoTrainConfig, DemoConfig, DiscoverConfig, LaunchConfig, RobustConfig, RunConfig, SourceConfig, SuggestConfig,
+    Table3Config, TrainConfig, TransferConfig,
+)  # fmt: skip
+_SETTINGS = {
+    "classifier", "cub", "masks", "names", "out", "places", "seed", "table", "to", "work",
+    *(name for model in _MODELS for name in model.model_fields),
+}  # fmt: skip
+"""What is given by a flag of its name."""
 _SETTING = re.compile(r"`([a-z][a-z_]*(?:\.[A-Za-z_]+)?)(?:=([^`]*))?`")
 
 
@@ -68,7 +88,9 @@ def as_flags(text: str) -> str:
     """
 
     def flag(found: re.Match[str]) -> str:
-        return f"--{found[1].replace('_', '-')}" + ("" if found[2] is None else f" {found[2]}")
+        if found[1].partition(".")[0] not in _SETTINGS:  # a name that somebody gave, which has backticks
+            return found[0]
+        return f"--{found[1].replace('_', '-')}" + ("" if found[2] is None else f" {quote(found[2])}")
 
     return _SETTING.sub(flag, text)
 
@@ -149,7 +171,7 @@ def run_command(tokens: list[str]) -> int:
             what = f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
         raise ConfigError(f"{what}. For examples: thanos {tokens[0]} --help") from error
     except CycloptsError as error:
-        raise ConfigError(_one_line(error)) from error
+        raise ConfigError(_unknown_flag(tokens) or _one_line(error)) from error
     return 0
 
 

@@ -11,7 +11,9 @@ from thanos.inputs import Source
 from thanos.storage import begins, refuse_foreign, write_csv
 
 if TYPE_CHECKING:
+    from thanos.embeddings import Embeddings
     from thanos.robust.classify import Classified
+    from thanos.subclasses.keep import Places
 
 
 @app.command(
@@ -45,9 +47,11 @@ def classify(
     from thanos.robust.head import read_head
 
     refuse_foreign(where, is_predictions, "thanos classify")
-    (fitted, names), embeddings = read_head(head), from_.embeddings
+    (fitted, names), known = read_head(head), from_.places()
+    embeddings = from_.embeddings
     told = tell(fitted, names, embeddings, classifier=str(head), of=str(source), again=from_.again(None))
-    told = with_subclasses(from_, told)
+    if known is not None:
+        told = with_subclasses(told, *known, embeddings)
     write_csv(where, rows_of(told, embeddings.names))
     from_.list_skipped(where)
     for line in lines_of(from_, told, head, where):
@@ -64,16 +68,12 @@ def is_predictions(file: Path) -> bool:
     return any(begins(",".join(columns))(file) for columns in ALL_COLUMNS)
 
 
-def with_subclasses(source: Source, told: "Classified") -> "Classified":
-    """With the discovered subclass of each image inside what is predicted, where discovery left what tells it."""
-    from thanos.robust.classify import place
-
-    known = source.places()
-    if known is None:
-        return told
-    places, called = known
+def with_subclasses(
+    told: "Classified", places: "Places", called: dict[str, str], embeddings: "Embeddings"
+) -> "Classified":
+    """With the discovered subclass of each image inside what is predicted."""
     superclass = places.ids_in(told.names)[told.predicted]
-    subclass, confidence = place(places, source.embeddings.vectors, superclass, called)
+    subclass, confidence = places.place(embeddings.vectors, superclass, called)
     return replace(told, subclass=subclass, confidence=confidence)
 
 

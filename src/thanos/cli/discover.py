@@ -70,9 +70,10 @@ def discover(
     if unused := sorted(training.model_fields_set):
         raise ConfigError(f"--{unused[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
     if not source.exists() and str(source) not in timm_names():
+        close = nearest(str(source), (*registry.datasets(), *timm_names()))
         raise ConfigError(
             f"images are wanted (a folder SUPERCLASS/image, a CSV, an .npz, a data set's name), or what was trained on "
-            f"them; {source} does not exist{nearest(str(source), (*registry.datasets(), *timm_names()))}."
+            f"them; {source} does not exist{close}{registry.broken()}."
         )
     from_ = Source(source, of, say)
     table = from_.out(out, "subclasses", suffix=".csv")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thanos.embeddings import Embeddings
+    from thanos.subclasses.keep import Places
 
 
 @app.command(
@@ -49,8 +50,9 @@ def embed(
     from thanos.embeddings import is_embeddings, write_embeddings
 
     refuse_foreign(where, lambda file: from_.keeps_embeddings(file) or is_embeddings(file), "thanos embed")
+    known = None if from_.run is not None else from_.places()
     embeddings = embed_images(from_.encoder, from_.images)
-    more = {} if from_.run is not None else placed(from_, embeddings)
+    more = {} if known is None else placed(*known, embeddings)
     write_embeddings(embeddings, where, more)
     from_.list_skipped(where)
     say(f"{len(embeddings):,} embeddings of {from_.encoder.card.dim} dimensions in {where}")
@@ -58,20 +60,15 @@ def embed(
         say("with them the discovered subclass of each image: discovered, discovered_names, discovered_confidence")
 
 
-def placed(source: Source, embeddings: "Embeddings") -> "dict[str, NDArray]":
-    """Which of a run's discovered subclasses new images lie in, where their superclass is known; empty otherwise."""
+def placed(places: "Places", called: dict[str, str], embeddings: "Embeddings") -> "dict[str, NDArray]":
+    """Which discovered subclass new images lie in, where their superclass is known; empty if that of none is."""
     import numpy as np
 
     from thanos.data.labels import ids_of
-    from thanos.robust.classify import place
 
-    known = source.places()
-    if known is None:
-        return {}
-    places, called = known
     superclass = places.ids_in(embeddings.superclass_names)[embeddings.superclass]
     if (superclass < 0).all():
         return {}
-    name, confidence = place(places, embeddings.vectors, superclass, called)
+    name, confidence = places.place(embeddings.vectors, superclass, called)
     ids, names = ids_of(name)
     return {"discovered": ids, "discovered_names": np.array(names), "discovered_confidence": confidence}

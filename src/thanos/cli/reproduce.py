@@ -35,7 +35,7 @@ def table3(
     Parameters
     ----------
     results
-        Where records (RESULTS/runs/SCALE) and the table go.
+        Where records (RESULTS/runs/SCALE/DATASET.jsonl) and the table go.
     work
         Where trainings keep their run directories; may be deleted when the table is done.
     """

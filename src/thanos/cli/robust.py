@@ -80,12 +80,10 @@ def make(
     from thanos.data.group_table import mark_of
     from thanos.embeddings import marks_of
     from thanos.robust.head import write_head
-    from thanos.robust.stage import gain, make_robust
+    from thanos.robust.stage import beside_plain, gain
 
     embeddings = source.embeddings
-    outcome = make_robust(embeddings, config, discovered=discovered)
-    plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
-    beside = make_robust(embeddings, plain, discovered=outcome.discovered)
+    outcome, beside = beside_plain(embeddings, config, discovered)
     found, selection = gain(outcome, beside), outcome.robust.selection
     say(
         f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "

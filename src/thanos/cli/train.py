@@ -24,7 +24,7 @@ def train(
     config: Annotated[TrainConfig, Flat] = TrainConfig(),
     run: Annotated[RunConfig, Parameter(name="*", group=RUN)] = RunConfig(),
 ) -> None:
-    """Train an encoder on superclass labels by one of seven methods; leaves a run directory.
+    """Train an encoder on superclass labels by one of the methods; leaves a run directory.
 
     The same command again goes on with an unfinished run. Ctrl-C saves first.
 

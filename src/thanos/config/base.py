@@ -77,9 +77,9 @@ def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[st
     """
     if not path.is_file():
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} does not exist.")
+    if path.stat().st_size > LARGEST:
+        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} is larger than {LARGEST / 2**20:.0f} MB.")
     try:
-        if path.stat().st_size > LARGEST:
-            raise ConfigError(f"a YAML file of {wanted} is wanted; {path} is larger than {LARGEST / 2**20:.0f} MB.")
         content = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except yaml.MarkedYAMLError as error:
         line = 1 if error.problem_mark is None else error.problem_mark.line + 1

@@ -91,5 +91,5 @@ def check_data(name: str) -> None:
     known = registry.datasets()
     raise ConfigError(
         f"`data` takes a data set ({', '.join(known)}), a folder, a CSV or an .npz; {name!r} is none of "
-        f"these and no such path exists{nearest(name, known)}."
+        f"these and no such path exists{nearest(name, known)}{registry.broken()}."
     )

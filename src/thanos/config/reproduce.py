@@ -54,9 +54,8 @@ class Table3Config(TableConfig):
     def _known_dataset(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if registry.dataset(name) is None:
-                raise ValueError(
-                    f"`dataset` takes a data set's name; got {name!r}{nearest(name, registry.datasets())}."
-                )
+                close = nearest(name, registry.datasets())
+                raise ValueError(f"`dataset` takes a data set's name; got {name!r}{close}{registry.broken()}.")
         return names
 
 

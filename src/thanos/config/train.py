@@ -129,8 +129,8 @@ class TrainConfig(DataConfig):
             raise ValueError("`robust` and `select` are about the classifier, and this run trains none. Drop them.")
         if (self.robust == "weighted") != bool(self.group_weight):
             raise ValueError("`robust=weighted` and `group_weight` come together; give both or none.")
-        if self.method == "cross-entropy" and self.classify == 0:
-            raise ValueError("cross-entropy has no other term; give `classify_weight` a value above 0.")
+        if set(method.steps) == {"classifier"} and self.classify == 0:
+            raise ValueError(f"{self.method} has no other term; give `classify_weight` a value above 0.")
         return self
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from thanos.config import DataConfig
 from thanos.data.files import default_views, squared, unique_names
 from thanos.data.imageset import ImageSet, check_enlarged
-from thanos.data.labels import SPLITS, ids_of
+from thanos.data.labels import SPLITS, ids_of, split_ids
 from thanos.data.splits import with_splits
 from thanos.data.table import columns_of, label_or_none
 from thanos.errors import DataError
@@ -152,7 +152,7 @@ def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Seque
         images=pictures,
         superclass=superclass,
         superclass_names=superclass_names,
-        split=np.array([SPLITS.index(split or "train") for split in splits], dtype=np.int8),
+        split=split_ids(splits),
         splits_named=any(splits),
         subclass=subclass if subclass_names else None,
         subclass_names=subclass_names,

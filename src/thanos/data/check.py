@@ -155,7 +155,7 @@ def report(checked: Checked, say: Callable[[str], None]) -> None:
         f"{'grey' if images.channels == 1 else 'colour'}"
     )
     names = images.superclass_names
-    counts = np.stack([np.bincount(images.superclass[images.split == s], minlength=len(names)) for s in range(3)])
+    counts = np.stack([np.bincount(images.superclass[images.in_split(s)], minlength=len(names)) for s in SPLITS])
     _table("superclass", names, SPLITS, counts.T, say)
     if images.group is not None:
         known = images.group >= 0

@@ -22,7 +22,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cached_images, remembered
 from thanos.data.imageset import Images, ImageSet, check_enlarged
-from thanos.data.labels import SPLITS, ids_of
+from thanos.data.labels import ids_of, split_ids
 from thanos.errors import DataError, OutputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -113,7 +113,7 @@ def _labelled(
         images=images,
         superclass=superclass,
         superclass_names=superclass_names,
-        split=np.array([SPLITS.index(s or "train") for s in listing.split], dtype=np.int8),
+        split=split_ids(listing.split),
         splits_named=any(listing.split),
         subclass=subclass if subclass_names else None,
         subclass_names=subclass_names,

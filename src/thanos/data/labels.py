@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from thanos.errors import MissingLabels
 
@@ -58,9 +58,9 @@ class Labels:
         """One split's rows, or all where that split is empty."""
         return self.of(split) if self.in_split(split).any() else self
 
-    def take(self, rows: NDArray) -> Self:
+    def take(self, rows: ArrayLike) -> Self:
         """The same record of these rows (positions, or a mask) only."""
-        return replace(self, **self.taken(rows))
+        return replace(self, **self.taken(np.asarray(rows)))
 
     def taken(self, rows: NDArray) -> dict[str, Any]:
         """The labels of these rows, by field."""
@@ -88,7 +88,7 @@ class Labels:
         """
         if self.subclass is None:
             raise MissingLabels(
-                f"{needed_by} needs fine labels, and these embeddings carry superclasses only. Add subclasses to the "
+                f"{needed_by} needs fine labels, and these images carry superclasses only. Add subclasses to the "
                 f"images (SUPERCLASS/SUBCLASS/image, or a column subclass), or run `thanos geometry`, which needs none."
             )
         return self.subclass

@@ -40,7 +40,7 @@ def load(config: DataConfig | str | Path) -> ImageSet:
     images = _load_own(config) if known is None else _load_known(known, config)
     images = with_splits(images, config.validation, config.split_seed)
     if config.train_limit is not None:
-        kept_shares = images.subclass if config.data == "cifar100-u" else images.superclass
+        kept_shares = images.subclass if known is not None and known.uneven else images.superclass
         assert kept_shares is not None
         images = _limit_training(images, config.train_limit, kept_shares, config.split_seed)
     if config.groups_from is not None:

@@ -231,7 +231,7 @@ def _rows_of(images: ImageSet, subclass: str, split: int, rng: np.random.Generat
 def _hold_out(
     split: NDArray[np.int8], label: NDArray[np.int64], share: float, rng: np.random.Generator
 ) -> NDArray[np.int8]:
-    train = np.flatnonzero(split == 0)
+    train = np.flatnonzero(split == SPLITS.index("train"))
     split[draw_stratified(train, label, round(share * len(train)), rng)] = SPLITS.index("validation")
     return split
 

@@ -15,6 +15,11 @@ from thanos.config import DiscoverConfig, explain
 from thanos.embeddings import Embeddings
 from thanos.subclasses.discovery import discover
 
+ORDINARY = 100
+"""Lengths between 2 to the minus this and 2 to this are left as they are."""
+LARGEST = 1e38
+"""What of new vectors float32 could not hold lies at its border."""
+
 
 class SubclassDiscovery(ClusterMixin, BaseEstimator):
     """Clusters inside each class, as many as the silhouette favours over clouds without clusters.
@@ -84,8 +89,9 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
         self.classes_, superclass = np.unique(label, return_inverse=True)
         names = tuple(str(each) for each in self.classes_)
         split = np.zeros(len(vectors), dtype=np.int8)
+        self._exponent = int(np.frexp(np.abs(vectors).max(initial=0.0))[1])
         embeddings = Embeddings(
-            vectors=_scaled(vectors), superclass=superclass.astype(np.int64), superclass_names=names, split=split
+            vectors=self._scaled(vectors), superclass=superclass.astype(np.int64), superclass_names=names, split=split
         )
         found = discover(embeddings, self._config())
         self.labels_, self.names_ = found.cluster, found.names
@@ -117,7 +123,7 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
         self, X: ArrayLike, y: ArrayLike | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
         check_is_fitted(self)
-        vectors = _scaled(validate_data(self, X, dtype=np.float64, reset=False))
+        vectors = self._scaled(validate_data(self, X, dtype=np.float64, reset=False))
         assert self.fitted_ is not None
         if y is None:
             superclass = np.zeros(len(vectors), dtype=np.int64)
@@ -132,6 +138,12 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
             raise ValueError(f"y holds classes of fit ({', '.join(map(str, self.classes_))}); got {unseen[0]}.")
         return self.fitted_.predict(vectors, np.searchsorted(self.classes_, label))
 
+    def _scaled(self, X: NDArray[np.float64]) -> NDArray[np.float32]:
+        """In float32; lengths that would overflow or vanish there by the power of two that suited ``fit``."""
+        if abs(self._exponent) > ORDINARY:
+            X = np.ldexp(X, -self._exponent)
+        return np.clip(X, -LARGEST, LARGEST).astype(np.float32)
+
     def _config(self) -> DiscoverConfig:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         names = ("clusters", "least", "most", "reduce", "components", "length", "method", "overcluster")
@@ -139,9 +151,3 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
             return DiscoverConfig(**{name: getattr(self, name) for name in names}, seed=seed)
         except ValidationError as error:
             raise ValueError(explain(error)) from None
-
-
-def _scaled(X: NDArray[np.float64]) -> NDArray[np.float32]:
-    """In float32; where that would overflow, all by one factor that no clustering depends on."""
-    largest = float(np.abs(X).max(initial=0.0))
-    return (X if largest < 1e30 else X / largest).astype(np.float32)

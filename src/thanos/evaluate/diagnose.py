@@ -7,22 +7,21 @@ COLLAPSED = 0.98
 DISSOLVED = 0.05
 """Excess of the cosine within superclasses over that between them below which they count as dissolved."""
 
-State = Literal["equal", "collapsed", "dissolved", "spread"]
+State = Literal["equal", "collapsed", "dissolved"]
 
 
-def diagnose(within: float, between: float, largest: float | None = None) -> State:
-    """The state of an embedding's superclasses.
+def diagnose(within: float, between: float, largest: float | None = None) -> tuple[State, ...]:
+    """What is wrong with an embedding's superclasses, the gravest first; nothing where they spread as they should.
 
     Args:
         within: Mean cosine between images of one superclass, over superclasses.
         between: Mean cosine between images of two superclasses; -1 where there is one.
         largest: The cosine within the superclass where it is largest; default: ``within``.
     Returns:
-        "equal": everything lies at one point; "collapsed": a superclass does; "dissolved": superclasses are hardly told
-        apart; "spread": none of these.
+        "equal": everything lies at one point, and nothing else is worth saying; "collapsed": a superclass does;
+        "dissolved": superclasses are hardly told apart.
     """
     if within > COLLAPSED and between > COLLAPSED:
-        return "equal"
-    if (within if largest is None else largest) > COLLAPSED:
-        return "collapsed"
-    return "dissolved" if within - between < DISSOLVED else "spread"
+        return ("equal",)
+    found: list[State] = ["collapsed"] if (within if largest is None else largest) > COLLAPSED else []
+    return (*found, "dissolved") if within - between < DISSOLVED else tuple(found)

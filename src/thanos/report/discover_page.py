@@ -124,17 +124,17 @@ def _trained(training: Training) -> dict[str, Any]:
     metrics, settings = training.metrics, training.settings
     final, provenance = metrics["final"], metrics["provenance"]
     within = final.get("validation/within_class_cosine")
-    state: State = "spread"
+    states: tuple[State, ...] = ()
     if within is not None:
-        state = diagnose(within, final.get("validation/between_class_cosine", -1.0))
+        states = diagnose(within, final.get("validation/between_class_cosine", -1.0))
     return {
         "folder": training.folder,
         "settings": settings,
         "metrics": metrics,
         "accuracy": final.get("validation/superclass_accuracy"),
         "within": within,
-        "state": _advice(state, has_alpha=metrics["alpha"] is not None),
-        "healthy": state == "spread",
+        "state": _advice(states, has_alpha=metrics["alpha"] is not None),
+        "healthy": not states,
         "card": training.card,
         "code": loading_code(training.card, training.weights),
         "curves": training_curves({settings["method"]: training.logged}),
@@ -143,8 +143,9 @@ def _trained(training: Training) -> dict[str, Any]:
     }
 
 
-def _advice(state: State, *, has_alpha: bool) -> str:
-    """A state in words, with what to do about it."""
+def _advice(states: tuple[State, ...], *, has_alpha: bool) -> str:
+    """The gravest state in words, with what to do about it."""
+    state = states[0] if states else None
     if state == "equal":
         return "everything lies at one point; lower `learning_rate`, raise `warmup`, and look at the images"
     if state == "collapsed":

@@ -35,7 +35,7 @@ def reproduce(name: str, config: TableConfig, where: LaunchConfig, results: Path
     if config.dry_run:
         config = config.model_copy(update={"download": False})
     table, scales = TABLES[name], [*dict.fromkeys((*SCALES, config.scale))]
-    _refuse_foreign_pages(table, results, config.scale)
+    _refuse_foreign_pages(table, results, scales)
     blocks, places = table.planned_blocks(config), places_of(config.scale, results, work)
     for scale in () if config.dry_run else scales:
         convert_old_records(places_of(scale, results, work).records, say)
@@ -59,11 +59,11 @@ def reproduce(name: str, config: TableConfig, where: LaunchConfig, results: Path
     _report_failures(failures, missing(blocks, places), say)
 
 
-def _refuse_foreign_pages(table: Table, results: Path, scale: str) -> None:
+def _refuse_foreign_pages(table: Table, results: Path, scales: list[str]) -> None:
     """What was not written by this command is not written over."""
     page, command = table.page_file(results), f"thanos reproduce {table.name}"
     refuse_foreign(page, begins(table.title), command)
-    if table.picture:
+    for scale in scales if table.picture else ():
         refuse_foreign(table.picture_file(results, scale), lambda _: page.is_file(), command)
 
 

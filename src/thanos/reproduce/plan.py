@@ -15,6 +15,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from thanos import registry
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.load import load
 from thanos.errors import DataError, Interrupted, OutputError
@@ -116,7 +117,7 @@ def trainings(blocks: Sequence[Block], places: Places) -> dict[str, "Training"]:
     found: dict[str, Training] = {}
     for block in blocks:
         parts = [part for row in block.rows for part in row.parts]
-        for part in sorted(parts, key=lambda part: part.method != "cauto"):
+        for part in sorted(parts, key=lambda part: [*registry.method(part.method).steps] != ["autoencoder"]):
             training = _training(part, block.base, places)
             found.setdefault(fingerprint(training.config), training)
     return found

@@ -1,6 +1,5 @@
 """What a classifier on embeddings says of images, and in which discovered subclass of what it says they lie."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +9,6 @@ from thanos.embeddings import Embeddings
 from thanos.errors import DataError
 from thanos.evaluate.intervals import Interval, share_interval
 from thanos.robust.head import Head
-from thanos.subclasses.keep import Places
 
 
 @dataclass(frozen=True)
@@ -64,25 +62,3 @@ def classify(
     known = set(embeddings.superclass_names) <= set(names)
     true = tuple(embeddings.superclass_names[i] for i in embeddings.superclass) if known else ()
     return Classified(predicted, probability[np.arange(len(predicted)), predicted], names, true)
-
-
-def place(
-    places: Places, vectors: NDArray[np.float32], superclass: NDArray[np.int64], called: Mapping[str, str]
-) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """The discovered subclass of new images, and how surely.
-
-    Args:
-        places: From a discovery in embeddings of the same encoder.
-        vectors: (n, dim).
-        superclass: Ids as ``places`` has them, (n,); -1: none of them, and so without a subclass.
-        called: What a person named the subclasses.
-    Returns:
-        A name (empty without one) and a confidence (0 to 1) for each image.
-    """
-    name, confidence = np.full(len(vectors), "", dtype=object), np.zeros(len(vectors))
-    some = np.isin(superclass, list(places.fitted.superclasses))
-    if some.any():
-        cluster, _, confidence[some] = places.fitted.predict(vectors[some], superclass[some])
-        shown = [called.get(each, each) for each in places.names]
-        name[some] = [shown[each] for each in cluster]
-    return tuple(name), confidence

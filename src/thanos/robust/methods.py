@@ -217,7 +217,7 @@ def fit_robust(method: RobustMethod, embeddings: Embeddings, group: Ids | None, 
     Raises:
         DataError: without training images, if they have one superclass only, or if a group that is needed is unknown.
     """
-    train, held_out = (np.flatnonzero(embeddings.split == number) for number in (0, 1))
+    train, held_out = embeddings.rows("train"), embeddings.rows("validation")
     if not len(train):
         raise DataError("heads are fitted on training images, and there are none. Name the splits.")
     if len(np.unique(embeddings.superclass[train])) < 2:

@@ -154,6 +154,18 @@ def choose_head(
     return fit_robust(config.method, seen, group, looked_at, config.seed), discovered
 
 
+def beside_plain(
+    embeddings: Embeddings, config: RobustConfig, discovered: Discovered | None = None
+) -> tuple[Outcome, Outcome]:
+    """A method's model, and the plain classifier chosen by the same rule on the same groups.
+
+    Args, Raises: As :func:`make_robust`.
+    """
+    outcome = make_robust(embeddings, config, discovered=discovered)
+    plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
+    return outcome, make_robust(embeddings, plain, discovered=outcome.discovered)
+
+
 def gain(outcome: Outcome, plain: Outcome) -> Gain:
     """What a method gives and takes on the same test images as a plain classifier, with intervals."""
     mine, other = outcome.scores, plain.scores

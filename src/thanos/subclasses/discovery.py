@@ -56,7 +56,7 @@ def discover(
         _check(name, x[rows][mine], config)
         reduction, kept = fit_reduction(x, embeddings.superclass, int(value), train, config)
         reduced = np.asarray(reduction.transform(x[rows]), dtype=np.float64)
-        validation, losses = embeddings.split[rows] == 1, None if loss is None else loss[rows]
+        validation, losses = embeddings.in_split("validation")[rows], None if loss is None else loss[rows]
         clusters, fact = _cluster(reduced, mine, validation, config, losses)
         clusters, found = _by_size(clusters, clusters.predict(reduced), mine)
         centres = np.stack([reduced[mine & (found == c)].mean(axis=0) for c in range(found.max() + 1)])

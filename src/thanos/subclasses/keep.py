@@ -1,5 +1,6 @@
 """Discovered subclasses kept for new images: everything that places a vector, as arrays in one .npz."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +26,40 @@ class Places:
     """Of the subclasses, by id."""
     superclass_names: tuple[str, ...]
     """Of the superclasses, by id."""
-    encoder: str
-    """The fingerprint of the encoder whose vectors were clustered; empty: not known."""
+    space: str
+    """The mark of the embeddings that were clustered (:attr:`thanos.Embeddings.space`): others are not placed."""
     table: str
     """The mark of the table of discovered subclasses that this stands beside."""
+
+    def place(
+        self, vectors: NDArray[np.float32], superclass: NDArray[np.int64], called: Mapping[str, str]
+    ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+        """The discovered subclass of new images, and how surely.
+
+        Args:
+            vectors: Of the same space, (n, dim).
+            superclass: Ids as they are here, (n,); -1: none of them, and so without a subclass.
+            called: What a person named the subclasses.
+        Returns:
+            A name (empty without one) and a confidence (0 to 1) for each image.
+        """
+        name, confidence = np.full(len(vectors), "", dtype=object), np.zeros(len(vectors))
+        some = np.isin(superclass, list(self.fitted.superclasses))
+        if some.any():
+            cluster, _, confidence[some] = self.fitted.predict(vectors[some], superclass[some])
+            shown = [called.get(each, each) for each in self.names]
+            name[some] = [shown[each] for each in cluster]
+        return tuple(name), confidence
 
     def ids_in(self, names: tuple[str, ...]) -> NDArray[np.int64]:
         """The ids here of superclasses by their names elsewhere, -1 where there is none of that name."""
         place = {name: i for i, name in enumerate(self.superclass_names)}
         return np.array([place.get(name, -1) for name in names], dtype=np.int64)
+
+
+def places_beside(table: Path) -> Path:
+    """Where the places stand of a table of discovered subclasses."""
+    return table.with_name(f"{table.stem}-places.npz")
 
 
 def can_be_kept(fitted: Fitted) -> bool:
@@ -47,7 +73,7 @@ def write_places(places: Places, file: Path) -> None:
     arrays: Arrays = {
         "names": np.array(places.names),
         "superclass_names": np.array(places.superclass_names),
-        "encoder": np.array(places.encoder),
+        "space": np.array(places.space),
         "table": np.array(places.table),
         "length": np.array(fitted.length),
         "mean": fitted.mean,
@@ -93,7 +119,7 @@ def read_places(file: Path) -> Places:
     try:
         superclasses = {int(v): _superclass(arrays, f"superclass/{v}") for v in arrays["superclasses"]}
         fitted = Fitted(str(arrays["length"]), arrays["mean"], float(arrays["size"]), superclasses)
-        words = (str(arrays[name]) for name in ("encoder", "table"))
+        words = (str(arrays[name]) for name in ("space", "table"))
         names, homes = (tuple(str(name) for name in arrays[key]) for key in ("names", "superclass_names"))
         return Places(fitted, names, homes, *words)
     except (KeyError, ValueError, TypeError) as error:

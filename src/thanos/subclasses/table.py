@@ -16,7 +16,7 @@ from thanos.evaluate.recovery import Recovery
 from thanos.runs.provenance import command
 from thanos.storage import begins, holds, read_json, refuse_foreign, write_csv, write_json
 from thanos.subclasses.fitted import Discovered
-from thanos.subclasses.keep import Places, can_be_kept, is_places, write_places
+from thanos.subclasses.keep import Places, can_be_kept, is_places, places_beside, write_places
 from thanos.subclasses.names import GivenNames
 
 COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
@@ -26,7 +26,7 @@ def check_table_free(table: Path) -> None:
     """Raise OutputError if the table, or what goes beside it, would be written over a file of another's."""
     refuse_foreign(table, begins(",".join(COLUMNS)), "thanos discover")
     refuse_foreign(table.with_suffix(".json"), holds("settings", "superclasses", "recovery"), "thanos discover")
-    refuse_foreign(table.with_suffix(".npz"), is_places, "thanos discover")
+    refuse_foreign(places_beside(table), is_places, "thanos discover")
 
 
 def write_discovered(
@@ -37,7 +37,8 @@ def write_discovered(
     config: DiscoverConfig,
     recovered: Mapping[str, Recovery],
 ) -> list[str]:
-    """Write the table; beside it how it was found (.json), what places new images (.npz), and names to edit (.yaml).
+    """Write the table; beside it how it was found (.json), what places new images (-places.npz), and names to
+    edit (.yaml).
 
     Args:
         table: The CSV.
@@ -54,10 +55,10 @@ def write_discovered(
     facts: dict[str, Any] = {"command": command(), "settings": config.model_dump(mode="json")}
     facts |= {"superclasses": found.superclasses, "recovery": {k: each.to_dict() for k, each in recovered.items()}}
     facts |= {"of": marks_of(embeddings), "subclasses": mark_of(table)}
-    places = table.with_suffix(".npz")
+    places = places_beside(table)
     if found.fitted is not None and can_be_kept(found.fitted):
         homes, mark = embeddings.superclass_names, facts["subclasses"]
-        write_places(Places(found.fitted, found.names, homes, embeddings.encoder, mark), places)
+        write_places(Places(found.fitted, found.names, homes, embeddings.space, mark), places)
     else:
         places.unlink(missing_ok=True)
     write_json(table.with_suffix(".json"), facts)

@@ -193,12 +193,11 @@ class SpreadWatch(Callback):
         within, between, largest = (
             float(measured[f"spread/{name}"]) for name in ("within", "between", "within_largest")
         )
-        state = diagnose(within, between, largest)
-        # before some way into the training, superclasses have not formed yet
-        due = step > (max(total / 2, FORMED) if state == "dissolved" else total / 10)
-        lines = self._lines(step, within, between, largest)
-        for each, line in lines.items():
-            holds = each == state and due and (self._compares_classes or each == "equal")
+        states = diagnose(within, between, largest)
+        for each, line in self._lines(step, within, between, largest).items():
+            # before some way into the training, superclasses have not formed yet
+            due = step > (max(total / 2, FORMED) if each == "dissolved" else total / 10)
+            holds = each in states and due and (self._compares_classes or each == "equal")
             self._in_a_row[each] = self._in_a_row[each] + 1 if holds else 0
             if self._in_a_row[each] >= IN_A_ROW and each not in self.said:
                 self.said[each] = line
