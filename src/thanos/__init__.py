@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from thanos.config import (
         DataConfig,
         DiscoverConfig,
+        FeatureViewSpec,
         RobustConfig,
         RunConfig,
         TrainConfig,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from thanos.data.arrays import from_arrays, from_dataset
     from thanos.data.imageset import ImageSet
     from thanos.data.load import load
+    from thanos.data.vectors import VectorSet
     from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
     from thanos.errors import ConfigError, DataError, Interrupted, MissingLabels, OutputError, ThanosError
     from thanos.estimators.group_robust_classifier import GroupRobustClassifier
@@ -61,10 +63,12 @@ _HOME = {
     "TrainConfig": "config",
     "TransferConfig": "config",
     "ViewSpec": "config",
+    "FeatureViewSpec": "config",
     "from_arrays": "data.arrays",
     "from_dataset": "data.arrays",
     "ImageSet": "data.imageset",
     "load": "data.load",
+    "VectorSet": "data.vectors",
     "Discovered": "subclasses.fitted",
     "discover": "subclasses.discovery",
     "Embeddings": "embeddings",

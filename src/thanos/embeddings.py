@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS, UNKNOWN, Labels, ids_of, split_ids
+from thanos.data.samples import Samples
 from thanos.errors import DataError
 from thanos.storage import read_npz, write_atomically
 
@@ -44,12 +44,12 @@ class Embeddings(Labels):
         return super().taken(rows) | {"vectors": self.vectors[rows]}
 
 
-def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512) -> Embeddings:
-    """The encoder's output for every image, without augmentation.
+def embed(encoder: "Encoder", images: Samples, *, batch: int = 512) -> Embeddings:
+    """The encoder's output for every image (or vector), without augmentation.
 
     Args:
         encoder: From :func:`thanos.load_encoder`.
-        images: Any labelled images of the encoder's size and channels.
+        images: Any labelled images of the encoder's size and channels, or vectors of its width.
         batch: Images at a time.
     Raises:
         DataError: if the images have another size or other channels than the encoder takes, or a vector is not finite.
@@ -63,7 +63,7 @@ def embed(encoder: "Encoder", images: ImageSet, *, batch: int = 512) -> Embeddin
     return labelled(vectors, images, encoder.fingerprint)
 
 
-def labelled(vectors: NDArray[np.float32], images: ImageSet, encoder: str = "") -> Embeddings:
+def labelled(vectors: NDArray[np.float32], images: Samples, encoder: str = "") -> Embeddings:
     """Vectors (n, dim), row i of image i, with what is known of the images; ``encoder``: the fingerprint of theirs."""
     return Embeddings(vectors=vectors, fingerprint=images.fingerprint, encoder=encoder, **images.labels())
 
@@ -73,7 +73,7 @@ def marks_of(embeddings: Embeddings) -> dict[str, str]:
     return {"images": embeddings.fingerprint, "encoder": embeddings.encoder}
 
 
-def check_same_images(embeddings: Embeddings, images: ImageSet) -> None:
+def check_same_images(embeddings: Embeddings, images: Samples) -> None:
     """Raise DataError if row i of the embeddings is not of image i: pictures would stand beside others' numbers."""
     if len(embeddings) != len(images) or embeddings.fingerprint not in ("", images.fingerprint):
         raise DataError(

@@ -51,7 +51,7 @@ def export_onnx(encoder: Encoder, file: Path) -> float | None:
     card = encoder.card
     model = FromPixels(encoder).eval()
     rng = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (2, *card.size, card.channels), dtype=torch.uint8, generator=rng)
+    images = torch.randint(0, 256, (2, *card.image_size, card.channels), dtype=torch.uint8, generator=rng)
     program = torch.onnx.export(
         model,
         (images,),
@@ -68,7 +68,7 @@ def export_onnx(encoder: Encoder, file: Path) -> float | None:
         import onnxruntime
     except ModuleNotFoundError:
         return None
-    images = torch.randint(0, 256, (7, *card.size, card.channels), dtype=torch.uint8, generator=rng)
+    images = torch.randint(0, 256, (7, *card.image_size, card.channels), dtype=torch.uint8, generator=rng)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     with torch.no_grad():
         ours = model(images).numpy()

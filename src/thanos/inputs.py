@@ -252,7 +252,9 @@ class Source:
         if self.by_name or "size" in self.options.model_fields_set:
             return {}
         card = self._loaded.card
-        return {"size": card.size[0], "convert": card.channels == 3} if card.size[0] == card.size[1] else {}
+        if card.size is None or card.size[0] != card.size[1]:
+            return {}
+        return {"size": card.size[0], "convert": card.channels == 3}
 
     @property
     def pictures(self) -> "ImageSet | None":

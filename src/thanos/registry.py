@@ -11,10 +11,10 @@ command then knows::
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from thanos.errors import ConfigError
 from thanos.names import nearest, timm_names
@@ -103,19 +103,27 @@ class DatasetSpec:
     """Whether its subclasses differ in size on purpose: fewer training images keep each one's share."""
 
 
+Kinds = Literal["images", "vectors"]
+"""What an encoder can take."""
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
-    """A network from images to embeddings that is not timm's."""
+    """A network from images, or vectors, to embeddings that is not timm's."""
 
     name: str
     what: str
     build: Target
-    """From (channels, size) to a module with ``num_features``; size is height and width."""
+    r"""From (channels, size) to a module with ``num_features``; size is height and width. Of vectors: from
+    (features, \*sizes)."""
     decoder: tuple[int, int] = (64, 2)
-    """Width and blocks of the decoder that suits it, for autoencoders."""
+    """Width and blocks of the decoder that suits it, for autoencoders; of vectors the width of a hidden layer."""
     alone: str = ""
     """Where the text is that builds it without this package (see :mod:`thanos.encoders.alone`), as ``"module:NAME"``;
     empty: a page then imports ``build``."""
+    takes: Kinds = "images"
+    sizes: tuple[int, ...] = ()
+    """Of vectors: the widths of its layers, which a longer name changes: ``mlp`` is ``mlp-256-64``."""
 
 
 Spec = MethodSpec | DatasetSpec | EncoderSpec
@@ -179,6 +187,8 @@ _ENCODERS = (
     EncoderSpec("paper-vit", "the paper's small ViT", f"{_ZOO}:paper_vit", alone=f"{_ALONE}:PAPER_VIT"),
     EncoderSpec("resnet18-small", "ResNet-18 with a stem for small images", f"{_ZOO}:resnet18_small",
                 alone=f"{_ALONE}:RESNET18_SMALL"),
+    EncoderSpec("mlp", "one hidden layer, for vectors: mlp-HIDDEN-DIM", "thanos.encoders.mlp:VectorEncoder",
+                decoder=(256, 1), takes="vectors", sizes=(256, 64)),
 )  # fmt: skip
 
 
@@ -300,9 +310,10 @@ def datasets() -> tuple[str, ...]:
     return _TABLES[DatasetSpec].names()
 
 
-def encoders() -> tuple[str, ...]:
-    """Names of all encoders that are not timm's."""
-    return _TABLES[EncoderSpec].names()
+def encoders(takes: Kinds | None = None) -> tuple[str, ...]:
+    """Names of all encoders that are not timm's, or of those that take images or vectors."""
+    names = _TABLES[EncoderSpec].names()
+    return tuple(name for name in names if takes in (None, _TABLES[EncoderSpec].get(name).takes))  # type: ignore[union-attr]
 
 
 def method(name: str) -> MethodSpec:
@@ -321,12 +332,22 @@ def encoder(name: str) -> EncoderSpec | None:
     Raises:
         ValueError: with the nearest name, where timm has none either.
     """
-    found = _TABLES[EncoderSpec].get(name)
+    found = _TABLES[EncoderSpec].get(name) or _of_sizes(name)
     plain = name.removeprefix("timm/").split(".")[0]
     if found is None and plain not in timm_names():
         close = nearest(plain.rpartition("/")[2], (*encoders(), *timm_names()))
         raise ValueError(f"there is no encoder {name!r}{close} (own: {', '.join(encoders())}{broken()}).")
     return found  # type: ignore[return-value]
+
+
+def _of_sizes(name: str) -> EncoderSpec | None:
+    """``mlp-512-32`` is ``mlp`` with layers of other widths."""
+    base, *numbers = name.split("-")
+    spec = _TABLES[EncoderSpec].get(base)
+    if not isinstance(spec, EncoderSpec) or len(numbers) != len(spec.sizes):
+        return None
+    fits = all(number.isdecimal() and int(number) for number in numbers)
+    return replace(spec, sizes=tuple(map(int, numbers))) if fits else None
 
 
 def home_of(spec: Spec) -> str:

@@ -15,7 +15,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import grid_sample
 
-from thanos.config import ViewSpec
+from thanos.config import FeatureViewSpec, ViewSpec
+from thanos.feature_views import random_feature_views, standardized_features
 
 GREY = (0.2989, 0.587, 0.114)  # ITU-R 601-2 luma, as torchvision and PIL weigh it
 
@@ -33,19 +34,27 @@ class Draw:
 
 
 def random_views(
-    images: Tensor, spec: ViewSpec, rng: Generator, *, count: int, mean: Sequence[float], std: Sequence[float]
+    images: Tensor,
+    spec: ViewSpec | FeatureViewSpec,
+    rng: Generator,
+    *,
+    count: int,
+    mean: Sequence[float],
+    std: Sequence[float],
 ) -> Tensor:
-    """``count`` independent normalised views of each image.
+    """``count`` independent normalised views of each image, or of each vector.
 
     Args:
-        images: uint8, shape (batch, height, width, channel).
-        spec: How a view is drawn.
+        images: uint8, shape (batch, height, width, channel); or vectors, shape (batch, dim).
+        spec: How a view is drawn; says also of which of the two.
         rng: CPU generator; equal states give equal views on every device.
         count: Views of each image.
-        mean, std: Per channel, in [0, 1].
+        mean, std: Per channel, in [0, 1]; or of each feature.
     Returns:
-        float32, shape (count, batch, channel, height, width).
+        float32, shape (count, batch, channel, height, width); or (count, batch, dim).
     """
+    if isinstance(spec, FeatureViewSpec):
+        return random_feature_views(images, spec, rng, count=count, mean=mean, std=std)
     pixels = to_pixels(images)
     height, width = pixels.shape[-2:]
     views = pixels.new_empty(count, *pixels.shape)
@@ -55,7 +64,12 @@ def random_views(
 
 
 def clean_view(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """The images themselves, normalised: uint8 (batch, height, width, channel) to float32 (batch, channel, ...)."""
+    """The images themselves, normalised: uint8 (batch, height, width, channel) to float32 (batch, channel, ...).
+
+    Or vectors, (batch, dim), standardised.
+    """
+    if images.ndim == 2:
+        return standardized_features(images, mean, std)
     return standardize_(to_pixels(images), mean, std)
 
 

@@ -80,5 +80,5 @@ def onnx(source: Source, out: Path) -> str:
 
     card, apart = source.encoder.card, export_onnx(source.encoder, out)
     checked = "not checked, for onnxruntime is not installed" if apart is None else f"off by {apart:.1g} in onnxruntime"
-    height, width = card.size
+    height, width = card.image_size
     return f"{out}: images, uint8 (n, {height}, {width}, {card.channels}) -> vectors (n, {card.dim}); {checked}"

@@ -35,6 +35,15 @@ class ViewSpec(Settings):
     """Probability of turning grey."""
 
 
+class FeatureViewSpec(Settings):
+    """How a random view of a vector is drawn, number by number."""
+
+    noise: Annotated[float, Field(ge=0)] = 0.3
+    """Deviation of the normal noise that is added, in standard deviations of the feature."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Probability that a feature takes its mean instead."""
+
+
 class DataConfig(Settings):
     """Which images and labels, and how they are read."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from thanos.data.imageset import ImageSet
+from thanos.data.samples import Samples
 from thanos.errors import NextBatchLost, ThanosError
 
 Sampling = Literal["shuffled", "balanced"]
@@ -32,7 +32,7 @@ _GONE = "an image can no longer be read: {}. Bring it back; the same command the
 class Batch(NamedTuple):
     """What a training step meets."""
 
-    images: Tensor  # uint8 (batch, height, width, channel)
+    images: Tensor  # uint8 (batch, height, width, channel), or vectors: float32 (batch, dim)
     superclass: Tensor  # (batch,)
     number: int  # k, counted from the start of training
     group: Tensor | None = None  # (batch,)
@@ -98,7 +98,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        images: ImageSet,
+        images: Samples,
         rows: NDArray[np.int64],
         order: BatchOrder,
         total: int,
@@ -216,7 +216,7 @@ class BatchLoader:
 
     def _read(self, rows: NDArray[np.int64], k: int) -> Batch:
         return Batch(
-            torch.from_numpy(np.ascontiguousarray(self._images.images[rows])),
+            torch.from_numpy(np.ascontiguousarray(self._images.values[rows])),
             torch.from_numpy(self._images.superclass[rows]),
             k,
             None if self._group is None else torch.from_numpy(self._group[rows]),
@@ -229,11 +229,11 @@ class BatchLoader:
         self._start = self._position = state["position"]
 
 
-def resident_on(device: torch.device, images: ImageSet, rows: NDArray[np.int64]) -> torch.device | None:
-    """A GPU whose free memory these images fit in twice keeps them; None: they stay where they are."""
+def resident_on(device: torch.device, images: Samples, rows: NDArray[np.int64]) -> torch.device | None:
+    """A GPU whose free memory these rows fit in twice keeps them; None: they stay where they are."""
     if device.type != "cuda" or images.on_demand:
         return None
-    wanted = len(rows) * int(np.prod(images.images.shape[1:]))
+    wanted = len(rows) * images.values[rows[:1]].nbytes
     return device if 2 * wanted <= torch.cuda.mem_get_info(device)[0] else None
 
 

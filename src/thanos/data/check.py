@@ -13,6 +13,7 @@ from thanos.config import DataConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
 from thanos.data.load import check_superclasses, load_together
+from thanos.data.samples import Samples
 from thanos.errors import DataError
 from thanos.names import nearest
 from thanos.storage import begins, refuse_foreign, write_csv
@@ -104,12 +105,12 @@ def _misspelt(images: ImageSet) -> list[tuple[Fault, bool]]:
     return faults
 
 
-def twins(images: ImageSet) -> list[Fault]:
+def twins(images: Samples) -> list[Fault]:
     """Images outside training with the pixels of a training image, and one picture under two superclasses."""
     first: dict[bytes, int] = {}
     faults = []
     for i in np.argsort(images.split, kind="stable"):  # training images first
-        mark = blake2b(np.ascontiguousarray(images.images[np.array([i])]).tobytes(), digest_size=16).digest()
+        mark = blake2b(np.ascontiguousarray(images.values[np.array([i])]).tobytes(), digest_size=16).digest()
         j = first.setdefault(mark, int(i))
         if j == i:
             continue
@@ -133,7 +134,7 @@ def twins(images: ImageSet) -> list[Fault]:
     return faults
 
 
-def _place(images: ImageSet, i: int) -> str:
+def _place(images: Samples, i: int) -> str:
     return images.refs[i] if images.refs else f"image {i}"
 
 

@@ -23,6 +23,7 @@ from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cached_images, remembered
 from thanos.data.imageset import Images, ImageSet, check_enlarged
 from thanos.data.labels import ids_of, split_ids
+from thanos.data.samples import Samples
 from thanos.errors import DataError, OutputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -298,7 +299,7 @@ class FileImages:
         return out
 
 
-def manifest(images: ImageSet) -> str:
+def manifest(images: Samples) -> str:
     """Counts, names, fingerprint and what was skipped, as the JSON of a run's data.json."""
     return json.dumps(
         {
@@ -306,6 +307,7 @@ def manifest(images: ImageSet) -> str:
             "images": len(images),
             "size": images.size,
             "channels": images.channels,
+            **images.view_settings,
             "counts": images.counts(),
             "subclasses": list(images.subclass_names),
             "groups": list(images.group_names),

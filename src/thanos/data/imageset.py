@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import ViewSpec
-from thanos.data.cache import remembered
-from thanos.data.labels import Labels
+from thanos.data.samples import Samples
 from thanos.errors import DataError
 
 ENLARGED = 16
@@ -38,57 +37,32 @@ class Images(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageSet(Labels):
+class ImageSet(Samples):
     """Labelled images."""
 
-    name: str
+    kind, livelier = "images", "crop (`views.crop_scale=0.2`), flip or change colours"
     images: Images = field(repr=False)
     views: ViewSpec = field(default_factory=ViewSpec)
     """The augmentation that suits these images."""
     splits_named: bool = True
     """Whether the data say which images are for training; else a test split is drawn."""
-    notes: tuple[str, ...] = ()
-    """What was done to the images on reading: skipped, converted, brought to one size."""
-    skipped: tuple[tuple[str, str], ...] = ()
-    """(image, reason) for every image left out by ``skip_bad``."""
 
     @property
-    def channels(self) -> int:
-        return self.images.shape[3]
+    def values(self) -> Images:
+        return self.images
+
+    def views_with(self, changes: ViewSpec | None) -> ViewSpec:
+        if changes is None:
+            return self.views
+        return ViewSpec(**(self.views.model_dump() | changes.model_dump(exclude_unset=True)))
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
         return self.images.shape[1], self.images.shape[2]
-
-    @property
-    def on_demand(self) -> bool:
-        """Whether images are files that are decoded when asked for."""
-        return getattr(self.images, "on_demand", False)
 
     def taken(self, rows: NDArray) -> dict[str, Any]:
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
         return super().taken(rows) | {"images": Rows(self.images, positions)}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of pixels, labels and splits: equal for the same data however they were read."""
-        read = getattr(self.images, "identity", None)
-        if read is None:
-            return self._digest()
-        labels = [None if each is None else each.tolist() for each in (self.superclass, self.subclass, self.group)]
-        names = (self.superclass_names, self.subclass_names, self.group_names)
-        return remembered(repr((read, labels, names, self.split.tolist())), self._digest)
-
-    def _digest(self) -> str:
-        digest = blake2b(digest_size=16)
-        digest.update(repr((self.images.shape, self.superclass_names, self.subclass_names, self.group_names)).encode())
-        for values in (self.superclass, self.split, self.subclass, self.group):
-            digest.update(b"-" if values is None else np.ascontiguousarray(values, dtype=np.int64).tobytes())
-        chunk = max(1, 2**28 // int(np.prod(self.images.shape[1:])))
-        for start in range(0, len(self), chunk):
-            digest.update(np.ascontiguousarray(self.images[np.arange(start, min(start + chunk, len(self)))]).tobytes())
-        return digest.hexdigest()
 
     @cached_property
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -16,6 +16,7 @@ from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import UNLABELLED
+from thanos.data.samples import Samples
 from thanos.data.splits import with_splits
 from thanos.data.table import list_table
 from thanos.errors import ConfigError, DataError, MissingLabels
@@ -119,7 +120,7 @@ def _labelled_finely(images: ImageSet) -> ImageSet:
     return replace(images, superclass=images.subclass, superclass_names=images.subclass_names)
 
 
-def check_superclasses(images: ImageSet) -> None:
+def check_superclasses(images: Samples) -> None:
     """Training contrasts: two or more superclasses with two or more training images each, and some to validate on.
 
     Raises:
@@ -135,16 +136,16 @@ def check_superclasses(images: ImageSet) -> None:
         only = images.superclass_names[int(train.argmax())]
         raise DataError(
             f"training contrasts two or more superclasses; {images.name} has only {only!r} among its training "
-            f"images. Add a second superclass."
+            f"{images.kind}. Add a second superclass."
         )
     if (train < 2).any():
         thin = images.superclass_names[int((train < 2).argmax())]
         raise DataError(
-            f"every superclass needs two or more training images; {thin!r} of {images.name} has {train.min()}. Add "
-            f"images, or merge or remove that superclass."
+            f"every superclass needs two or more training {images.kind}; {thin!r} of {images.name} has {train.min()}. "
+            f"Add {images.kind}, or merge or remove that superclass."
         )
     if len(images.rows("validation")) < 2:
         raise DataError(
-            f"training is watched on two or more validation images; {images.name} has "
-            f"{len(images.rows('validation'))}. Add images, or raise `validation`."
+            f"training is watched on two or more validation {images.kind}; {images.name} has "
+            f"{len(images.rows('validation'))}. Add {images.kind}, or raise `validation`."
         )

@@ -16,6 +16,14 @@ def build_projector(dim: int, width: int) -> nn.Module:
     return nn.Sequential(nn.Linear(dim, dim), nn.ReLU(inplace=True), nn.Linear(dim, width))
 
 
+def build_decoder(encoder: str, dim: int, *, channels: int, size: tuple[int, int] | None, classes: int) -> nn.Module:
+    """From the embedding back to the image, or where ``size`` is None to the vector; its scale suits the encoder."""
+    width, blocks = decoder_scale(encoder)
+    if size is None:
+        return VectorDecoder(dim, channels, width=width, classes=classes)
+    return Decoder(dim, channels=channels, size=size, width=width, blocks=blocks, classes=classes)
+
+
 class Decoder(nn.Module):
     """ResNet-18 in reverse: from an embedding back to the image.
 
@@ -50,10 +58,36 @@ class Decoder(nn.Module):
 
     def forward(self, embedding: Tensor, superclass: Tensor) -> Tensor:
         """Embeddings (batch, dim) and superclass (batch,) to normalised images (batch, channels, height, width)."""
-        if self.classes:
-            told = one_hot(superclass, self.classes).to(embedding.dtype)
-            embedding = torch.cat([embedding, told], dim=1)
+        embedding = _told(embedding, superclass, self.classes)
         return self.to_pixels(self.stages(self.expand(embedding).unflatten(1, self.start)))
+
+
+class VectorDecoder(nn.Module):
+    """One hidden layer: from an embedding back to the standardised vector.
+
+    Args:
+        dim: Of the embedding.
+        features: Of the vector.
+        width: Of the hidden layer.
+        classes: As for :class:`Decoder`.
+    """
+
+    def __init__(self, dim: int, features: int, *, width: int, classes: int = 0):
+        super().__init__()
+        self.classes = classes
+        self.layers = nn.Sequential(nn.Linear(dim + classes, width), nn.ReLU(), nn.Linear(width, features))
+
+    def forward(self, embedding: Tensor, superclass: Tensor) -> Tensor:
+        """Embeddings (batch, dim) and superclass (batch,) to vectors (batch, features)."""
+        vectors: Tensor = self.layers(_told(embedding, superclass, self.classes))
+        return vectors
+
+
+def _told(embedding: Tensor, superclass: Tensor, classes: int) -> Tensor:
+    """Embeddings with the superclass beside them, one-hot, where a decoder is told it."""
+    if not classes:
+        return embedding
+    return torch.cat([embedding, one_hot(superclass, classes).to(embedding.dtype)], dim=1)
 
 
 class KeyBank(nn.Module):

@@ -12,25 +12,35 @@ from thanos import registry
 from thanos.errors import ConfigError
 
 
-def build_encoder(name: str, *, channels: int, size: tuple[int, int], pretrained: bool | Path = False) -> nn.Module:
+def build_encoder(
+    name: str, *, channels: int, size: tuple[int, int] | None, pretrained: bool | Path = False
+) -> nn.Module:
     """A module from normalised images (batch, channels, height, width) to embeddings (batch, dimension).
+
+    Or from standardised vectors (batch, channels), where ``size`` is None.
 
     Args:
         name: One of :func:`thanos.registry.encoders` or a timm model's name.
-        channels, size: Of the images; size is height and width.
+        channels, size: Of the images; size is height and width, None for vectors.
         pretrained: Start a timm model from its published weights, or from a file of weights in timm's names.
     Returns:
         The module; :func:`dimension` tells its embedding's.
     Raises:
-        ConfigError: for an unknown name, or an encoder that cannot take images of this size.
+        ConfigError: for an unknown name, or an encoder that cannot take images of this size, or vectors.
     """
     try:
         own = registry.encoder(name)
     except ValueError as error:
         raise ConfigError(f"`encoder`: {error}") from None
+    given: registry.Kinds = "images" if size is not None else "vectors"
+    takes = "images" if own is None else own.takes
+    if takes != given:
+        suited = ", ".join(registry.encoders(given))
+        raise ConfigError(f"`encoder={name}` takes {takes}, and these are {given}. Choose one for them: {suited}.")
     if own is None:
+        assert size is not None
         return _timm(name, channels, size, pretrained)
-    module = registry.resolve(own.build, own)(channels, size)
+    module = registry.resolve(own.build, own)(channels, *(own.sizes if size is None else (size,)))
     if not isinstance(module, nn.Module) or not hasattr(module, "num_features"):
         raise ConfigError(
             f"an encoder is a torch module with num_features; {name!r}, added by {registry.home_of(own)}, builds "
@@ -132,7 +142,7 @@ def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool | Pa
         reason = str(error).split("\n")[0]
         raise ConfigError(
             f"{name} cannot be built for {channels}x{size[0]}x{size[1]} images ({reason}). Pass `size` (224 suits most "
-            f"timm models), or choose one of {', '.join(registry.encoders())}."
+            f"timm models), or choose one of {', '.join(registry.encoders('images'))}."
         ) from None
     return model.train()
 

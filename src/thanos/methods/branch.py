@@ -1,6 +1,7 @@
 """What every method's step takes and returns: a branch (one encoder with its heads), its settings, named terms.
 
-A step takes a branch, a batch of uint8 images, their superclass, the settings and a generator, and returns named terms.
+A step takes a branch, a batch of uint8 images (or of vectors), their superclass, the settings and a generator, and
+returns named terms.
 Methods that train two encoders have a step for each; which ones a name stands for is in :mod:`thanos.registry`.
 """
 
@@ -12,8 +13,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from thanos import registry
-from thanos.config import TrainConfig, ViewSpec
-from thanos.encoders.heads import Decoder, build_projector, decoder_scale
+from thanos.config import FeatureViewSpec, TrainConfig, ViewSpec
+from thanos.encoders.heads import build_decoder, build_projector
 from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError
 from thanos.views import random_views
@@ -28,7 +29,7 @@ class StepSettings:
 
     config: TrainConfig
     alpha: float | Tensor
-    views: ViewSpec
+    views: ViewSpec | FeatureViewSpec
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weigh: Callable[[Tensor], Tensor] | None = None
@@ -43,7 +44,7 @@ class Branch(nn.Module):
         config: TrainConfig,
         *,
         channels: int,
-        size: tuple[int, int],
+        size: tuple[int, int] | None,
         superclasses: int,
         contrast: bool,
         decode: bool,
@@ -60,15 +61,19 @@ class Branch(nn.Module):
         if spec.add_heads is not None:
             registry.resolve(spec.add_heads, spec)(self, config)
         if decode:
-            width, blocks = decoder_scale(config.encoder)
             classes = superclasses if config.superclass_into == "decoder" else 0
-            self.decoder = Decoder(dim, channels=channels, size=size, width=width, blocks=blocks, classes=classes)
+            self.decoder = build_decoder(config.encoder, dim, channels=channels, size=size, classes=classes)
         self.to(memory_format=torch.channels_last)
 
     def embed(self, view: Tensor) -> Tensor:
-        """Embeddings (batch, dim) of normalised images (batch, channel, height, width)."""
-        embedding: Tensor = self.encoder(view.contiguous(memory_format=torch.channels_last))  # a quarter faster on CPU
+        """Embeddings (batch, dim) of normalised images (batch, channel, height, width) or vectors (batch, feature)."""
+        embedding: Tensor = self.encoder(channels_last(view))
         return embedding
+
+
+def channels_last(view: Tensor) -> Tensor:
+    """Images in the memory layout that convolutions are a quarter faster on, on a CPU; vectors as they are."""
+    return view.contiguous(memory_format=torch.channels_last) if view.ndim == 4 else view
 
 
 Step = Callable[[Branch, Tensor, Tensor, StepSettings, Generator], Terms]
@@ -81,7 +86,9 @@ def steps_of(config: TrainConfig) -> dict[str, Step]:
     return {role: registry.resolve(step, spec) for role, step in named.items()}
 
 
-def build_branches(config: TrainConfig, *, channels: int, size: tuple[int, int], superclasses: int) -> nn.ModuleDict:
+def build_branches(
+    config: TrainConfig, *, channels: int, size: tuple[int, int] | None, superclasses: int
+) -> nn.ModuleDict:
     """A fresh branch for every step of the method, each drawn from the run's seed alone.
 
     So THANOS starts its two encoders exactly as ``spread`` and ``cauto`` of the same seed start theirs.

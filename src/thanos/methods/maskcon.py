@@ -1,12 +1,11 @@
 """MaskCon (Feng and Patras, CVPR 2023), a rival: soft labels among the keys of a slow encoder."""
 
-import torch
 from torch import Generator, Tensor
 
 from thanos.config import TrainConfig
 from thanos.encoders.heads import KeyBank
 from thanos.encoders.zoo import dimension
-from thanos.methods.branch import Branch, StepSettings, Terms, classify
+from thanos.methods.branch import Branch, StepSettings, Terms, channels_last, classify
 from thanos.objective.maskcon import maskcon_loss
 from thanos.views import random_views
 
@@ -24,7 +23,7 @@ def maskcon_step(branch: Branch, images: Tensor, superclass: Tensor, settings: S
     asking, answering = random_views(images, settings.views, rng, count=2, mean=settings.mean, std=settings.std)
     embedding = branch.embed(asking)
     queries = branch.projector(embedding)
-    keys = bank.encode(answering.contiguous(memory_format=torch.channels_last), branch.encoder, branch.projector)
+    keys = bank.encode(channels_last(answering), branch.encoder, branch.projector)
     loss = maskcon_loss(
         queries,
         keys,

@@ -61,7 +61,7 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         card: The facts beside the weights.
         weights: The .safetensors file.
     """
-    name, (height, width) = card.encoders[0], card.size
+    name, (height, width) = card.encoders[0], card.image_size
     facts: dict[str, Any] = {
         "name": name,
         "channels": card.channels,

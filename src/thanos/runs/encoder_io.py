@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError, field_validator
 from torch import Generator, Tensor, nn
 
-from thanos.config import Settings, ViewSpec, explain
-from thanos.data.imageset import ImageSet
+from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
+from thanos.data.samples import Samples
 from thanos.embeddings import encoder_fingerprint
 from thanos.encoders.zoo import SideBySide, build_encoder, dimension
-from thanos.errors import DataError
+from thanos.errors import ConfigError, DataError
 from thanos.runs.run_dir import RunDir
 from thanos.storage import write_atomically
 from thanos.views import clean_view, random_views
@@ -32,16 +32,30 @@ class ModelCard(Settings):
     format: Literal[1] = 1
     encoders: tuple[str, ...]
     channels: int
-    size: tuple[int, int]
-    """Height and width in pixels."""
+    size: tuple[int, int] | None
+    """Height and width in pixels; null for vectors, whose numbers are channels."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
     dim: int
-    views: ViewSpec
+    views: ViewSpec | FeatureViewSpec
     method: str
     superclasses: tuple[str, ...]
     fingerprint: str
     """Of the images it was trained on."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that the encoder takes.
+
+        Raises:
+            ConfigError: if it takes vectors.
+        """
+        if self.size is None:
+            raise ConfigError(
+                f"this needs an encoder of images, and {', '.join(self.encoders)} takes vectors of {self.channels}. "
+                f"`load_encoder` loads it, `embed` uses it."
+            )
+        return self.size
 
     @field_validator("size", mode="before")
     @classmethod
@@ -50,14 +64,14 @@ class ModelCard(Settings):
 
 
 def card_for(
-    images: ImageSet,
+    images: Samples,
     encoders: tuple[str, ...],
     module: nn.Module,
     *,
     method: str,
     mean: Sequence[float],
     std: Sequence[float],
-    views: ViewSpec | None = None,
+    views: ViewSpec | FeatureViewSpec | None = None,
 ) -> ModelCard:
     """The card of a module made for images of this kind; default views: theirs."""
     return ModelCard(
@@ -95,11 +109,11 @@ class Encoder:
     def _facts(self) -> bytes:
         return (self.card.model_dump_json(indent=2) + "\n").encode()
 
-    def embed(self, images: ImageSet, *, batch: int = 512) -> NDArray[np.float32]:
-        """Embeddings of the images as they are, (n, dim)."""
+    def embed(self, images: Samples, *, batch: int = 512) -> NDArray[np.float32]:
+        """Embeddings of the images (or vectors) as they are, (n, dim)."""
         return self._run(images, batch, lambda pixels: clean_view(pixels, mean=self.card.mean, std=self.card.std))
 
-    def embed_view(self, images: ImageSet, rng: Generator, *, batch: int = 512) -> NDArray[np.float32]:
+    def embed_view(self, images: Samples, rng: Generator, *, batch: int = 512) -> NDArray[np.float32]:
         """Embeddings of one augmented view of each image, (n, dim)."""
         card = self.card
         return self._run(
@@ -108,26 +122,38 @@ class Encoder:
             lambda pixels: random_views(pixels, card.views, rng, count=1, mean=card.mean, std=card.std)[0],
         )
 
-    def _run(self, images: ImageSet, batch: int, to_input: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
-        if (images.channels, images.size) != (self.card.channels, self.card.size):
-            (height, width), came = self.card.size, images.size
-            way = f"Pass `size={height}`" if height == width else "Bring them to that size"
-            raise DataError(
-                f"the encoder takes {self.card.channels}-channel images of {height}x{width}; {images.name} has "
-                f"{images.channels} of {came[0]}x{came[1]}. {way}"
-                f"{' `convert`' if images.channels != self.card.channels else ''}."
-            )
+    def _run(self, images: Samples, batch: int, to_input: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+        _check_taken(self.card, images)
         module = self.module.to(self.device).eval()
         out = np.empty((len(images), self.card.dim), dtype=np.float32)
         with torch.inference_mode():  # the module was moved outside: its weights stay ordinary ones
             for start in range(0, len(images), batch):
                 rows = np.arange(start, min(start + batch, len(images)))
-                pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(self.device)
+                pixels = torch.from_numpy(np.ascontiguousarray(images.values[rows])).to(self.device)
                 out[rows] = module(to_input(pixels)).float().cpu().numpy()
         return out
 
 
-def balance_parts(encoder: Encoder, images: ImageSet, most: int = 5000) -> None:
+def _check_taken(card: ModelCard, images: Samples) -> None:
+    """Raise DataError unless an encoder takes images, or vectors, of this kind."""
+    if (images.channels, images.size) == (card.channels, card.size):
+        return
+    if card.size is None or images.size is None:
+        wanted = f"vectors of {card.channels}" if card.size is None else f"images of {card.size[0]}x{card.size[1]}"
+        raise DataError(
+            f"the encoder takes {wanted}; {images.name} has {images.kind} of {images.shown_size}. Give it such as it "
+            f"was trained on."
+        )
+    (height, width), came = card.size, images.size
+    way = f"Pass `size={height}`" if height == width else "Bring them to that size"
+    raise DataError(
+        f"the encoder takes {card.channels}-channel images of {height}x{width}; {images.name} has "
+        f"{images.channels} of {came[0]}x{came[1]}. {way}"
+        f"{' `convert`' if images.channels != card.channels else ''}."
+    )
+
+
+def balance_parts(encoder: Encoder, images: Samples, most: int = 5000) -> None:
     """Bring encoders that stand side by side to the same mean length on (at most ``most``) training images."""
     if not isinstance(encoder.module, SideBySide):
         return
@@ -247,7 +273,7 @@ def _of_checkpoint(file: Path) -> Encoder:
     return Encoder((parts[0] if len(parts) == 1 else SideBySide(parts)).eval(), card)
 
 
-def timm_encoder(name: str, weights: Literal[True] | Path, images: ImageSet) -> Encoder:
+def timm_encoder(name: str, weights: Literal[True] | Path, images: Samples) -> Encoder:
     """A timm model as it is, for images of this kind: with its published weights, or those of a file.
 
     Raises:
@@ -269,7 +295,7 @@ def _unfinished(path: Path) -> str:
     return f" (its training is unfinished: `{run.command()}` goes on)" if run.is_run and not run.is_finished else ""
 
 
-def join_encoders(*encoders: Encoder, images: ImageSet) -> Encoder:
+def join_encoders(*encoders: Encoder, images: Samples) -> Encoder:
     """Several trained encoders side by side as one, balanced on the training images of ``images``.
 
     Raises:

@@ -31,7 +31,7 @@ from thanos.storage import (
 if TYPE_CHECKING:
     from torch import nn
 
-    from thanos.data.imageset import ImageSet
+    from thanos.data.samples import Samples
 
 State = Literal["new", "unfinished", "finished"]
 Weights = Literal["last", "best"]
@@ -201,7 +201,7 @@ class RunDir:
             f"{f' and {len(foreign) - 3} more' if len(foreign) > 3 else ''}. Name another `out`."
         )
 
-    def state(self, config: TrainConfig, images: "ImageSet", *, first: bool = True) -> State:
+    def state(self, config: TrainConfig, images: "Samples", *, first: bool = True) -> State:
         """Whether it is free, or holds this very run; ``config`` has its augmentation filled in.
 
         Of several processes those that are not the ``first`` may see what it is writing just now: they look at
@@ -215,7 +215,9 @@ class RunDir:
         usual = type(config).model_construct().model_dump(mode="json")  # what that run did not know had its default
         there, here = usual | self.settings(), kept_settings(config).model_dump(mode="json")
         data = set(DataConfig.model_fields)
-        fingerprint = self.data()["fingerprint"]
+        known, drawn = self.data(), images.view_settings
+        there, here = there | {key: known.get(key) for key in drawn}, here | drawn
+        fingerprint = known["fingerprint"]
         if first and fingerprint != images.fingerprint:
             shown = _differences(there, here, [key for key in here if key in data])
             raise OutputError(
@@ -246,7 +248,7 @@ class RunDir:
                 f"some space, or name an `out` on another disk."
             )
 
-    def write_start(self, config: TrainConfig, images: "ImageSet") -> None:
+    def write_start(self, config: TrainConfig, images: "Samples") -> None:
         """Write what identifies the run."""
         from thanos.data.files import manifest
 

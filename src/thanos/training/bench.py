@@ -14,6 +14,7 @@ from thanos.config import RunConfig, TrainConfig
 from thanos.console import say
 from thanos.data.batches import BatchLoader, resident_on, to_device
 from thanos.data.imageset import ImageSet
+from thanos.data.samples import Samples
 from thanos.errors import ConfigError
 from thanos.methods.branch import Branch, build_branches
 from thanos.runs.provenance import hardware, versions
@@ -45,7 +46,7 @@ class TrainingStep:
         images: Training images are met in the order of training.
     """
 
-    def __init__(self, config: TrainConfig, images: ImageSet):
+    def __init__(self, config: TrainConfig, images: Samples):
         self.device = "cuda" if torch.cuda.is_available() and config.accelerator not in ("cpu", "mps") else "cpu"
         rows = images.rows("train")
         self.batch = min(config.batch, len(rows))

@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from thanos import registry
-from thanos.data.imageset import ImageSet
+from thanos.data.samples import Samples
 from thanos.methods.branch import StepSettings, encoder_of
 from thanos.robust.head import Head, write_head
 from thanos.runs.encoder_io import Encoder, ModelCard, balance_parts, card_for, read_checkpoint, save_encoder
@@ -63,7 +63,7 @@ def final_metrics(
     }
 
 
-def export_all(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet, place: RunDir) -> None:
+def export_all(settings: StepSettings, branches: nn.ModuleDict, images: Samples, place: RunDir) -> None:
     """The last weights as model.safetensors, then the best ones (which replace them in memory)."""
     last = finished_encoder(settings, branches, images)
     save_encoder(last, place.weights("last"))
@@ -80,7 +80,7 @@ def export_all(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet
 
 
 def _export_classifier(
-    branches: nn.ModuleDict, images: ImageSet, place: RunDir, encoder: Encoder, *, best: bool = False
+    branches: nn.ModuleDict, images: Samples, place: RunDir, encoder: Encoder, *, best: bool = False
 ) -> None:
     """The superclass classifier on the embedding; a run of two encoders has none on its concatenation."""
     branch = next(iter(branches.values()))
@@ -93,14 +93,14 @@ def _export_classifier(
         write_head(head, images.superclass_names, place.classifier("best" if best else "last"))
 
 
-def finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> Encoder:
+def finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: Samples) -> Encoder:
     """What was trained, ready to embed; two encoders are brought to one length."""
     encoder = Encoder(encoder_of(branches).cpu().eval(), card_of(settings, branches, images))
     balance_parts(encoder, images)
     return encoder
 
 
-def card_of(settings: StepSettings, branches: nn.ModuleDict, images: ImageSet) -> ModelCard:
+def card_of(settings: StepSettings, branches: nn.ModuleDict, images: Samples) -> ModelCard:
     """The facts about what is trained."""
     names = (settings.config.encoder,) * len(branches)
     facts: dict[str, Any] = {"method": settings.config.method, "mean": settings.mean, "std": settings.std}

@@ -17,8 +17,8 @@ from thanos.config import RunConfig, TrainConfig
 from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, resident_on
 from thanos.data.check import twins
-from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
+from thanos.data.samples import Samples
 from thanos.data.splits import watched
 from thanos.errors import ConfigError, DataError, Interrupted, ThanosError
 from thanos.methods.alpha import AlphaWindow
@@ -32,7 +32,7 @@ from thanos.training.groups import TrainingGroups, training_groups
 from thanos.training.memory import batch_that_fits
 from thanos.training.module import DIVERGED, TrainingModule
 from thanos.training.monitor import KeepState, MetricsFile, SpreadWatch
-from thanos.training.settings import batch_order, describe_alpha, resolve_settings, warn_of_batches
+from thanos.training.settings import batch_order, completed, describe_alpha, resolve_settings, warn_of_batches
 from thanos.training.trainer import build_trainer, callback_of, set_up_torch, signals_handled
 
 Say = Callable[[str], None]
@@ -53,7 +53,7 @@ def train(
     config: TrainConfig,
     out: Path | str,
     *,
-    images: ImageSet | None = None,
+    images: Samples | None = None,
     run: RunConfig | None = None,
     say: Say = say,
 ) -> Run:
@@ -63,7 +63,8 @@ def train(
         config: Everything that decides the outcome.
         out: The run directory: absent or empty; or of the same unfinished run, which goes on; or of the same finished
             run, which is returned.
-        images: Already loaded; default: what ``config`` names.
+        images: Already loaded, or vectors (a :class:`~thanos.data.vectors.VectorSet`, and ``encoder="mlp"``); default:
+            what ``config`` names.
         run: How it is carried out.
         say: Receives each line meant for the user.
     Raises:
@@ -90,7 +91,7 @@ class _Plan:
     settings: StepSettings
     window: AlphaWindow | None
     branches: nn.ModuleDict
-    images: ImageSet
+    images: Samples
     groups: TrainingGroups | None
     order: BatchOrder
     trainer: pl.Trainer
@@ -115,7 +116,7 @@ class _Plan:
 
 
 def _train(
-    config: TrainConfig, place: RunDir, images: ImageSet, run: RunConfig, say: Say, held: ExitStack, start: Start
+    config: TrainConfig, place: RunDir, images: Samples, run: RunConfig, say: Say, held: ExitStack, start: Start
 ) -> Run:
     check_superclasses(images)
     set_up_torch(run)
@@ -124,7 +125,7 @@ def _train(
     first = trainer.global_rank == 0
     say = say if first else lambda line: None
     say(describe(images))
-    config = config.model_copy(update={"views": settings.views})
+    config = completed(config, settings)
     state = place.state(config, images, first=first)
     if first and state != "new":
         place.note_the_place(config)
@@ -152,7 +153,7 @@ def _plan(
     settings: StepSettings,
     window: AlphaWindow | None,
     config: TrainConfig,
-    images: ImageSet,
+    images: Samples,
     trainer: pl.Trainer,
     place: RunDir,
     run: RunConfig,
@@ -172,8 +173,8 @@ def _plan(
     if order.batches_per_epoch < 5:
         left = len(images.rows("train")) - order.batches_per_epoch * config.batch * trainer.world_size
         say(
-            f"an epoch is {order.batches_per_epoch} steps only, {left} images wait for the next; a smaller `batch` or "
-            f"more `epochs` train longer"
+            f"an epoch is {order.batches_per_epoch} steps only, {left} {images.kind} wait for the next; a smaller "
+            f"`batch` or more `epochs` train longer"
         )
     warnings = warn_of_batches(settings, images, order)
     for line in warnings:
@@ -214,9 +215,9 @@ def _finish(plan: _Plan, metrics: dict[str, Any]) -> Run:
     return Run(place.path, load_encoder(place.path), metrics)
 
 
-def describe(images: ImageSet) -> str:
-    """One line: how many images of what, in which splits, and what was done to them."""
-    parts = [f"{images.name}: {len(images):,} images of {images.size[0]}x{images.size[1]}"]
+def describe(images: Samples) -> str:
+    """One line: how many images (or vectors) of what, in which splits, and what was done to them."""
+    parts = [f"{images.name}: {len(images):,} {images.kind} of {images.shown_size}"]
     parts.append(f"{len(images.superclass_names)} superclasses")
     if images.subclass is not None:
         known = int((images.subclass >= 0).sum())
@@ -306,7 +307,7 @@ def _go_on(plan: _Plan, module: TrainingModule) -> int:
     return done
 
 
-def _too_large(config: TrainConfig, images: ImageSet, world: int) -> str:
+def _too_large(config: TrainConfig, images: Samples, world: int) -> str:
     """Which batch fits is tried out, unless other processes would have to try along."""
     fits = batch_that_fits(config, images) if world == 1 else None
     remedy = f"`batch={fits}` fits" if fits else "use a smaller `batch`"

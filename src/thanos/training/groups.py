@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from thanos.config import TrainConfig
-from thanos.data.imageset import ImageSet
 from thanos.data.labels import UNKNOWN
+from thanos.data.samples import Samples
 from thanos.errors import ConfigError, DataError, MissingLabels
 from thanos.names import nearest
 from thanos.objective.robust import GroupDRO, GroupWeighted
@@ -43,7 +43,7 @@ class TrainingGroups:
         return facts | ({"weights": weights} if weights else {})
 
 
-def training_groups(config: TrainConfig, images: ImageSet) -> TrainingGroups | None:
+def training_groups(config: TrainConfig, images: Samples) -> TrainingGroups | None:
     """None where training does not look at groups.
 
     Raises:

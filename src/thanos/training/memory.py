@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from thanos.config import TrainConfig
-from thanos.data.imageset import ImageSet
+from thanos.data.samples import Samples
 from thanos.errors import ConfigError
 from thanos.training.bench import TrainingStep, is_out_of_memory
 
@@ -20,7 +20,7 @@ def largest_batch(fits: Callable[[int], bool], batch: int) -> int | None:
     return None
 
 
-def batch_that_fits(config: TrainConfig, images: ImageSet) -> int | None:
+def batch_that_fits(config: TrainConfig, images: Samples) -> int | None:
     """The largest half, quarter, ... of the batch whose step this device has memory for."""
 
     def fits(batch: int) -> bool:
@@ -40,7 +40,7 @@ def batch_that_fits(config: TrainConfig, images: ImageSet) -> int | None:
     return largest_batch(fits, config.batch)
 
 
-def _two_steps(config: TrainConfig, images: ImageSet) -> None:
+def _two_steps(config: TrainConfig, images: Samples) -> None:
     """The second one has the optimiser's state beside it."""
     step = TrainingStep(config, images)
     for _ in range(2):

@@ -9,7 +9,7 @@ from torch import Generator
 from thanos import registry
 from thanos.config import TrainConfig, ViewSpec
 from thanos.data.batches import BatchOrder, Sampling
-from thanos.data.imageset import ImageSet
+from thanos.data.samples import Samples
 from thanos.errors import ConfigError
 from thanos.methods.alpha import AlphaWindow, solve_alpha
 from thanos.methods.branch import StepSettings
@@ -18,7 +18,7 @@ from thanos.views import random_views
 
 
 def resolve_settings(
-    config: TrainConfig, images: ImageSet, processes: int = 1
+    config: TrainConfig, images: Samples, processes: int = 1
 ) -> tuple[StepSettings, AlphaWindow | None]:
     """Fill in what depends on the data: augmentation, normalisation, alpha with its window.
 
@@ -27,9 +27,7 @@ def resolve_settings(
     Raises:
         ConfigError: if alpha = auto (or follow) has no solution here.
     """
-    views = images.views
-    if config.views is not None:
-        views = ViewSpec(**(views.model_dump() | config.views.model_dump(exclude_unset=True)))
+    views = images.views_with(config.views)
     window, alpha = None, 0.0
     if registry.method(config.method).spreads:
         superclasses = len(np.unique(images.superclass[images.rows("train")]))
@@ -44,8 +42,13 @@ def resolve_settings(
     return StepSettings(config=config, alpha=alpha, views=views, mean=mean, std=std), window
 
 
+def completed(config: TrainConfig, settings: StepSettings) -> TrainConfig:
+    """The configuration with its augmentation filled in; that of vectors stands with them, in data.json."""
+    return config.model_copy(update={"views": settings.views}) if isinstance(settings.views, ViewSpec) else config
+
+
 def describe_alpha(
-    settings: StepSettings, window: AlphaWindow | None, images: ImageSet, processes: int = 1
+    settings: StepSettings, window: AlphaWindow | None, images: Samples, processes: int = 1
 ) -> list[str]:
     """What alpha is and why; a warning where a given alpha lies outside its window."""
     if window is None:
@@ -68,7 +71,7 @@ def describe_alpha(
     return lines
 
 
-def batch_order(config: TrainConfig, images: ImageSet, groups: TrainingGroups | None, world: int = 1) -> BatchOrder:
+def batch_order(config: TrainConfig, images: Samples, groups: TrainingGroups | None, world: int = 1) -> BatchOrder:
     """Which images make which batch, over all ``world`` processes.
 
     Raises:
@@ -78,7 +81,7 @@ def batch_order(config: TrainConfig, images: ImageSet, groups: TrainingGroups | 
     if config.batch * world > len(rows):
         processes = f" for each of {world} processes" if world > 1 else ""
         raise ConfigError(
-            f"`batch` takes at most the {len(rows) // world} training images of {images.name}{processes}; got "
+            f"`batch` takes at most the {len(rows) // world} training {images.kind} of {images.name}{processes}; got "
             f"{config.batch}. Pass `batch={2 ** int(math.log2(max(2, len(rows) // world // 4)))}`."
         )
     label = groups.ids[rows] if groups and config.sampling == "group-balanced" else images.superclass[rows]
@@ -92,20 +95,20 @@ LOOKED_AT = 20
 """Batches that are counted, and images that are augmented twice."""
 
 
-def warn_of_batches(settings: StepSettings, images: ImageSet, order: BatchOrder) -> list[str]:
+def warn_of_batches(settings: StepSettings, images: Samples, order: BatchOrder) -> list[str]:
     """Warnings, each with its remedy: views that are all alike, anchors whose own views are their only positives."""
     config, warnings = settings.config, []
     method = registry.method(config.method)
     if not method.contrasts:
         return []
     rows = images.rows("train")
-    pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows[:LOOKED_AT]]))
+    pixels = torch.from_numpy(np.ascontiguousarray(images.values[rows[:LOOKED_AT]]))
     rng = Generator().manual_seed(config.seed)
     views = random_views(pixels, settings.views, rng, count=2, mean=settings.mean, std=settings.std)
     if torch.equal(views[0], views[1]):
         warnings.append(
-            "warning: dead views: the two views of an image are the same, so nothing is learned from contrasting them; "
-            "crop (`views.crop_scale=0.2`), flip or change colours."
+            f"warning: dead views: the two views of these {images.kind} are the same, so nothing is learned from "
+            f"contrasting them; {images.livelier}."
         )
     if method.sees_labels:
         count = min(LOOKED_AT, order.batches_per_epoch)
@@ -113,7 +116,8 @@ def warn_of_batches(settings: StepSettings, images: ImageSet, order: BatchOrder)
         lonely = float(np.mean([(np.bincount(kind)[kind] == 1).mean() for kind in kinds]))
         if lonely > LONELY:
             warnings.append(
-                f"warning: anchors without positives: {lonely:.0%} of the images meet no other of their superclass in "
-                f"a batch, so little draws superclasses together; a larger `batch`, or fewer superclasses."
+                f"warning: anchors without positives: {lonely:.0%} of the {images.kind} meet no other of their "
+                f"superclass in a batch, so little draws superclasses together; a larger `batch`, or fewer "
+                f"superclasses."
             )
     return warnings

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from thanos import registry
 from thanos.config import RunConfig, TrainConfig
-from thanos.data.imageset import ImageSet
+from thanos.data.samples import Samples
 from thanos.errors import ConfigError, Interrupted
 from thanos.runs.run_dir import RunDir
 from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SameRun, SpreadWatch
@@ -42,7 +42,7 @@ def set_up_torch(run: RunConfig) -> None:
 
 
 def build_trainer(
-    config: TrainConfig, images: ImageSet, place: RunDir, run: RunConfig, say: Callable[[str], None]
+    config: TrainConfig, images: Samples, place: RunDir, run: RunConfig, say: Callable[[str], None]
 ) -> pl.Trainer:
     """Lightning's Trainer with our callbacks; writes nothing yet.
 
@@ -78,7 +78,7 @@ def build_trainer(
 
 
 def _callbacks(
-    config: TrainConfig, images: ImageSet, place: RunDir, run: RunConfig, say: Callable[[str], None]
+    config: TrainConfig, images: Samples, place: RunDir, run: RunConfig, say: Callable[[str], None]
 ) -> list[Callback]:
     best = ModelCheckpoint(
         place.path,

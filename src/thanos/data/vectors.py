@@ -1,0 +1,102 @@
+"""Ready-made vectors as the record that training takes: any model's features, with labels and splits."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.config import FeatureViewSpec, ViewSpec
+from thanos.data.samples import Samples, Values
+from thanos.errors import ConfigError, DataError
+
+ROUNDING = 1e-12
+"""The deviation, of numbers up to 2, that rounding alone may give one value."""
+CHUNK = 2**22
+"""Numbers that are looked at at a time: vectors may be a memory map larger than the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorSet(Samples):
+    """Labelled vectors, for an encoder of vectors (``encoder="mlp"``).
+
+    Raises:
+        DataError: for another shape or type, or numbers that are not finite.
+
+    Example:
+        >>> rows = np.eye(4, dtype=np.float32)
+        >>> kinds, split = np.array([0, 0, 1, 1]), np.zeros(4, dtype=np.int8)
+        >>> VectorSet(name="eye", vectors=rows, superclass=kinds, superclass_names=("a", "b"), split=split).mean_std[0]
+        (0.25, 0.25, 0.25, 0.25)
+    """
+
+    kind, livelier = "vectors", "give their views some `noise` or `dropout`"
+    vectors: NDArray[np.float32] = field(repr=False)
+    """(n, dim), in memory or memory-mapped"""
+    views: FeatureViewSpec = field(default_factory=FeatureViewSpec)
+    """The noise of their views."""
+
+    def __post_init__(self) -> None:
+        vectors = self.vectors
+        if vectors.dtype != np.float32 or vectors.ndim != 2 or len(vectors) != len(self) or not vectors.shape[1]:
+            raise DataError(
+                f"vectors are float32 of shape (n, dim), one for each of the {len(self)} labels; {self.name} has "
+                f"{vectors.dtype} of shape {vectors.shape}. Convert them."
+            )
+        rows = max(1, CHUNK // vectors.shape[1])
+        for start in range(0, len(vectors), rows):
+            finite = np.isfinite(vectors[start : start + rows]).all(axis=1)
+            if not finite.all():
+                row = start + int((~finite).argmax())
+                raise DataError(
+                    f"vectors are finite numbers; row {row} of {self.name} is not. Remove or mend such rows."
+                )
+
+    @property
+    def values(self) -> Values:
+        return self.vectors
+
+    @property
+    def view_settings(self) -> dict[str, Any]:
+        return {"views": self.views.model_dump()}
+
+    def views_with(self, changes: ViewSpec | None) -> FeatureViewSpec:
+        """Raises ConfigError for an augmentation of images."""
+        if changes is not None:
+            raise ConfigError(
+                f"`views` crops, flips and colours images, and {self.name} has vectors. Drop it; the noise of their "
+                f"views is the VectorSet's own: `FeatureViewSpec(noise=0.3, dropout=0.2)`."
+            )
+        return self.views
+
+    def taken(self, rows: NDArray) -> dict[str, Any]:
+        return super().taken(rows) | {"vectors": self.vectors[rows]}
+
+    @cached_property
+    def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Per feature, over the training rows."""
+        mean, std = mean_and_deviation(self.vectors, self.rows("train"))
+        return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def mean_and_deviation(
+    vectors: NDArray[Any], rows: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each feature over these rows; 1 is the deviation of a feature that has one value only.
+
+    Args:
+        vectors: Shape (n, dim), any finite numbers, also such as have squares that overflow.
+        rows: Default: all.
+    Returns:
+        Two arrays of shape (dim,).
+    """
+    rows = np.arange(len(vectors)) if rows is None else rows
+    parts = np.array_split(rows, -(-len(rows) * vectors.shape[1] // CHUNK))
+    largest = np.max([np.abs(vectors[part]).max(axis=0) for part in parts], axis=0).astype(np.float64)
+    unit = np.exp2(np.frexp(largest)[1] - 1.0)  # powers of two round nothing
+    scaled = lambda part: vectors[part].astype(np.float64) / unit  # noqa: E731
+    mean = sum(scaled(part).sum(axis=0) for part in parts) / len(rows)
+    squares = sum(((scaled(part) - mean) ** 2).sum(axis=0) for part in parts)
+    std = np.sqrt(squares / len(rows))
+    return mean * unit, np.where(std > ROUNDING, std * unit, 1.0)

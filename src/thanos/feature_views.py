@@ -1,0 +1,50 @@
+"""Random views of ready-made vectors: standardised features with noise on them, some of them missing."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor
+
+from thanos.config import FeatureViewSpec
+
+
+def random_feature_views(
+    vectors: Tensor,
+    spec: FeatureViewSpec,
+    rng: Generator,
+    *,
+    count: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Tensor:
+    """``count`` independent views of each vector.
+
+    Args:
+        vectors: Shape (batch, dim).
+        spec: How a view is drawn.
+        rng: CPU generator; equal states give equal views on every device.
+        count: Views of each vector.
+        mean, std: Of each feature.
+    Returns:
+        float32, shape (count, batch, dim): standardised, with normal noise of deviation ``spec.noise``, and with 0, the
+        mean, in the place of a feature with probability ``spec.dropout``.
+    """
+    shape = (count, *vectors.shape)
+    noise, chance = torch.randn(shape, generator=rng), torch.rand(shape, generator=rng)
+    kept = chance.ge_(spec.dropout)  # 0 or 1
+    rows = standardized_features(vectors, mean, std)
+    views = noise.mul_(spec.noise).to(rows.device, non_blocking=True).add_(rows)
+    return views.mul_(kept.to(rows.device, non_blocking=True))
+
+
+def standardized_features(vectors: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """``(vectors - mean) / std`` by feature, (batch, dim), in the vectors' precision."""
+    shift, scale = (_row(tuple(values), vectors.dtype, vectors.device) for values in (mean, std))
+    return (vectors - shift).div_(scale)
+
+
+@lru_cache(maxsize=16)
+def _row(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kept, so that a step copies nothing to the device and does not wait."""
+    return torch.tensor(values, dtype=dtype, device=device)
