@@ -1,9 +1,13 @@
 """scikit-learn's own checks; what the embedding keeps; pipelines, searches, images."""
 
 import pickle
+import signal
+import tempfile
+import warnings
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -13,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from thanos import SpreadEncoder
+from thanos.training.module import TrainingModule
 
 
 @parametrize_with_checks([SpreadEncoder(epochs=3, hidden=8, dim=4)])
@@ -49,7 +54,7 @@ def test_classes_and_spread(digits):
     rows = encoder.transform(train)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     within = np.mean([(rows[known < 5] @ rows[known < 5].T).mean(), (rows[known >= 5] @ rows[known >= 5].T).mean()])
-    assert within == pytest.approx(0.6, abs=0.15)  # what auto aims at
+    assert 0.6 < within < 0.9  # auto aims at 0.6 for views, and rows without noise are closer; SupCon comes to 0.99
     assert (rows[known < 5] @ rows[known >= 5].T).mean() < 0
 
 
@@ -75,9 +80,51 @@ def test_images(digits):
         encoder.transform(train)
 
 
+def test_small_classes_and_odd_numbers():
+    rows = np.array([[1.0, 1e200, 7.0], [2.0, -1e200, 7.0], [3.0, 0.0, 7.0]])
+    for kinds in ([0, 1, 2], [0, 0, 1]):
+        encoder = SpreadEncoder(epochs=2, hidden=4, dim=2, random_state=0).fit(rows, kinds)
+        assert np.isfinite(encoder.transform(rows)).all()
+    shifted = SpreadEncoder(epochs=2, hidden=4, dim=2, random_state=0).fit(rows[:, :1] + 1e9, [0, 0, 1])
+    plain = SpreadEncoder(epochs=2, hidden=4, dim=2, random_state=0).fit(rows[:, :1], [0, 0, 1])
+    assert np.allclose(shifted.transform(rows[:, :1] + 1e9), plain.transform(rows[:, :1]))  # float32 would not see it
+
+
+def test_the_caller_notices_nothing(digits, tmp_path, capfd, monkeypatch):
+    train, _, known, _ = digits
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    torch.manual_seed(5)
+    wanted, filters, threads = torch.rand(3), list(warnings.filters), torch.get_num_threads()
+    torch.manual_seed(5)
+    encoder = SpreadEncoder(epochs=1, random_state=0).fit(train, known < 5)
+    assert torch.equal(torch.rand(3), wanted)
+    assert (list(warnings.filters), torch.get_num_threads()) == (filters, threads)
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())
+    assert np.array_equal(pickle.loads(pickle.dumps(encoder)).transform(train), encoder.transform(train))
+
+
+def test_ctrl_c_is_ctrl_c(digits, monkeypatch):
+    train, _, known, _ = digits
+    validate = TrainingModule.validation_step
+
+    def interrupted(module, batch, number):
+        signal.raise_signal(signal.SIGINT)
+        return validate(module, batch, number)
+
+    monkeypatch.setattr(TrainingModule, "validation_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        SpreadEncoder(epochs=9).fit(train, known < 5)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"alpha": 2.0}, r"alpha is 'auto' or"), ({"left_out": 1.0}, r"share in \[0, 1\)"), ({"epochs": 0}, "epochs is")],
+    [
+        ({"alpha": 2.0}, r"alpha is 'auto' or"),
+        ({"left_out": 1.0}, r"share in \[0, 1\)"),
+        ({"epochs": 0}, "epochs is"),
+        ({"learning_rate": 0}, "learning_rate is"),
+    ],
 )
 def test_settings_that_make_no_sense(digits, settings, said):
     with pytest.raises(ValueError, match=said):

@@ -1,6 +1,10 @@
 """L_spread as a scikit-learn transformer, on ready-made feature vectors or on images: fit, transform, pipelines."""
 
-import math
+import copy
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,16 +17,25 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from thanos.data.labels import split_ids
+from thanos.errors import Interrupted
+
 if TYPE_CHECKING:
+    from thanos.data.samples import Samples
     from thanos.runs.encoder_io import Encoder
+
+WATCHED = 200
+"""Vectors, at most, on which their training is watched."""
 
 
 class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Embeddings that tell classes apart and keep what is inside them.
 
-    Vectors (n, features), from any model, go through a small network: one hidden layer, trained by L_spread and the
-    classes' cross-entropy on two views of each vector (noise, and features left out). Images (n, height, width) or
-    (n, height, width, 1 or 3), uint8, go through the encoder ``tiny``, trained as ``thanos train --method spread``.
+    Vectors (n, features), from any model, go through a small network, the encoder ``mlp``: one hidden layer. Images (n,
+    height, width) or (n, height, width, 1 or 3), uint8, go through the encoder ``tiny``. Both are trained as ``thanos
+    train --method spread`` trains, by L_spread and the classes' cross-entropy on two views of each row; a view of a
+    vector is its standardised features with noise, some of them missing. Of images a tenth is held out to watch the
+    training; of vectors none is.
 
     Args:
         dim: Of the embedding of vectors.
@@ -32,7 +45,7 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         within_class_cosine: The degree of spread that "auto" aims at.
         temperature: Divisor of the cosine.
         noise: Standard deviation of the noise in a view of a vector, in standard deviations of its features.
-        left_out: Share of the features that a view leaves out.
+        left_out: Probability that a feature is missing from a view of a vector.
         epochs: Passes over the data.
         batch: Vectors (or images) in a batch, at most.
         learning_rate: Peak rate of AdamW.
@@ -117,11 +130,8 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         """
         check_is_fitted(self)
         images = _as_images(X)
-        if self.encoder_ is None:
-            x = validate_data(self, X, dtype=np.float64, reset=False)
-            weights, bias, out, out_bias = self.weights_
-            hidden = np.maximum((x - self.mean_) / self.scale_ @ weights.T + bias, 0)
-            return np.asarray(hidden @ out.T + out_bias)
+        if self.encoder_.card.size is None:
+            return self._embed_vectors(validate_data(self, X, dtype=np.float64, reset=False))
         if images is None:
             raise ValueError(f"X holds images in fit; transform got shape {np.shape(X)}.")
         from thanos.data.arrays import from_arrays
@@ -138,8 +148,10 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             value = getattr(self, name)
             if not isinstance(value, Real) or not float(value) >= 0:
                 raise ValueError(f"{name} is a number >= 0; got {value!r}.")
-        if not isinstance(self.temperature, Real) or not self.temperature > 0:
-            raise ValueError(f"temperature is a number > 0; got {self.temperature!r}.")
+        if not isinstance(self.temperature, Real) or not float(self.temperature) >= 0.005:
+            raise ValueError(f"temperature is a number >= 0.005; got {self.temperature!r}.")
+        if not isinstance(self.learning_rate, Real) or not float(self.learning_rate) > 0:
+            raise ValueError(f"learning_rate is a number > 0; got {self.learning_rate!r}.")
         if not 0 < self.within_class_cosine < 1:
             raise ValueError(f"within_class_cosine lies between 0 and 1; got {self.within_class_cosine!r}.")
         if not 0 <= self.left_out < 1:
@@ -158,56 +170,35 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             return 0.5
 
     def _fit_vectors(self, x: NDArray[np.float64], label: NDArray[np.int64], seed: int) -> None:
-        import torch
-        from torch.nn.functional import cross_entropy
+        """All rows are trained on, the only one of a class twice; some of them are watched."""
+        from thanos.config import FeatureViewSpec
+        from thanos.data.vectors import VectorSet, mean_and_deviation
 
-        from thanos.objective import spread_loss
-
-        batch = min(self.batch, len(x))
-        self.alpha_ = self._chosen_alpha(batch)
-        self.mean_, scale = x.mean(axis=0), x.std(axis=0)
-        self.scale_ = np.maximum(scale, 1e-9 * (scale.max(initial=0.0) or 1.0))
-        rng = torch.Generator().manual_seed(seed)
-        data = torch.from_numpy((x - self.mean_) / self.scale_).float()
-        target = torch.from_numpy(label)
-
-        def layer(inputs: int, outputs: int) -> list[torch.Tensor]:
-            bound = math.sqrt(3 / inputs)
-            weight = (torch.rand(outputs, inputs, generator=rng) * 2 - 1) * bound
-            return [weight.requires_grad_(), torch.zeros(outputs, requires_grad=True)]
-
-        first, second = layer(data.shape[1], self.hidden), layer(self.hidden, self.dim)
-        last = layer(self.dim, len(self.classes_))
-        steps = self.epochs * (len(data) // batch)
-        optimizer = torch.optim.AdamW([*first, *second, *last], lr=self.learning_rate, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-        linear = torch.nn.functional.linear
-        for _ in range(self.epochs):
-            for rows in torch.randperm(len(data), generator=rng).split(batch):
-                if len(rows) < batch:
-                    continue
-                twice = data[rows].expand(2, -1, -1)
-                noisy = twice + self.noise * torch.randn(twice.shape, generator=rng)
-                kept = torch.rand(twice.shape, generator=rng) >= self.left_out
-                embedding = linear(linear(noisy * kept, *first).relu(), *second)
-                loss = spread_loss(embedding, target[rows], alpha=self.alpha_, temperature=self.temperature)
-                logits = linear(embedding.flatten(0, 1), *last)
-                loss = loss + self.classify * cross_entropy(logits, target[rows].repeat(2))
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-        self.weights_ = tuple(value.detach().double().numpy() for value in (*first, *second))
-        self.encoder_: Encoder | None = None
-        self._n_features_out = self.dim
+        self.mean_, self.scale_ = mean_and_deviation(x)
+        count, alone = len(x), np.flatnonzero(np.bincount(label)[label] == 1)
+        seen = np.arange(count)[:: -(-count // WATCHED)]
+        rows = np.concatenate([np.arange(count), alone, seen])
+        found = VectorSet(
+            name="X",
+            vectors=self._standardised(x).astype(np.float32)[rows],
+            views=FeatureViewSpec(noise=self.noise, dropout=self.left_out),
+            superclass=label[rows],
+            superclass_names=tuple(str(name) for name in self.classes_),
+            split=split_ids(["train"] * (count + len(alone)) + ["validation"] * len(seen)),
+        )
+        self._train(found, min(self.batch, count), seed, encoder=f"mlp-{self.hidden}-{self.dim}", accelerator="cpu")
+        self.encoder_.device = "cpu"
 
     def _fit_images(self, images: NDArray[np.uint8], label: NDArray[np.int64], seed: int) -> None:
-        from thanos.config import RunConfig, TrainConfig
         from thanos.data.arrays import from_arrays
-        from thanos.training.fit import train
 
         found = from_arrays(images, label, split=["train"] * len(label), split_seed=seed)  # some watch its training
-        batch = min(self.batch, len(found.rows("train")))
+        self._train(found, min(self.batch, len(found.rows("train"))), seed)
+
+    def _train(self, found: "Samples", batch: int, seed: int, **settings: Any) -> None:
+        from thanos.config import RunConfig, TrainConfig
+        from thanos.training.fit import train
+
         self.alpha_ = self._chosen_alpha(batch)
         config = TrainConfig(
             method="spread",
@@ -218,17 +209,47 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             learning_rate=self.learning_rate,
             classify_weight=self.classify,
             seed=seed,
+            **settings,
         )
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, _undisturbed():
             run = train(config, Path(folder) / "run", images=found, run=RunConfig(quiet=True), say=lambda line: None)
-        self.encoder_ = run.encoder
+        self.encoder_: Encoder = run.encoder
         self._n_features_out = run.encoder.card.dim
+
+    def _standardised(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (x - self.mean_) / self.scale_
+
+    def _embed_vectors(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """In float64: the embedding of a row does not depend on which rows are beside it."""
+        import torch
+
+        from thanos.views import clean_view
+
+        module, card = copy.deepcopy(self.encoder_.module).double(), self.encoder_.card
+        with torch.inference_mode():
+            rows = clean_view(torch.from_numpy(self._standardised(x)), mean=card.mean, std=card.std)
+            return np.asarray(module(rows).numpy())
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = True
         tags.input_tags.three_d_array = True
         return tags
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Training leaves the caller's random numbers and filters of warnings as they were; Ctrl-C is Ctrl-C."""
+    import torch
+
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices), warnings.catch_warnings():
+            yield
+    except Interrupted as stopped:  # its state is in the temporary folder, where nobody goes on with it
+        if stopped.exit_code == 128 + signal.SIGINT:
+            raise KeyboardInterrupt from None
+        raise SystemExit(stopped.exit_code) from None
 
 
 def _as_images(X: Any) -> NDArray[np.uint8] | None:
