@@ -174,7 +174,7 @@ print(len(r.methods()), len(r.datasets()), len(r.encoders()), "torch" in sys.mod
 
 def test_names_are_looked_up_without_torch():
     found = subprocess.run([sys.executable, "-c", LOOK_UP], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["9", "19", "3", "False"]
+    assert found.stdout.split() == ["9", "19", "4", "False"]
 
 
 @pytest.mark.parametrize("name", [*registry.methods()])
