@@ -1,11 +1,13 @@
 """What a user of the package in Python meets: names, paths as strings, errors, scores."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import thanos
+from thanos.config import read_yaml
 
 
 def test_every_public_name_is_there():
@@ -79,3 +81,30 @@ def test_label_free_rules_see_neither_groups_nor_subclasses():
     assert (seen.subclass_names, seen.group_names) == ((), ())
     assert np.array_equal(seen.superclass, digits.superclass)
     assert np.array_equal(seen.split, digits.split)
+
+
+def test_rows_may_be_given_as_a_list():
+    digits = thanos.load("digits")
+    assert digits.take([3, 1]).refs == (digits.refs[3], digits.refs[1])
+
+
+def test_a_fault_of_images_is_not_taken_for_one_of_the_device(tmp_path):
+    class Gone:
+        shape, on_demand, identity = (1797, 8, 8, 1), True, "one of a test"
+
+        def __len__(self):
+            return 1797
+
+        def __getitem__(self, rows):
+            raise thanos.DataError("photos/3.jpg cannot be read any more.")
+
+    images = replace(thanos.load("digits"), images=Gone())
+    with pytest.raises(thanos.DataError, match="cannot be read any more"):
+        thanos.train(thanos.TrainConfig(epochs=1), tmp_path / "run", images=images)
+
+
+def test_a_yaml_file_that_is_too_large_is_called_so(tmp_path):
+    big = tmp_path / "big.yaml"
+    big.write_text("a: b\n" + "#" * (17 * 2**20))
+    with pytest.raises(thanos.ConfigError, match=r"^a YAML file of .* is wanted; .*big.yaml is larger than 16 MB\.$"):
+        read_yaml(big)

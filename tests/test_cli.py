@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from thanos.cli import main, run_command
+from thanos.cli.app import as_flags
 from thanos.config import TrainConfig, ViewSpec, save
 from thanos.errors import DataError, OutputError
 
@@ -482,3 +483,16 @@ def test_help_and_version_as_words(capsys):
     assert run(capsys, "help")[1] == run(capsys, "--help")[1]
     assert run(capsys, "help", "check")[1] == run(capsys, "check", "--help")[1]
     assert run(capsys, "version")[1] == run(capsys, "--version")[1]
+
+
+def test_settings_become_flags_and_names_stay_names():
+    assert as_flags("use a smaller `batch`") == "use a smaller --batch"
+    assert as_flags("`labels=/my dir/x.csv`") == "--labels '/my dir/x.csv'"
+    assert as_flags("superclass '`cats`' has `pip install x`") == "superclass '`cats`' has `pip install x`"
+
+
+def test_a_misspelt_flag_is_named_even_beside_a_wrong_value(capsys):
+    for typed in (["train", "--out", "z", "--epochs", "0", "--foo"], ["robust", "z", "--method", "jt", "--foo", "1"]):
+        with pytest.raises(SystemExit):
+            main(typed)
+        assert "--foo is no option of thanos" in capsys.readouterr().err

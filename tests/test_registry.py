@@ -215,3 +215,23 @@ def test_a_function_that_cannot_be_imported_is_named_with_its_file(tables, tmp_p
         build_encoder("absent-too", channels=1, size=(8, 8))
     with pytest.raises(ConfigError, match=match):
         train(TrainConfig(method="absent", epochs=1, train_limit=200), tmp_path / "run", run=QUIET, say=print)
+
+
+def test_specifications_are_added_all_or_none(tables):
+    mine = registry.DatasetSpec("mine", "of a test", "nowhere:load")
+    taken = registry.DatasetSpec("digits", "another", "nowhere:load")
+    with pytest.raises(ConfigError, match="that thanos itself has taken"):
+        registry.register(mine, taken)
+    assert "mine" not in registry.datasets()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["train", "--data", "mine", "--out", "x"], ["discover", "mine"], ["reproduce", "table3", "--dataset", "mine"]],
+    ids=" ".join,
+)
+def test_a_broken_plug_in_is_named_where_a_data_set_is_not_found(tables, monkeypatch, words, capsys):
+    monkeypatch.setitem(registry._BROKEN, "mypackage:SPECS", "ImportError: no such thing")
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "the plug-in mypackage:SPECS could not be loaded: ImportError: no such thing" in capsys.readouterr().err

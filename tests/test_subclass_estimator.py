@@ -71,3 +71,15 @@ def test_what_will_not_do_is_said():
         SubclassDiscovery(least=5, most=3).fit(X, kind % 2)
     with pytest.raises(ValueError, match="kmeans"):
         SubclassDiscovery(method="kmean").fit(X, kind % 2)
+
+
+@pytest.mark.parametrize("factor", [1e33, 1e-50, 1e300, 1e-300])
+@pytest.mark.parametrize("length", ["unit", "own"])
+def test_lengths_change_no_label_and_predict_knows_them(factor, length):
+    X, kind = make_blobs([40] * 4, 6, random_state=0)
+    X[0] *= 50  # one far row, which predict does not always see
+    model = SubclassDiscovery(3, length=length, reduce="none", random_state=0)
+    plain = model.fit(X, kind % 2).labels_
+    labels = model.fit(X * factor, kind % 2).labels_
+    assert np.array_equal(labels, plain)
+    assert np.array_equal(model.predict((X * factor)[1:50], (kind % 2)[1:50]), labels[1:50])

@@ -13,6 +13,7 @@ import oracle
 from thanos import Embeddings, geometry, read_embeddings, side_by_side, transfer, write_embeddings
 from thanos.config import TransferConfig
 from thanos.errors import DataError, MissingLabels
+from thanos.evaluate.diagnose import diagnose
 from thanos.evaluate.geometry import class_cosines, effective_rank
 from thanos.evaluate.knn import neighbour_accuracy, neighbour_vote
 from thanos.evaluate.transfer import score
@@ -222,3 +223,18 @@ def test_what_transfer_cannot_do_without(tmp_path):
         transfer(data.take(np.flatnonzero(data.split != 1)), TransferConfig())
     with pytest.raises(DataError, match="'d' has none"):
         transfer(data.take(np.flatnonzero(~data.in_split("train") | (data.subclass != 3))), TransferConfig())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "states"),
+    [
+        ((0.99, 0.99), ("equal",)),
+        ((0.99, 0.2), ("collapsed",)),
+        ((0.5, 0.48, 0.99), ("collapsed", "dissolved")),
+        ((0.5, 0.48), ("dissolved",)),
+        ((0.6, 0.1), ()),
+        ((float("nan"), float("nan")), ()),
+    ],
+)
+def test_what_a_spread_means(numbers, states):
+    assert diagnose(*numbers) == states

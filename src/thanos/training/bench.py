@@ -41,6 +41,9 @@ REMEDY = {
 class TrainingStep:
     """The very step that training takes, outside the Trainer: batch, views, forward, backward, update.
 
+    Left out: what Lightning adds around it (the scale of 16-bit gradients, the schedule's own step), and accumulation:
+    every batch ends in an update.
+
     Args:
         config: As for training; its batch is cut to the images there are.
         images: Training images are met in the order of training.
@@ -113,14 +116,15 @@ def _marked(branch: Branch, mark: Callable[[str], None]) -> Iterator[None]:
         mark("encoder")
         return embedding
 
-    first = next(branch.encoder.parameters())
-    last_step_back = first.register_post_accumulate_grad_hook(lambda parameter: mark("encoder"))
+    trained = [each for each in branch.encoder.parameters() if each.requires_grad][:1]
+    hooks = [each.register_post_accumulate_grad_hook(lambda parameter: mark("encoder")) for each in trained]
     branch.embed = marked  # type: ignore[method-assign]
     try:
         yield
     finally:
         del branch.embed
-        last_step_back.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def seconds_a_step(config: TrainConfig, images: ImageSet, steps: int = 5) -> float:

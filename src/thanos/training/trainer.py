@@ -49,7 +49,7 @@ def build_trainer(
     Raises:
         ConfigError: for a device, precision or logger that is not to be had here.
     """
-    loggers = _extra_loggers(run, place.path)
+    loggers, callbacks = _extra_loggers(run, place.path), _callbacks(config, images, place, run, say)
     try:
         return pl.Trainer(
             accelerator=config.accelerator,
@@ -63,7 +63,7 @@ def build_trainer(
             num_sanity_val_steps=0,
             log_every_n_steps=1,
             logger=loggers,
-            callbacks=_callbacks(config, images, place, run, say),
+            callbacks=callbacks,
             plugins=[AtomicCheckpointIO()],
             enable_progress_bar=False,
             enable_model_summary=False,
