@@ -9,9 +9,11 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
+import cyclopts
 from cyclopts import (
     App,
     ArgumentCollection,
+    CoercionError,
     CycloptsError,
     Group,
     MissingArgumentError,
@@ -171,7 +173,8 @@ def run_command(tokens: list[str]) -> int:
             what = f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
         raise ConfigError(f"{what}. For examples: thanos {tokens[0]} --help") from error
     except CycloptsError as error:
-        raise ConfigError(_unknown_flag(tokens) or _one_line(error)) from error
+        of_a_value = isinstance(error, CoercionError | cyclopts.ValidationError)
+        raise ConfigError((of_a_value and _unknown_flag(tokens)) or _one_line(error)) from error
     return 0
 
 
