@@ -92,10 +92,13 @@ def mean_and_deviation(
         Two arrays of shape (dim,).
     """
     rows = np.arange(len(vectors)) if rows is None else rows
-    parts = np.array_split(rows, -(-len(rows) * vectors.shape[1] // CHUNK))
+    parts = np.array_split(rows, min(len(rows), -(-len(rows) * vectors.shape[1] // CHUNK)))
     largest = np.max([np.abs(vectors[part]).max(axis=0) for part in parts], axis=0).astype(np.float64)
     unit = np.exp2(np.frexp(largest)[1] - 1.0)  # powers of two round nothing
-    scaled = lambda part: vectors[part].astype(np.float64) / unit  # noqa: E731
+
+    def scaled(part: NDArray[np.int64]) -> NDArray[np.float64]:
+        return np.asarray(vectors[part], dtype=np.float64) / unit
+
     mean = sum(scaled(part).sum(axis=0) for part in parts) / len(rows)
     squares = sum(((scaled(part) - mean) ** 2).sum(axis=0) for part in parts)
     std = np.sqrt(squares / len(rows))
