@@ -168,13 +168,13 @@ def test_installed_packages_add_by_an_entry_point(tables, plugin):
 
 LOOK_UP = """
 import sys, thanos.registry as r
-print(len(r.methods()), len(r.datasets()), len(r.encoders()), "torch" in sys.modules)
+print("thanos" in r.methods(), "digits" in r.datasets(), "tiny" in r.encoders(), "torch" in sys.modules)
 """
 
 
 def test_names_are_looked_up_without_torch():
     found = subprocess.run([sys.executable, "-c", LOOK_UP], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["9", "19", "4", "False"]
+    assert found.stdout.split() == ["True", "True", "True", "False"]
 
 
 @pytest.mark.parametrize("name", [*registry.methods()])
