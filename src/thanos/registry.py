@@ -187,6 +187,8 @@ _ENCODERS = (
     EncoderSpec("paper-vit", "the paper's small ViT", f"{_ZOO}:paper_vit", alone=f"{_ALONE}:PAPER_VIT"),
     EncoderSpec("resnet18-small", "ResNet-18 with a stem for small images", f"{_ZOO}:resnet18_small",
                 alone=f"{_ALONE}:RESNET18_SMALL"),
+    EncoderSpec("resnet50-small", "ResNet-50 with a stem for small images", f"{_ZOO}:resnet50_small",
+                alone=f"{_ALONE}:RESNET50_SMALL"),
     EncoderSpec("mlp", "one hidden layer, for vectors: mlp-HIDDEN-DIM", "thanos.encoders.mlp:VectorEncoder",
                 decoder=(256, 1), takes="vectors", sizes=(256, 64)),
 )  # fmt: skip

@@ -26,6 +26,7 @@ def build():
     model.conv1, model.maxpool = nn.Conv2d({channels}, 64, 3, 1, 1, bias=False), nn.Identity()
     return model
 """
+RESNET50_SMALL = RESNET18_SMALL.replace("resnet18", "resnet50")
 PAPER_VIT = """\
 import torch
 from safetensors.torch import load_file

@@ -111,9 +111,18 @@ def paper_vit(channels: int, size: tuple[int, int]) -> nn.Module:
 
 def resnet18_small(channels: int, size: tuple[int, int]) -> nn.Module:
     """timm's ResNet-18 with a stem for small images: a 3x3 convolution of stride 1 and no pooling."""
+    return _small_stem("resnet18", channels)
+
+
+def resnet50_small(channels: int, size: tuple[int, int]) -> nn.Module:
+    """The same of ResNet-50, which the SupCon paper trains on CIFAR (Khosla et al. 2020); 23.5 million parameters."""
+    return _small_stem("resnet50", channels)
+
+
+def _small_stem(name: str, channels: int) -> nn.Module:
     import timm
 
-    model = timm.create_model("resnet18", num_classes=0, in_chans=channels)
+    model = timm.create_model(name, num_classes=0, in_chans=channels)
     model.conv1 = nn.Conv2d(channels, 64, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
