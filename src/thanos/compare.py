@@ -119,7 +119,7 @@ def _line(run: Path) -> Line:
     here = _finished(run)
     metrics, settings = here.metrics(), here.settings()
     where = quote(str(run))
-    train = f"thanos train --config {where}/config.yaml --out NEW"
+    train = f"thanos train --config {quote(str(here.settings_file))} --out NEW"
     final = metrics["final"]
     cells = {}
     data = here.data()

@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from thanos import registry
-from thanos.config import DataConfig, SourceConfig, check_data, read_yaml
+from thanos.config import DataConfig, SourceConfig, TrainConfig, check_data
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import nearest, timm_names
 from thanos.runs.provenance import command
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thanos.report.discover_page import Training
     from thanos.runs.encoder_io import Encoder
     from thanos.subclasses.keep import Places
+    from thanos.training.fit import Run
 
 FILES = (".ckpt", ".safetensors", ".npz")
 """Kinds of file that hold an encoder or embeddings."""
@@ -77,11 +78,13 @@ class Source:
 
     @classmethod
     def of_run(
-        cls, run: Path, images: "ImageSet", encoder: "Encoder", say: Callable[[str], None] = lambda line: None
+        cls, trained: "Run", config: TrainConfig, images: "ImageSet", say: Callable[[str], None] = lambda line: None
     ) -> "Source":
         """A run that was just trained, with what its training had in hand: nothing is read again."""
-        source = cls(run, SourceConfig(), say)
-        vars(source).update(images=images, _loaded=encoder)  # in place of what the properties would load
+        source = cls(trained.folder, SourceConfig(), say)
+        hand = {"images": images, "_loaded": trained.encoder, "_metrics": trained.metrics}
+        # in place of what the properties would load
+        vars(source).update(hand, _settings=config.model_dump(mode="json"))
         return source
 
     @property
@@ -210,7 +213,7 @@ class Source:
         if self.by_name:
             return timm_encoder(str(self.path), self.options.pretrained or True, self.images)
         if self.path.suffix == ".ckpt":  # until a run ends, its encoders stand side by side unbalanced
-            balance_parts(self._loaded, self._own_images() if self._settings.is_file() else self.images)
+            balance_parts(self._loaded, self._own_images() if self._home.settings_file.is_file() else self.images)
         return self._loaded
 
     @cached_property
@@ -222,7 +225,7 @@ class Source:
         if there not in (None, encoder.card.fingerprint):
             raise DataError(
                 f"{self._weights} was trained on other images than {self.path} says of itself (data.json). Bring back "
-                f"its own weights, or train it again: thanos train --config {self.path}/config.yaml --out NEW"
+                f"its own weights, or train it again: thanos train --config {self._home.settings_file} --out NEW"
             )
         return encoder
 
@@ -302,10 +305,18 @@ class Source:
         from thanos.report.discover_page import Training
         from thanos.runs.encoder_io import read_card
 
-        run = self.run
-        which = self.options.weights
-        card, metrics = read_card(run.facts(which)), run.metrics()
-        return Training(str(run.path), run.settings(), metrics, run.logged(), card, run.weights(which))
+        run, which = self.run, self.options.weights
+        card = vars(self)["_loaded"].card if "_loaded" in vars(self) else read_card(run.facts(which))
+        return Training(str(run.path), self._settings, self._metrics, run.logged(), card, run.weights(which))
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What decided the training of the run that it is (part of)."""
+        return self._home.settings()
+
+    @cached_property
+    def _metrics(self) -> dict[str, Any]:
+        return self._home.metrics()
 
     def list_skipped(self, out: Path) -> None:
         """Write which of the images that were named are left out, beside the outcome."""
@@ -338,24 +349,24 @@ class Source:
         return places, renamed(table, names) if names.is_file() else {}
 
     @property
-    def _settings(self) -> Path:
-        """Of the run that it is (part of)."""
-        return RunDir(self.path if self.path.is_dir() else self.path.parent).settings_file
+    def _home(self) -> RunDir:
+        """The run that it is (part of)."""
+        return RunDir(self.path if self.path.is_dir() else self.path.parent)
 
     def _own_images(self) -> "ImageSet":
         from thanos.data.load import load
 
         trained_on = self._loaded.card.fingerprint
-        if self.path.suffix == ".safetensors" or not self._settings.is_file():
+        if self.path.suffix == ".safetensors" or not self._home.settings_file.is_file():
             raise ConfigError(f"{self.path} does not say which images to take; say it with `data`.")
-        known = {k: v for k, v in read_yaml(self._settings).items() if k in DataConfig.model_fields}
+        known = {k: v for k, v in self._settings.items() if k in DataConfig.model_fields}
         for name in ("data", "labels"):
             place = str(known.get(name))
             no_path = (*registry.datasets(), "superclass", "subclass", "None")
             if place not in no_path and not Path(place).exists():
                 raise DataError(
                     f"the {'images' if name == 'data' else name} of {self.path} were in {place}, which is gone. Put "
-                    f"them back, or write their new place into {self._settings} ({name}: ...)."
+                    f"them back, or write their new place into {self._home.settings_file} ({name}: ...)."
                 )
         images = load(DataConfig(**known))
         if images.fingerprint != trained_on:

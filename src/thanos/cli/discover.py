@@ -99,7 +99,7 @@ def of_images(
     for reason in choices.reasons:
         say(f"chosen {reason}")
     trained = train(chosen, run, images=images, run=RunConfig(quiet=quiet), say=say)
-    source = Source.of_run(run, images, trained.encoder, say)
+    source = Source.of_run(trained, chosen, images, say)
     table = RunDir(run).outcome("subclasses", ".csv")
     write_found(source, table, config, judge(source))
     again, names = quote(str(run)), table.with_suffix(".yaml")
