@@ -323,7 +323,7 @@ def test_a_table_of_other_images_of_the_same_names(runs, run, tmp_path, capsys):
         code, _, err = command(capsys, *words)
         assert code == 2
         assert "is of other images, which have the same names in another folder" in err
-    assert {path.stem for path in tmp_path.iterdir()} == {"a", "found"}
+    assert {path.stem for path in tmp_path.iterdir()} == {"a", "found", "found-places"}
 
 
 def test_weights_of_a_run_on_other_images_are_refused(runs, run, capsys):
