@@ -21,7 +21,8 @@ def random_feature_views(
     """``count`` independent views of each vector.
 
     Args:
-        vectors: Shape (batch, dim).
+        vectors: Shape (batch, dim); or (batch, 1 + seen, dim): each with views of it that were made before, among
+            which are chosen, all different while there are enough.
         spec: How a view is drawn.
         rng: CPU generator; equal states give equal views on every device.
         count: Views of each vector.
@@ -30,16 +31,27 @@ def random_feature_views(
         float32, shape (count, batch, dim): standardised, with normal noise of deviation ``spec.noise``, and with 0, the
         mean, in the place of a feature with probability ``spec.dropout``.
     """
-    shape = (count, *vectors.shape)
+    chosen = _among_seen(vectors, rng, count) if vectors.ndim == 3 else vectors
+    shape = (count, len(vectors), vectors.shape[-1])
     noise, chance = torch.randn(shape, generator=rng), torch.rand(shape, generator=rng)
     kept = chance.ge_(spec.dropout)  # 0 or 1
-    rows = standardized_features(vectors, mean, std)
+    rows = standardized_features(chosen, mean, std)
     views = noise.mul_(spec.noise).to(rows.device, non_blocking=True).add_(rows)
     return views.mul_(kept.to(rows.device, non_blocking=True))
 
 
+def _among_seen(vectors: Tensor, rng: Generator, count: int) -> Tensor:
+    """(count, batch, dim) of (batch, 1 + seen, dim); where none was seen, the vector itself."""
+    batch, seen = len(vectors), vectors.shape[1] - 1
+    if seen < count:
+        place = torch.randint(1, 1 + seen, (batch, count), generator=rng) if seen else torch.zeros(batch, count).long()
+    else:
+        place = 1 + torch.rand((batch, seen), generator=rng).argsort(dim=1)[:, :count]
+    return vectors[torch.arange(batch)[:, None], place].transpose(0, 1)
+
+
 def standardized_features(vectors: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """``(vectors - mean) / std`` by feature, (batch, dim), in the vectors' precision."""
+    """``(vectors - mean) / std`` by feature, (..., dim), in the vectors' precision."""
     shift, scale = (_row(tuple(values), vectors.dtype, vectors.device) for values in (mean, std))
     return (vectors - shift).div_(scale)
 

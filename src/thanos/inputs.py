@@ -174,10 +174,6 @@ class Source:
             names = beside
         return table, names
 
-    def keeps_embeddings(self, file: Path) -> bool:
-        """Whether it is where a run keeps the embeddings of its own images: a damaged file there may be replaced."""
-        return self.run is not None and file == self.run.embeddings(self.options.weights)
-
     def is_own(self, table: Path) -> bool:
         """Whether it is where this keeps its own table of subclasses."""
         return table == self._own("subclasses", ".csv")
@@ -273,15 +269,9 @@ class Source:
         except DataError as error:
             self.say(f"without the alignment, which needs pictures: {error}")
             return None
-        import numpy as np
-        from torch import Generator
+        from thanos.evaluate.geometry import two_views
 
-        from thanos.evaluate.geometry import EXACT
-
-        rows = images.rows("test") if images.in_split("test").any() else np.arange(len(images))
-        some = images.take(rows[:: max(1, -(-len(rows) // EXACT))])
-        rng = Generator().manual_seed(0)
-        return self.encoder.embed_view(some, rng), self.encoder.embed_view(some, rng)
+        return two_views(self.encoder, images)
 
     def keep(self, name: str, scores: dict[str, Any]) -> None:
         """Add scores of a run's own images to its numbers."""

@@ -68,8 +68,8 @@ def clean_view(images: Tensor, *, mean: Sequence[float], std: Sequence[float]) -
 
     Or vectors, (batch, dim), standardised.
     """
-    if images.ndim == 2:
-        return standardized_features(images, mean, std)
+    if images.ndim < 4:  # with views that were made before, the vector stands first
+        return standardized_features(images if images.ndim == 2 else images[:, 0], mean, std)
     return standardize_(to_pixels(images), mean, std)
 
 

@@ -49,7 +49,8 @@ def embed(
     from thanos.embeddings import embed as embed_images
     from thanos.embeddings import is_embeddings, write_embeddings
 
-    refuse_foreign(where, lambda file: from_.keeps_embeddings(file) or is_embeddings(file), "thanos embed")
+    kept = None if from_.run is None else from_.run.embeddings(from_.options.weights)  # may be replaced, if damaged
+    refuse_foreign(where, lambda file: file == kept or is_embeddings(file), "thanos embed")
     known = None if from_.run is not None else from_.places()
     embeddings = embed_images(from_.encoder, from_.images)
     more = {} if known is None else placed(*known, embeddings)

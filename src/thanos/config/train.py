@@ -20,6 +20,17 @@ class TrainConfig(DataConfig):
     """{encoders}, or any timm model by name."""
     pretrained: bool | Path = False
     """Start a timm model from its published weights (a download, once), or from a checkpoint on disk."""
+    frozen: bool = False
+    """Keep a pretrained timm model as it is, and train a small network on its features, which are computed once."""
+    head: str = "mlp"
+    """frozen: that network, mlp-HIDDEN-DIM; mlp is mlp-256-64."""
+    frozen_views: Annotated[int, Field(ge=0)] = 4
+    """frozen: augmented views of each image whose features are computed beside its own; 0: noise alone tells views
+    apart."""
+    feature_noise: Annotated[float, Field(ge=0)] = 0.3
+    """frozen: standard deviation of the noise on a view's features, in standard deviations of each."""
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """frozen: probability that a feature is missing from a view."""
     encoders: Literal["two", "one"] = "two"
     """For methods with an autoencoder beside a contrastive loss: two encoders side by side, as in the paper, or one
     encoder trained on everything at once."""
@@ -114,6 +125,11 @@ class TrainConfig(DataConfig):
             raise ValueError("the released loss is cross-view with the paper's denominator; drop `released_loss`.")
         if self.pretrained and registry.encoder(self.encoder) is not None:
             raise ValueError(f"{self.encoder} has no published weights; drop `pretrained` or name a timm model.")
+        if self.frozen and not self.pretrained:
+            raise ValueError("`frozen` keeps pretrained weights; name a timm `encoder` and pass `pretrained`.")
+        head = registry.encoder(self.head)
+        if head is None or head.takes != "vectors":
+            raise ValueError(f"`head` takes one of {', '.join(registry.encoders('vectors'))}; got {self.head!r}.")
         if self.denominator == "all" and not method.denominators:
             raise ValueError(f"`denominator=all` is SupCon's; {self.method} has none such. Drop it.")
         fixed = (self.devices, self.nodes, self.contrast, self.views_per_image)
@@ -145,6 +161,8 @@ class AutoTrainConfig(Settings):
     """Passes over the training images."""
     batch: Annotated[int, Field(ge=2)] | None = None
     """Images in a batch."""
+    frozen: bool = False
+    """Keep a pretrained timm model as it is, and train a small network on its features."""
     alpha: Fraction | Literal["auto", "follow"] = "auto"
     """Weight of spreading against attraction."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
+from thanos.data.imageset import ImageSet
 from thanos.embeddings import Embeddings, ordinary_size
 from thanos.errors import DataError
 from thanos.evaluate.diagnose import COLLAPSED
 from thanos.evaluate.scores import Scores
+from thanos.runs.encoder_io import Encoder
 
 EXACT = 5000
 """Up to this many rows pairwise scores are exact; above, on an evenly spaced subsample of this size."""
@@ -114,6 +116,19 @@ def geometry(
         alignment=alignment,
         **clustering,
     )
+
+
+def two_views(encoder: Encoder, images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Embeddings of two augmented views, each (n, dim), of the test images if there are any, else of all; of many some.
+
+    Args:
+        encoder: What embeds them.
+        images: Of the size that it takes.
+    """
+    rows = images.rows("test") if images.in_split("test").any() else np.arange(len(images))
+    some = images.take(rows[:: max(1, -(-len(rows) // EXACT))])
+    rng = Generator().manual_seed(0)
+    return encoder.embed_view(some, rng), encoder.embed_view(some, rng)
 
 
 def effective_rank(rows: Tensor) -> float:

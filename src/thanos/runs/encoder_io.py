@@ -16,6 +16,7 @@ from torch import Generator, Tensor, nn
 from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
 from thanos.data.samples import Samples
 from thanos.embeddings import encoder_fingerprint
+from thanos.encoders.frozen import Frozen
 from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError, DataError
 from thanos.runs.run_dir import RunDir
@@ -42,6 +43,8 @@ class ModelCard(Settings):
     superclasses: tuple[str, ...]
     fingerprint: str
     """Of the images it was trained on."""
+    backbone: str | None = None
+    """The timm model that was not trained, on whose features the encoders stand; None: they take images themselves."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -61,6 +64,11 @@ class ModelCard(Settings):
     @classmethod
     def _square(cls, size: Any) -> Any:
         return (size, size) if isinstance(size, int) else size
+
+
+def facts_of(card: ModelCard, indent: int | None = None) -> str:
+    """The card as JSON; cards without a backbone say nothing of it, as they did before there were any."""
+    return card.model_dump_json(indent=indent, exclude={"backbone"} if card.backbone is None else None)
 
 
 def card_for(
@@ -107,7 +115,7 @@ class Encoder:
         return save({name: value.cpu().contiguous() for name, value in self.module.state_dict().items()})
 
     def _facts(self) -> bytes:
-        return (self.card.model_dump_json(indent=2) + "\n").encode()
+        return (facts_of(self.card, indent=2) + "\n").encode()
 
     def embed(self, images: Samples, *, batch: int = 512) -> NDArray[np.float32]:
         """Embeddings of the images (or vectors) as they are, (n, dim)."""
@@ -213,14 +221,25 @@ def load_encoder(source: Path | str) -> Encoder:
         card, state = read_card(facts), load_file(weights)
     except SafetensorError as error:
         raise DataError(f"{weights} cannot be read ({error}). Copy it again, or train again.") from None
-    parts = _parts(card)
-    module = parts[0] if len(parts) == 1 else SideBySide(parts)
+    module = _module(card)
     _fill(module, state, weights, card)
     return Encoder(module.eval(), card)
 
 
-def _parts(card: ModelCard) -> list[nn.Module]:
-    return [build_encoder(name, channels=card.channels, size=card.size) for name in card.encoders]
+def _module(card: ModelCard) -> nn.Module:
+    """What the weights of a card are those of."""
+    if card.backbone is None:
+        return _together(_parts(card.encoders, card.channels, card.size))
+    backbone = build_encoder(card.backbone, channels=card.channels, size=card.size)
+    return Frozen(backbone, _together(_parts(card.encoders, dimension(backbone), None)))
+
+
+def _parts(names: Sequence[str], channels: int, size: tuple[int, int] | None) -> list[nn.Module]:
+    return [build_encoder(name, channels=channels, size=size) for name in names]
+
+
+def _together(parts: list[nn.Module]) -> nn.Module:
+    return parts[0] if len(parts) == 1 else SideBySide(parts)
 
 
 def _fill(module: nn.Module, state: dict[str, Tensor], file: Path, card: ModelCard) -> None:
@@ -267,10 +286,10 @@ def _of_checkpoint(file: Path) -> Encoder:
     for name, value in weights.items():
         if found := _OF_BRANCH.fullmatch(name):
             branches.setdefault(found[1], {})[found[2]] = value
-    parts = _parts(card)
+    parts = _parts(card.encoders, card.channels, card.size)
     for part, state in zip(parts, branches.values(), strict=True):
         _fill(part, state, file, card)
-    return Encoder((parts[0] if len(parts) == 1 else SideBySide(parts)).eval(), card)
+    return Encoder(_together(parts).eval(), card)
 
 
 def timm_encoder(name: str, weights: Literal[True] | Path, images: Samples) -> Encoder:

@@ -12,6 +12,7 @@ from thanos.robust.head import Head, write_head
 from thanos.runs.encoder_io import Encoder, ModelCard, balance_parts, card_for, read_checkpoint, save_encoder
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.runs.run_dir import RunDir
+from thanos.training.frozen import on_backbone
 from thanos.training.groups import TrainingGroups
 from thanos.training.module import TrainingModule
 
@@ -63,9 +64,17 @@ def final_metrics(
     }
 
 
-def export_all(settings: StepSettings, branches: nn.ModuleDict, images: Samples, place: RunDir) -> None:
-    """The last weights as model.safetensors, then the best ones (which replace them in memory)."""
-    last = finished_encoder(settings, branches, images)
+def export_all(
+    settings: StepSettings, branches: nn.ModuleDict, images: Samples, place: RunDir, backbone: Encoder | None = None
+) -> None:
+    """The last weights as model.safetensors, then the best ones (which replace them in memory).
+
+    Args:
+        settings, branches, images: What was trained, and on what.
+        place: Where they go.
+        backbone: On whose features it was trained; None: on the images themselves.
+    """
+    last = finished_encoder(settings, branches, images, backbone)
     save_encoder(last, place.weights("last"))
     _export_classifier(branches, images, place, last)
     kept = place.best_checkpoint
@@ -73,7 +82,7 @@ def export_all(settings: StepSettings, branches: nn.ModuleDict, images: Samples,
         best = read_checkpoint(kept)["state_dict"]
         of_branches = [name for name in best if name.startswith("branches.")]
         branches.load_state_dict({name.removeprefix("branches."): best[name] for name in of_branches})
-        best_one = finished_encoder(settings, branches, images)
+        best_one = finished_encoder(settings, branches, images, backbone)
         save_encoder(best_one, place.weights("best"))
         _export_classifier(branches, images, place, best_one, best=True)
         kept.unlink()
@@ -93,11 +102,13 @@ def _export_classifier(
         write_head(head, images.superclass_names, place.classifier("best" if best else "last"))
 
 
-def finished_encoder(settings: StepSettings, branches: nn.ModuleDict, images: Samples) -> Encoder:
-    """What was trained, ready to embed; two encoders are brought to one length."""
+def finished_encoder(
+    settings: StepSettings, branches: nn.ModuleDict, images: Samples, backbone: Encoder | None = None
+) -> Encoder:
+    """What was trained, ready to embed images; two encoders are brought to one length."""
     encoder = Encoder(encoder_of(branches).cpu().eval(), card_of(settings, branches, images))
     balance_parts(encoder, images)
-    return encoder
+    return encoder if backbone is None else on_backbone(encoder, backbone)
 
 
 def card_of(settings: StepSettings, branches: nn.ModuleDict, images: Samples) -> ModelCard:

@@ -17,17 +17,19 @@ from thanos.config import RunConfig, TrainConfig
 from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, resident_on
 from thanos.data.check import twins
+from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
 from thanos.data.samples import Samples
 from thanos.data.splits import watched
 from thanos.errors import ConfigError, DataError, Interrupted, ThanosError
 from thanos.methods.alpha import AlphaWindow
 from thanos.methods.branch import StepSettings, build_branches
-from thanos.runs.encoder_io import Encoder, load_encoder, read_checkpoint
+from thanos.runs.encoder_io import Encoder, facts_of, load_encoder, read_checkpoint
 from thanos.runs.run_dir import RunDir, Start
 from thanos.storage import write_json
 from thanos.training.bench import is_out_of_memory
 from thanos.training.finish import card_of, export_all, final_metrics, finished_encoder
+from thanos.training.frozen import backbone_of, features_of, of_head
 from thanos.training.groups import TrainingGroups, training_groups
 from thanos.training.memory import batch_that_fits
 from thanos.training.module import DIVERGED, TrainingModule
@@ -92,6 +94,9 @@ class _Plan:
     window: AlphaWindow | None
     branches: nn.ModuleDict
     images: Samples
+    """What is trained on: images, or their features."""
+    backbone: Encoder | None
+    """Whose features they are."""
     groups: TrainingGroups | None
     order: BatchOrder
     trainer: pl.Trainer
@@ -134,7 +139,14 @@ def _train(
         return Run(place.path, load_encoder(place.path), place.metrics())
     if state == "new" and registry.dataset(config.data) is None and not images.on_demand and (found := twins(images)):
         say(f"warning: pictures in two splits, or under two superclasses: {len(found)}; thanos check names them")
-    plan = _plan(settings, window, config, images, trainer, place, run, say)
+    samples: Samples = images
+    backbone = None
+    if config.frozen:
+        assert isinstance(images, ImageSet)
+        backbone = backbone_of(config, images)
+        samples = features_of(config, images, backbone, say)
+        settings, window = resolve_settings(of_head(config), samples, trainer.world_size)
+    plan = _plan(settings, window, samples, backbone, trainer, place, run, say)
     del trainer  # the plan alone holds it: what did not fit into memory can be let go of
     place.check_space(plan.branches)
     if first:
@@ -145,21 +157,22 @@ def _train(
             place.write_start(config, images)
     metrics = _carry_out(plan)
     if not first:
-        return Run(place.path, finished_encoder(settings, plan.branches, images), metrics)
+        return Run(place.path, finished_encoder(settings, plan.branches, samples, backbone), metrics)
     return _finish(plan, metrics)
 
 
 def _plan(
     settings: StepSettings,
     window: AlphaWindow | None,
-    config: TrainConfig,
     images: Samples,
+    backbone: Encoder | None,
     trainer: pl.Trainer,
     place: RunDir,
     run: RunConfig,
     say: Say,
 ) -> _Plan:
-    """Build what is trained, and say what of it is worth knowing; ``config`` has its augmentation filled in."""
+    """Build what is trained, and say what of it is worth knowing."""
+    config = settings.config
     for line in describe_alpha(settings, window, images, trainer.world_size):
         say(line)
     branches = build_branches(
@@ -179,7 +192,7 @@ def _plan(
     warnings = warn_of_batches(settings, images, order)
     for line in warnings:
         say(line)
-    return _Plan(settings, window, branches, images, groups, order, trainer, place, run, say, warnings)
+    return _Plan(settings, window, branches, images, backbone, groups, order, trainer, place, run, say, warnings)
 
 
 def _carry_out(plan: _Plan) -> dict[str, Any]:
@@ -203,7 +216,7 @@ def _carry_out(plan: _Plan) -> dict[str, Any]:
 def _finish(plan: _Plan, metrics: dict[str, Any]) -> Run:
     """Write the weights, and last the numbers, which mark the run as finished."""
     place = plan.place
-    export_all(plan.settings, plan.branches, plan.images, place)
+    export_all(plan.settings, plan.branches, plan.images, place, plan.backbone)
     metrics["alarms"] = [*plan.warnings, *callback_of(plan.trainer, SpreadWatch).said.values()]
     write_json(place.metrics_file, metrics)
     shown = {
@@ -237,7 +250,7 @@ def _fit(plan: _Plan) -> dict[str, Any]:
         log_every=max(1, total // 200),
         window=plan.window,
         group_losses=None if plan.groups is None else plan.groups.losses(plan.branches),
-        card=card_of(plan.settings, plan.branches, plan.images).model_dump_json(),
+        card=facts_of(card_of(plan.settings, plan.branches, plan.images)),
     )
     loader, validation = _loaders(plan)
     trainer.val_check_interval = plan.order.batches_per_epoch

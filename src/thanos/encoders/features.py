@@ -1,0 +1,147 @@
+"""Features of images by a backbone that is not trained: of each image and of augmented views of it, once for all.
+
+They are kept in the cache under what they depend on (pixels, weights, normalisation, views), block by block, so that a
+pass that was stopped goes on where it stood.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Generator, nn
+
+from thanos.config import ViewSpec
+from thanos.data.cache import cache_folder
+from thanos.data.imageset import ImageSet
+from thanos.encoders.zoo import dimension
+from thanos.errors import DataError, OutputError
+from thanos.storage import is_writable, write_text
+from thanos.views import clean_view, random_views
+
+BLOCK = 64
+"""Images whose features are made, and noted as made, together."""
+EVERY = 5.0
+"""Seconds between two notes of how far the pass is."""
+VERSION = 1
+"""Raised when features come to be made otherwise."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the features are of."""
+
+    backbone: nn.Module
+    """From normalised images (batch, channel, height, width) to features (batch, dim)."""
+    mean: Sequence[float]
+    std: Sequence[float]
+    views: ViewSpec
+    """How views are drawn."""
+    count: int
+    """Views of each image."""
+
+    def key(self, images: ImageSet) -> str:
+        """Of all that the features of these images depend on."""
+        digest = blake2b(digest_size=16)
+        for name, value in sorted(self.backbone.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+        facts = (VERSION, images.pixels, images.size, tuple(self.mean), tuple(self.std), self.count)
+        digest.update(repr((facts, self.views.model_dump() if self.count else None)).encode())
+        return digest.hexdigest()
+
+
+def frozen_features(wanted: Pass, images: ImageSet, say: Callable[[str], None]) -> NDArray[np.float32]:
+    """Features of all images, made now or long ago.
+
+    Args:
+        wanted: The backbone, and the views that are wanted.
+        images: Of the size that the backbone takes.
+        say: Receives how far the pass is, and how long it still takes.
+    Returns:
+        A read-only memory map, (n, 1 + views, dim): of the image itself, then of its views.
+    Raises:
+        DataError: if the disk has too little room; nothing has been written then.
+        OutputError: if the cache cannot be written.
+    """
+    folder, key = cache_folder() / "features", wanted.key(images)
+    done = folder / f"{key}.npy"
+    if not done.exists():
+        shape = (len(images), 1 + wanted.count, dimension(wanted.backbone))
+        _check_room(folder, shape)
+        with FileLock(folder / f"{key}.lock"):  # another process may be at it
+            if not done.exists():
+                _make(wanted, images, folder / key, shape, say)
+        with suppress(OSError):
+            (folder / f"{key}.lock").unlink()
+    return np.load(done, mmap_mode="r")
+
+
+def _check_room(folder: Path, shape: tuple[int, ...]) -> None:
+    if not is_writable(folder):
+        raise OutputError(f"{folder} cannot be written; set THANOS_CACHE to a folder that can.")
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = 4 * int(np.prod(shape)), shutil.disk_usage(folder).free
+    if needed * 1.02 + 2**20 > free:
+        raise DataError(
+            f"the features take {needed / 2**20:,.0f} MB in {folder}; {free / 2**20:,.0f} MB are free. Free some "
+            f"space, lower `frozen_views`, or set THANOS_CACHE to a folder on another disk."
+        )
+
+
+def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], say: Callable[[str], None]) -> None:
+    """Block by block into a file of another name, which takes its own when it is whole."""
+    part, note = entry.with_name(f"{entry.name}.part"), entry.with_name(f"{entry.name}.json")
+    begun = _noted(note, shape) if part.exists() else 0
+    array = np.lib.format.open_memmap(part, mode="r+" if begun else "w+", dtype=np.float32, shape=shape)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    backbone = wanted.backbone.to(device).eval()
+    blocks = range(begun, -(-len(images) // BLOCK))
+    started = noted = time.monotonic()
+    for block in blocks:
+        rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(images)))
+        array[rows] = _of_block(wanted, backbone, images, rows, block, device)
+        now = time.monotonic()
+        if now - noted > EVERY or block == blocks[-1]:
+            array.flush()
+            write_text(note, json.dumps({"shape": shape, "blocks": block + 1}))
+            left = (now - started) / (block + 1 - begun) * (blocks[-1] - block)
+            say(f"features of {rows[-1] + 1:,} of {len(images):,} images · {left:,.0f} s left")
+            noted = now
+    del array
+    part.rename(entry.with_name(f"{entry.name}.npy"))
+    note.unlink(missing_ok=True)
+
+
+def _noted(note: Path, shape: tuple[int, ...]) -> int:
+    """How many blocks an earlier pass has made."""
+    try:
+        content = json.loads(note.read_text("utf-8"))
+        return int(content["blocks"]) if tuple(content["shape"]) == shape else 0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _of_block(
+    wanted: Pass, backbone: nn.Module, images: ImageSet, rows: NDArray[np.int64], block: int, device: str
+) -> NDArray[np.float32]:
+    """Features (rows, 1 + views, dim); views of block k are a function of k alone."""
+    pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(device)
+    mean, std = wanted.mean, wanted.std
+    inputs = clean_view(pixels, mean=mean, std=std)[None]
+    if wanted.count:
+        rng = Generator().manual_seed(block)
+        views = random_views(pixels, wanted.views, rng, count=wanted.count, mean=mean, std=std)
+        inputs = torch.cat([inputs, views])
+    with torch.inference_mode():
+        batch = inputs.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        found = torch.cat([backbone(each) for each in batch.split(BLOCK)])
+    return found.float().cpu().unflatten(0, (1 + wanted.count, len(rows))).transpose(0, 1).numpy()
