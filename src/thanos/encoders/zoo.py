@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from thanos import registry
+from thanos.encoders.pretrained import converted, packaged_weights, way_to_package
 from thanos.errors import ConfigError
 
 
@@ -22,11 +23,15 @@ def build_encoder(
     Args:
         name: One of :func:`thanos.registry.encoders` or a timm model's name.
         channels, size: Of the images; size is height and width, None for vectors.
-        pretrained: Start a timm model from its published weights, or from a file of weights in timm's names.
+        pretrained: Start a timm model from a file of weights in timm's names; or, if True, from those of an installed
+            package (:data:`thanos.encoders.pretrained.PACKAGES`), else from its published ones.
     Returns:
         The module; :func:`dimension` tells its embedding's.
     Raises:
-        ConfigError: for an unknown name, or an encoder that cannot take images of this size, or vectors.
+        ConfigError: for an unknown name, weights that cannot be had or do not fit, or an encoder that cannot take
+            images of this size, or vectors.
+        DataError: for a package of weights that is damaged.
+        OutputError: if its weights cannot be kept in the cache.
     """
     try:
         own = registry.encoder(name)
@@ -133,11 +138,8 @@ def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool | Pa
     import timm
 
     build = partial(timm.create_model, name, num_classes=0, in_chans=channels, pretrained=bool(pretrained))
-    if pretrained is True:
-        _fetch_published(name)
-    if isinstance(pretrained, Path):
-        _check_weights(name, pretrained)
-        build = partial(build, pretrained_cfg_overlay={"file": str(pretrained)})
+    if (file := _file_of_weights(name, pretrained)) is not None:
+        build = partial(build, pretrained_cfg_overlay={"file": str(file)})
     try:
         try:
             model = build(img_size=size)
@@ -154,6 +156,19 @@ def _timm(name: str, channels: int, size: tuple[int, int], pretrained: bool | Pa
             f"timm models), or choose one of {', '.join(registry.encoders('images'))}."
         ) from None
     return model.train()
+
+
+def _file_of_weights(name: str, pretrained: bool | Path) -> Path | None:
+    """The file to start from, checked; None: no weights, or those in timm's cache, which are there then."""
+    if isinstance(pretrained, Path):
+        _check_weights(name, pretrained)
+        return pretrained
+    if not pretrained:
+        return None
+    if (held := packaged_weights(name)) is not None:
+        return converted(held)
+    _fetch_published(name)
+    return None
 
 
 def _fetch_published(name: str) -> None:
@@ -176,8 +191,10 @@ def _fetch_published(name: str) -> None:
         timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0].split(". ")[0].rstrip(".")
+        way = way_to_package(name)
         raise ConfigError(
-            f"the published weights of {name} cannot be had ({reason}). Give a file of them, `pretrained=FILE`; a "
+            f"the published weights of {name} cannot be had ({reason}). "
+            f"{'' if way is None else f'A package has such: `{way}`. '}Give a file of them, `pretrained=FILE`; a "
             f"training also starts without any."
         ) from None
     finally:

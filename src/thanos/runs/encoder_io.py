@@ -17,14 +17,12 @@ from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
 from thanos.data.samples import Samples
 from thanos.embeddings import encoder_fingerprint
 from thanos.encoders.frozen import Frozen
+from thanos.encoders.pretrained import preprocessing
 from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError, DataError
 from thanos.runs.run_dir import RunDir
 from thanos.storage import write_atomically
 from thanos.views import clean_view, random_views
-
-DEFAULT_MEAN, DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, by which timm normalises unless a model says otherwise."""
 
 
 class ModelCard(Settings):
@@ -293,18 +291,14 @@ def _of_checkpoint(file: Path) -> Encoder:
 
 
 def timm_encoder(name: str, weights: Literal[True] | Path, images: Samples) -> Encoder:
-    """A timm model as it is, for images of this kind: with its published weights, or those of a file.
+    """A timm model as it is, for images of this kind: with its weights at hand or published, or those of a file.
 
     Raises:
         ConfigError: for a name or a file that does not fit.
+        DataError, OutputError: as :func:`build_encoder`.
     """
-    import timm
-
     module = build_encoder(name, channels=images.channels, size=images.size, pretrained=weights)
-    published = timm.get_pretrained_cfg(name)
-    mean, std = (published.mean, published.std) if published is not None else (DEFAULT_MEAN, DEFAULT_STD)
-    if images.channels == 1:
-        mean, std = (sum(mean) / 3,), (sum(std) / 3,)
+    mean, std = preprocessing(name).normalisation(images.channels)
     card = card_for(images, (name,), module, method="timm", mean=mean, std=std)
     return Encoder(module.eval(), card)
 
