@@ -204,14 +204,10 @@ class Source:
     @cached_property
     def encoder(self) -> "Encoder":
         """Raises DataError or ConfigError if there is none."""
-        from thanos.encoders.pretrained import describe_weights
         from thanos.runs.encoder_io import balance_parts, timm_encoder
 
         if self.by_name:
-            name, weights = str(self.path), self.options.pretrained or True
-            encoder = timm_encoder(name, weights, self.images)
-            self.say(describe_weights(name, weights))
-            return encoder
+            return timm_encoder(str(self.path), self.options.pretrained or True, self.images, self.say)
         if self.path.suffix == ".ckpt":  # until a run ends, its encoders stand side by side unbalanced
             balance_parts(self._loaded, self._own_images() if self._home.settings_file.is_file() else self.images)
         return self._loaded

@@ -84,7 +84,8 @@ class SourceConfig(DataConfig):
     """Of the last epoch, or of the best by validation superclass accuracy."""
     pretrained: bool | Path = False
     """A file of weights of the timm model that is named, or, where images are trained on first, of the --encoder to
-    start from; without a file, the published ones (a download, once)."""
+    start from; without a file, those of an installed package (extra photos: tf_efficientnet_lite0), else the published
+    ones (a download, once)."""
 
 
 def check_data(name: str) -> None:

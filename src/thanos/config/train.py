@@ -19,7 +19,8 @@ class TrainConfig(DataConfig):
     encoder: str = "tiny"
     """{encoders}, or any timm model by name."""
     pretrained: bool | Path = False
-    """Start a timm model from its published weights (a download, once), or from a checkpoint on disk."""
+    """Start a timm model from a checkpoint on disk; without a file from the weights of an installed package (extra
+    photos: tf_efficientnet_lite0), else from its published ones (a download, once)."""
     frozen: bool = False
     """Keep a pretrained timm model as it is, and train a small network on its features, which are computed once."""
     head: str = "mlp"

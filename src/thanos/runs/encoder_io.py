@@ -17,7 +17,7 @@ from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
 from thanos.data.samples import Samples
 from thanos.embeddings import encoder_fingerprint
 from thanos.encoders.frozen import Frozen
-from thanos.encoders.pretrained import preprocessing
+from thanos.encoders.pretrained import describe_weights, preprocessing
 from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError, DataError
 from thanos.runs.run_dir import RunDir
@@ -290,14 +290,22 @@ def _of_checkpoint(file: Path) -> Encoder:
     return Encoder(_together(parts).eval(), card)
 
 
-def timm_encoder(name: str, weights: Literal[True] | Path, images: Samples) -> Encoder:
+def timm_encoder(
+    name: str, weights: Literal[True] | Path, images: Samples, say: Callable[[str], None] = lambda line: None
+) -> Encoder:
     """A timm model as it is, for images of this kind: with its weights at hand or published, or those of a file.
 
+    Args:
+        name: timm's.
+        weights: A file; True: as :func:`build_encoder` finds them.
+        images: Whose channels and size it takes.
+        say: Receives the line that tells which weights were taken.
     Raises:
         ConfigError: for a name or a file that does not fit.
         DataError, OutputError: as :func:`build_encoder`.
     """
     module = build_encoder(name, channels=images.channels, size=images.size, pretrained=weights)
+    say(describe_weights(name, weights))
     mean, std = preprocessing(name).normalisation(images.channels)
     card = card_for(images, (name,), module, method="timm", mean=mean, std=std)
     return Encoder(module.eval(), card)
