@@ -20,6 +20,8 @@ from thanos.report.discover_page import write_discover_page
 from thanos.subclasses.fitted import Discovered
 from thanos.training.auto import LARGEST, load_suitably, settle
 
+FROM_NOTHING = AutoTrainConfig(encoder="tiny")
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
@@ -139,17 +141,17 @@ def photos(folder, sizes, modes=("RGB", "RGB")):
 
 
 def test_what_is_left_open_is_chosen_with_a_reason(tmp_path):
-    images, choices = load_suitably(photos(tmp_path / "mixed", [(100, 80), (300, 200)]))
+    images, choices = load_suitably(photos(tmp_path / "mixed", [(100, 80), (300, 200)]), FROM_NOTHING)
     largest = LARGEST["cuda" if torch.cuda.is_available() else "cpu"]
     assert images.size == (min(largest, 128), min(largest, 128))
     assert any(reason.startswith("`size=") for reason in choices.reasons)
     config = settle(AutoTrainConfig(), DataConfig(data="x"), images, choices, seed=3)
     assert (config.batch, config.seed, config.size, config.method) == (8, 3, images.size[0], "thanos")
     assert config.epochs == 200
-    images, choices = load_suitably(photos(tmp_path / "modes", [(16, 16)], modes=("RGB", "L")))
+    images, choices = load_suitably(photos(tmp_path / "modes", [(16, 16)], modes=("RGB", "L")), FROM_NOTHING)
     assert images.channels == 3
     assert "`convert`: images of several modes" in choices.reasons
-    images, choices = load_suitably(photos(tmp_path / "plain", [(16, 16)]))
+    images, choices = load_suitably(photos(tmp_path / "plain", [(16, 16)]), FROM_NOTHING)
     assert choices.reasons == []
     given = AutoTrainConfig(encoder="tiny", batch=4, epochs=7, train_method="spread", alpha=0.5)
     config = settle(given, DataConfig(data="x", size=8), images, choices, seed=0)
@@ -161,7 +163,7 @@ def test_other_faults_are_not_hidden_by_what_can_be_chosen(tmp_path):
     config = photos(tmp_path / "x", [(16, 16), (20, 20)])
     (tmp_path / "x" / "a" / "bad.png").write_text("x")
     with pytest.raises(DataError, match=r"bad.png cannot be read"):
-        load_suitably(config)
+        load_suitably(config, FROM_NOTHING)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +219,7 @@ def test_images_that_are_not_square_become_so_where_they_are_scaled(tmp_path):
         images=rng.integers(0, 256, (40, 64, 300, 3), dtype=np.uint8),
         superclass=np.repeat(["a", "b"], 20),
     )
-    images, choices = load_suitably(DataConfig(data=str(tmp_path / "x.npz")))
+    images, choices = load_suitably(DataConfig(data=str(tmp_path / "x.npz")), FROM_NOTHING)
     size = choices.settings["size"]
     assert images.size == (size, size)
     assert sum(reason.startswith("`size=") for reason in choices.reasons) == 1

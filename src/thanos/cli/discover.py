@@ -93,7 +93,7 @@ def of_images(
     from thanos.training.auto import load_suitably, settle
     from thanos.training.fit import train
 
-    images, choices = load_suitably(data)
+    images, choices = load_suitably(data, training, pretrained)
     check_superclasses(images)
     chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
     for reason in choices.reasons:

@@ -38,8 +38,11 @@ class FeatureSet(VectorSet):
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per feature, over the training rows; features that hardly vary count for little."""
         mean, std = super().mean_std
-        least = LEAST * float(np.mean(std))
-        return mean, tuple(max(each, least) for each in std)
+        rows = self.rows("train")
+        varies = (self.vectors[rows] != self.vectors[rows[:1]]).any(axis=0)
+        deviation = np.where(varies, std, 0.0)
+        least = LEAST * float(deviation[varies].mean()) if varies.any() else 1.0
+        return mean, tuple(np.maximum(deviation, least).tolist())
 
     def views_with(self, changes: ViewSpec | None) -> FeatureViewSpec:
         """The noise on top: ``changes`` were heeded when the images' views were drawn."""

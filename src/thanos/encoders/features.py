@@ -43,9 +43,9 @@ class Pass:
     """From normalised images (batch, channel, height, width) to features (batch, dim)."""
     mean: Sequence[float]
     std: Sequence[float]
-    views: ViewSpec
-    """How views are drawn."""
-    count: int
+    views: ViewSpec | None
+    """How views are drawn; None: none are."""
+    count: int = 0
     """Views of each image."""
 
     def key(self, images: ImageSet) -> str:
@@ -55,7 +55,9 @@ class Pass:
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())
         facts = (VERSION, images.pixels, images.size, tuple(self.mean), tuple(self.std), self.count)
-        digest.update(repr((facts, self.views.model_dump() if self.count else None)).encode())
+        digest.update(
+            repr((facts, self.views.model_dump() if self.views is not None and self.count else None)).encode()
+        )
         return digest.hexdigest()
 
 
@@ -137,7 +139,7 @@ def _of_block(
     pixels = torch.from_numpy(np.ascontiguousarray(images.images[rows])).to(device)
     mean, std = wanted.mean, wanted.std
     inputs = clean_view(pixels, mean=mean, std=std)[None]
-    if wanted.count:
+    if wanted.views is not None and wanted.count:
         rng = Generator().manual_seed(block)
         views = random_views(pixels, wanted.views, rng, count=wanted.count, mean=mean, std=std)
         inputs = torch.cat([inputs, views])

@@ -35,5 +35,9 @@ class Frozen(nn.Module):
         self.register_buffer("std", torch.ones(features) if std is None else torch.tensor(std))
 
     def forward(self, images: Tensor) -> Tensor:
-        embedding: Tensor = self.head((self.backbone(images) - self.mean) / self.std)
+        return self.on_features(self.backbone(images))
+
+    def on_features(self, features: Tensor) -> Tensor:
+        """From features (batch, features) to embeddings (batch, dim)."""
+        embedding: Tensor = self.head((features - self.mean) / self.std)
         return embedding

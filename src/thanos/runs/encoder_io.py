@@ -14,8 +14,10 @@ from pydantic import ValidationError, field_validator
 from torch import Generator, Tensor, nn
 
 from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
+from thanos.data.imageset import ImageSet
 from thanos.data.samples import Samples
 from thanos.embeddings import encoder_fingerprint
+from thanos.encoders.features import Pass, frozen_features
 from thanos.encoders.frozen import Frozen
 from thanos.encoders.pretrained import describe_weights, preprocessing
 from thanos.encoders.zoo import SideBySide, build_encoder, dimension
@@ -116,7 +118,11 @@ class Encoder:
         return (facts_of(self.card, indent=2) + "\n").encode()
 
     def embed(self, images: Samples, *, batch: int = 512) -> NDArray[np.float32]:
-        """Embeddings of the images (or vectors) as they are, (n, dim)."""
+        """Embeddings of the images (or vectors) as they are, (n, dim); frozen features stay in the cache."""
+        if isinstance(self.module, Frozen):
+            assert isinstance(images, ImageSet)
+            _check_taken(self.card, images)
+            return self._embed_features(self.module, images, batch)
         return self._run(images, batch, lambda pixels: clean_view(pixels, mean=self.card.mean, std=self.card.std))
 
     def embed_view(self, images: Samples, rng: Generator, *, batch: int = 512) -> NDArray[np.float32]:
@@ -127,6 +133,17 @@ class Encoder:
             batch,
             lambda pixels: random_views(pixels, card.views, rng, count=1, mean=card.mean, std=card.std)[0],
         )
+
+    def _embed_features(self, module: Frozen, images: ImageSet, batch: int) -> NDArray[np.float32]:
+        wanted = Pass(module.backbone, self.card.mean, self.card.std, views=None)
+        features = frozen_features(wanted, images, lambda line: None)
+        module = module.to(self.device).eval()
+        out = np.empty((len(images), self.card.dim), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(images), batch):
+                rows = torch.from_numpy(np.array(features[start : start + batch, 0])).to(self.device)
+                out[start : start + batch] = module.on_features(rows).float().cpu().numpy()
+        return out
 
     def _run(self, images: Samples, batch: int, to_input: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
         _check_taken(self.card, images)

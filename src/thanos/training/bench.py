@@ -50,6 +50,10 @@ class TrainingStep:
     """
 
     def __init__(self, config: TrainConfig, images: Samples):
+        if config.frozen:
+            raise ConfigError(
+                "a head on frozen features takes milliseconds a step, and is not timed here; drop `frozen`."
+            )
         self.device = "cuda" if torch.cuda.is_available() and config.accelerator not in ("cpu", "mps") else "cpu"
         rows = images.rows("train")
         self.batch = min(config.batch, len(rows))

@@ -143,7 +143,7 @@ def _train(
     backbone = None
     if config.frozen:
         assert isinstance(images, ImageSet)
-        backbone = backbone_of(config, images)
+        backbone = backbone_of(config, images, say)
         samples = features_of(config, images, backbone, say)
         settings, window = resolve_settings(of_head(config), samples, trainer.world_size)
     plan = _plan(settings, window, samples, backbone, trainer, place, run, say)

@@ -12,14 +12,14 @@ from thanos.encoders.frozen import Frozen
 from thanos.runs.encoder_io import Encoder, timm_encoder
 
 
-def backbone_of(config: TrainConfig, images: ImageSet) -> Encoder:
-    """The timm model that stays as it is, with its own normalisation.
+def backbone_of(config: TrainConfig, images: ImageSet, say: Callable[[str], None]) -> Encoder:
+    """The timm model that stays as it is, with its own normalisation; which weights it has is said.
 
     Raises:
-        ConfigError: if it, or its weights, cannot be had for images of this size.
+        ConfigError, DataError, OutputError: if it, or its weights, cannot be had for images of this size.
     """
     weights: Literal[True] | Path = config.pretrained if isinstance(config.pretrained, Path) else True
-    return timm_encoder(config.encoder, weights, images)
+    return timm_encoder(config.encoder, weights, images, say)
 
 
 def features_of(config: TrainConfig, images: ImageSet, backbone: Encoder, say: Callable[[str], None]) -> FeatureSet:
