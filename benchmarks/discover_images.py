@@ -1,11 +1,13 @@
-"""Hidden subclasses of 2,000 CIFAR-10 images of which nobody told more than 'animals' or 'vehicles', in minutes.
+"""Hidden subclasses of 2,000 CIFAR-10 images of which nobody told more than 'animals' or 'vehicles', in a minute.
 
 For every seed 200 images of each class are drawn and given to `thanos discover` as a user would: an .npz with images
 and superclasses, no subclass. What it finds is held against the true classes (adjusted mutual information inside each
-superclass, unweighted mean), beside the same clustering of SupCon's embedding (as long a training), of a random
-encoder's and of raw pixels; with the clustering's own number of clusters, and with five in each superclass.
+superclass, unweighted mean), with the clustering's own number of clusters, and with five in each superclass. Beside it
+the same clustering of what could explain it: the frozen features themselves, SupCon's head on them, the same head on
+the features of the same network with random weights, raw pixels; with --from-nothing also training without weights,
+as the command does where none are at hand.
 
-THANOS_DATA=DIR python benchmarks/discover_images.py --jobs 2 --out results/discover_images.json
+THANOS_DATA=DIR python benchmarks/discover_images.py --out results/discover_images.json
 """
 
 import argparse
@@ -16,22 +18,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
+import timm
+import torch
+from safetensors.torch import save_file
 
-from thanos import DataConfig, DiscoverConfig, TrainConfig, discover, load, read_embeddings, recovery
-from thanos.embeddings import Embeddings, labelled
+from thanos import DataConfig, DiscoverConfig, discover, embed, load, read_embeddings, recovery
+from thanos.embeddings import Embeddings
 from thanos.evaluate.intervals import mean_interval
-from thanos.reproduce.score import random_encoder, raw_pixels
+from thanos.reproduce.score import raw_pixels
+from thanos.runs.encoder_io import timm_encoder
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 
 EACH = 200
-TRAINED = ("thanos", "supcon")
+FROZEN = "tf_efficientnet_lite0"
+RANDOM = ("--encoder", FROZEN, "--frozen", "--pretrained")
+"""And the file of its random weights."""
 CLUSTERINGS = {"chosen": DiscoverConfig(), "five": DiscoverConfig(clusters=5)}
 
 
@@ -48,13 +57,21 @@ def draw(seed: int, file: Path) -> np.ndarray:
     return whole.subclass[rows]
 
 
-def train(file: Path, run: Path, method: str, seed: int, threads: int) -> tuple[float, str]:
-    """Seconds of the whole command, and what it printed."""
-    command = [Path(sys.executable).parent / "thanos", "discover", file, "--train-method", method, "--seed", str(seed)]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    started = time.perf_counter()
-    done = subprocess.run([*command, "-o", run], env=environment, capture_output=True, text=True, check=True)
-    return time.perf_counter() - started, done.stdout + done.stderr
+def command(file: Path, run: Path, more: Sequence[str | Path], seed: int, threads: int) -> tuple[float, str]:
+    """Seconds of the whole command, its features not yet in the cache, and what it printed."""
+    words = [Path(sys.executable).parent / "thanos", "discover", file, "--seed", str(seed), *more, "-o", run]
+    with tempfile.TemporaryDirectory() as cache:
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "THANOS_CACHE": cache}
+        started = time.perf_counter()
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        return time.perf_counter() - started, done.stdout + done.stderr
+
+
+def random_weights(seed: int, file: Path) -> Path:
+    """Of the backbone as a training would find it."""
+    torch.manual_seed(seed)
+    save_file(timm.create_model(FROZEN).state_dict(), file)
+    return file
 
 
 def score(embeddings: Embeddings, true: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
@@ -67,28 +84,34 @@ def score(embeddings: Embeddings, true: np.ndarray, seed: int) -> dict[str, dict
     return scores
 
 
-def one_seed(seed: int, folder: Path, threads: int) -> dict[str, Any]:
+def one_seed(seed: int, folder: Path, threads: int, from_nothing: bool) -> dict[str, Any]:
     file = folder / f"cifar10-{seed}.npz"
     true = draw(seed, file)
     images = load(DataConfig(data=str(file)))
-    base = TrainConfig(data=str(file), seed=seed)
-    encoder = random_encoder(base, images)
+    larger = load(DataConfig(data=str(file), size=128))
     measured: dict[str, Any] = {
         "raw pixels": score(raw_pixels(images), true, seed),
-        "random encoder": score(labelled(encoder.embed(images), images), true, seed),
+        "frozen features": score(embed(timm_encoder(FROZEN, True, larger), larger), true, seed),
     }
-    for method in TRAINED:
-        run = folder / f"{method}-{seed}"
-        seconds, said = train(file, run, method, seed, threads)
+    random = random_weights(seed, folder / f"random-{seed}.safetensors")
+    runs: dict[str, Sequence[str | Path]] = {
+        "thanos": (),
+        "supcon": ("--train-method", "supcon"),
+        "thanos on random features": (*RANDOM, random),
+    }
+    runs |= {"thanos from nothing": ("--encoder", "tiny")} if from_nothing else {}
+    for name, more in runs.items():
+        run = folder / f"{name.replace(' ', '-')}-{seed}"
+        seconds, said = command(file, run, more, seed, threads)
         own = json.loads((run / "subclasses.json").read_text())["superclasses"]
-        measured[method] = score(read_embeddings(run / "embeddings.npz"), true, seed) | {
+        measured[name] = score(read_embeddings(run / "embeddings.npz"), true, seed) | {
             "seconds": round(seconds, 1),
             "lines": len(said.splitlines()),
             "escape_codes": len(re.findall("\x1b", said)),
             "clusters_told": {name: fact["clusters"] for name, fact in own.items()},
             "page_mb": round((run / "subclasses.html").stat().st_size / 1e6, 2),
         }
-        print(seed, method, measured[method], flush=True)
+        print(seed, name, measured[name], flush=True)
     return measured
 
 
@@ -96,6 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side, the cores divided between them")
+    parser.add_argument("--from-nothing", action="store_true", help="also train without weights: minutes a seed")
     parser.add_argument("--keep", type=Path, help="keep the runs in this folder")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
@@ -103,7 +127,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(given.jobs) as pool:
         folder = given.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        seeds = list(pool.map(lambda seed: one_seed(seed, folder, threads), range(given.seeds)))
+        seeds = list(pool.map(lambda seed: one_seed(seed, folder, threads, given.from_nothing), range(given.seeds)))
     table: dict[str, Any] = {}
     for name in seeds[0]:
         table[name] = {}
@@ -112,15 +136,16 @@ def main() -> None:
             low, high = mean_interval(values)
             table[name][clustering] = {"mean": mean(values), "sd": stdev(values), "interval": [low, high]}
     facts = {
-        "command": f"python benchmarks/discover_images.py --jobs {given.jobs} --out results/discover_images.json",
+        "command": "python benchmarks/discover_images.py " + " ".join(sys.argv[1:]),
         "images": EACH * 10,
         "threads_each": threads,
         "adjusted_mutual_information": table,
+        "seconds": {name: [each[name].get("seconds") for each in seeds] for name in seeds[0]},
         "seeds": seeds,
     }
     write_json(given.out, facts | {"commit": commit(), "hardware": hardware(), "versions": versions()})
     for name, row in table.items():
-        print(f"{name:<16}" + "   ".join(f"{c}: {r['mean']:.3f} ± {r['sd']:.3f}" for c, r in row.items()))
+        print(f"{name:<26}" + "   ".join(f"{c}: {r['mean']:.3f} ± {r['sd']:.3f}" for c, r in row.items()))
 
 
 if __name__ == "__main__":

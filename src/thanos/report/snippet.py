@@ -45,6 +45,35 @@ def embed(images):  # uint8 (n, {height}, {width}, {channels}) -> (n, {dim})
     x = (torch.as_tensor(images).permute(0, 3, 1, 2) / 255 - mean) / std
     return torch.cat([encoder(x) * scale for encoder, scale in zip(encoders, state["scale"])], dim=1)
 """
+_FROZEN = """\
+import timm, torch
+from safetensors.torch import load_file
+from torch import nn
+
+class Head(nn.Module):
+    def __init__(self, features, hidden, dim):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(features, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, features):
+        return self.head(self.hidden(features).relu())
+
+def part(prefix, module):
+    module.load_state_dict({{n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}})
+    return module.eval()
+
+state = load_file({weights!r})
+backbone = part("backbone.", timm.create_model({name!r}, num_classes=0, in_chans={channels}{sized}))
+heads = [part(prefix, Head(len(state["mean"]), *sizes)) for prefix, sizes in {heads}]
+scales = state.get("head.scale", torch.ones(len(heads)))
+
+@torch.inference_mode()
+def embed(images):  # uint8 (n, {height}, {width}, {channels}) -> (n, {dim})
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in ({mean}, {std}))
+    features = backbone((torch.as_tensor(images).permute(0, 3, 1, 2) / 255 - mean) / std)
+    features = (features - state["mean"]) / state["std"]
+    return torch.cat([head(features) * scale for head, scale in zip(heads, scales)], dim=1)
+"""
 _READ = """
 def read(path):  # a picture as embed takes it
     from numpy import array
@@ -61,7 +90,7 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         card: The facts beside the weights.
         weights: The .safetensors file.
     """
-    name, (height, width) = card.encoders[0], card.image_size
+    name, (height, width) = card.backbone or card.encoders[0], card.image_size
     facts: dict[str, Any] = {
         "name": name,
         "channels": card.channels,
@@ -75,6 +104,10 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         "mean": [round(value, 6) for value in card.mean],
         "std": [round(value, 6) for value in card.std],
     }
+    if card.backbone is not None:
+        alone = len(card.encoders) == 1
+        heads = [("head." if alone else f"head.parts.{k}.", _sizes(head)) for k, head in enumerate(card.encoders)]
+        return "".join(text.format(heads=heads, **facts) for text in (_FROZEN, _READ))
     builds, own = _TIMM, registry.encoder(name)
     if own is not None and own.alone:
         builds = registry.text(own.alone, own)
@@ -83,6 +116,12 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         builds, facts = _IMPORTED, facts | {"module": build.__module__, "function": build.__name__}
     use = _ONE if len(card.encoders) == 1 else _SEVERAL
     return "".join(text.format(**facts) for text in (builds, use, _READ))
+
+
+def _sizes(head: str) -> tuple[int, ...]:
+    """The widths of the layers of a network on features."""
+    spec = registry.encoder(head)
+    return () if spec is None else spec.sizes
 
 
 def _takes_size(name: str, card: ModelCard) -> bool:
