@@ -185,5 +185,7 @@ def test_the_commands_take_a_frozen_run(weights, tmp_path, capsys):
     run_command(["embed", run, "--data", str(tmp_path / "x.npz"), "--size", "32", "-o", str(tmp_path / "e.npz")])
     with np.load(tmp_path / "run/embeddings.npz") as kept, np.load(tmp_path / "e.npz") as found:
         assert np.array_equal(kept["vectors"], found["vectors"])
+    with pytest.raises(DataError, match="holds the head alone of a run on a frozen backbone"):
+        run_command(["geometry", f"{run}/last.ckpt"])
     with pytest.raises(ConfigError, match="is not timed here; drop `frozen`"):
         run_command(["bench", "train", "--data", str(tmp_path / "x.npz"), *start])

@@ -297,6 +297,12 @@ def _of_checkpoint(file: Path) -> Encoder:
         card, weights = ModelCard.model_validate_json(kept[CARD_IN_CHECKPOINT]), kept["state_dict"]
     except (KeyError, ValidationError):
         raise DataError(f"a checkpoint is a run's last.ckpt; {file} lacks the facts about an encoder.") from None
+    home = RunDir(file.parent)
+    if card.size is None and home.settings_file.is_file() and home.settings().get("frozen"):
+        raise DataError(
+            f"{file} holds the head alone of a run on a frozen backbone; at its end model.safetensors holds both. Go on "
+            f"with it first: {home.command()}"
+        )
     branches: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
         if found := _OF_BRANCH.fullmatch(name):
