@@ -300,8 +300,8 @@ def _of_checkpoint(file: Path) -> Encoder:
     home = RunDir(file.parent)
     if card.size is None and home.settings_file.is_file() and home.settings().get("frozen"):
         raise DataError(
-            f"{file} holds the head alone of a run on a frozen backbone; at its end model.safetensors holds both. Go on "
-            f"with it first: {home.command()}"
+            f"{file} holds the head alone of a run on a frozen backbone; at its end model.safetensors holds both. Go "
+            f"on with it first: {home.command()}"
         )
     branches: dict[str, dict[str, Tensor]] = {}
     for name, value in weights.items():
