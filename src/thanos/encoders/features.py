@@ -115,12 +115,18 @@ def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], s
         if now - noted > EVERY or block == blocks[-1]:
             array.flush()
             write_text(note, json.dumps({"shape": shape, "blocks": block + 1}))
+            noted = now
+        if _crosses_a_fifth(block, len(blocks) + begun):
             left = (now - started) / (block + 1 - begun) * (blocks[-1] - block)
             say(f"features of {rows[-1] + 1:,} of {len(images):,} images · {left:,.0f} s left")
-            noted = now
     del array
     part.rename(entry.with_name(f"{entry.name}.npy"))
     note.unlink(missing_ok=True)
+
+
+def _crosses_a_fifth(block: int, count: int) -> bool:
+    """Whether a fifth of the blocks, or one more, is done with this one."""
+    return (block + 1) * 5 // count > block * 5 // count
 
 
 def _noted(note: Path, shape: tuple[int, ...]) -> int:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from thanos.config import AutoTrainConfig, DataConfig, TrainConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load, load_together
-from thanos.encoders.pretrained import PHOTOS, describe_weights, packaged_weights
+from thanos.encoders.pretrained import PHOTOS, packaged_weights
 from thanos.evaluate.knn import neighbour_accuracy
 from thanos.runs.encoder_io import timm_encoder
 
@@ -93,7 +93,7 @@ def _start_from_photographs(config: DataConfig, images: ImageSet, choices: Choic
     if features <= pixels:
         choices.reasons.append(f"no weights of photographs: {PHOTOS} suits these images no better; {said}")
         return
-    choices.choose("encoder", PHOTOS, f"{describe_weights(PHOTOS, True)}; {said}")
+    choices.choose("encoder", PHOTOS, f"what it has seen of ImageNet suits these images; {said}")
     choices.settings |= HEAD | {"frozen": True, "pretrained": True}
     choices.reasons.append("`frozen`: the backbone stays as it is, a small network is trained on its features")
 
