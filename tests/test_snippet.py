@@ -13,6 +13,18 @@ from thanos.report.snippet import loading_code
 from thanos.runs.encoder_io import Encoder, balance_parts, card_for, save_encoder
 
 
+def assert_the_code_embeds_alike(encoder, images, tmp_path, monkeypatch):
+    ours = embed(encoder, images).vectors
+    save_encoder(encoder, tmp_path / "model.safetensors")
+    code = loading_code(encoder.card, tmp_path / "model.safetensors")
+    for name in [name for name in sys.modules if name.startswith("thanos")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    names: dict = {}
+    exec(compile(code, "page", "exec"), names)
+    vectors = names["embed"](torch.from_numpy(np.ascontiguousarray(images.images[np.arange(40)])))
+    np.testing.assert_allclose(vectors.numpy(), ours, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "encoders",
     [("tiny",), ("tiny", "tiny"), ("resnet18-small",), ("paper-vit", "paper-vit"), ("test_resnet",), ("test_vit",)],
@@ -26,15 +38,7 @@ def test_the_code_gives_our_vectors(encoders, tmp_path, monkeypatch):
     mean, std = images.mean_std
     encoder = Encoder(module.eval(), card_for(images, encoders, module, method="spread", mean=mean, std=std))
     balance_parts(encoder, images)
-    ours = embed(encoder, images).vectors
-    save_encoder(encoder, tmp_path / "model.safetensors")
-    code = loading_code(encoder.card, tmp_path / "model.safetensors")
-    for name in [name for name in sys.modules if name.startswith("thanos")]:
-        monkeypatch.setitem(sys.modules, name, None)
-    names: dict = {}
-    exec(compile(code, "page", "exec"), names)
-    vectors = names["embed"](torch.from_numpy(np.ascontiguousarray(images.images[np.arange(40)])))
-    np.testing.assert_allclose(vectors.numpy(), ours, rtol=1e-4, atol=1e-5)
+    assert_the_code_embeds_alike(encoder, images, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("heads", [("mlp-16-8",), ("mlp-16-8", "mlp-24-12")], ids="+".join)
@@ -51,12 +55,4 @@ def test_the_code_of_a_frozen_backbone_gives_our_vectors(heads, tmp_path, monkey
     module = Frozen(backbone, head, [0.1] * width, [0.5] * width).eval()
     card = card_for(images, heads, module, method="spread", mean=(0.5,), std=(0.5,))
     encoder = Encoder(module, card.model_copy(update={"backbone": "test_resnet"}))
-    ours = embed(encoder, images).vectors
-    save_encoder(encoder, tmp_path / "model.safetensors")
-    code = loading_code(encoder.card, tmp_path / "model.safetensors")
-    for name in [name for name in sys.modules if name.startswith("thanos")]:
-        monkeypatch.setitem(sys.modules, name, None)
-    names: dict = {}
-    exec(compile(code, "page", "exec"), names)
-    vectors = names["embed"](torch.from_numpy(np.ascontiguousarray(images.images[np.arange(40)])))
-    np.testing.assert_allclose(vectors.numpy(), ours, rtol=1e-4, atol=1e-5)
+    assert_the_code_embeds_alike(encoder, images, tmp_path, monkeypatch)

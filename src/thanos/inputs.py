@@ -293,11 +293,10 @@ class Source:
         if self.run is None:
             return None
         from thanos.report.discover_page import Training
-        from thanos.runs.encoder_io import read_card
 
         run, which = self.run, self.options.weights
-        card = vars(self)["_loaded"].card if "_loaded" in vars(self) else read_card(run.facts(which))
-        return Training(str(run.path), self._settings, self._metrics, run.logged(), card, run.weights(which))
+        card, weights = self._loaded.card, run.weights(which)
+        return Training(str(run.path), self._settings, self._metrics, run.logged(), card, weights)
 
     @cached_property
     def _settings(self) -> dict[str, Any]:

@@ -196,6 +196,26 @@ def as_written(cell: str) -> str:
 
 
 @contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Wait until no other process, on whatever machine, changes a file. The lock's own file goes when this ends.
+
+    Raises:
+        OutputError: if nothing can be written there.
+    """
+    lock = FileLock(file.with_name(f".{file.name}.lock"))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise OutputError(f"{file} cannot be written ({error.strerror or error}).") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone
+        lock.release()
+
+
+@contextmanager
 def only_one(folder: Path, setting: str) -> Iterator[None]:
     """Keep other commands out of a folder; a process that dies lets go of it.
 

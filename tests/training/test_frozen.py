@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from thanos import DataConfig, RunConfig, TrainConfig, embed, load, load_encoder, train
 from thanos.cli import run_command
 from thanos.config import FeatureViewSpec, ViewSpec
+from thanos.data import cache
 from thanos.encoders import features as room
 from thanos.encoders.features import Pass, frozen_features
 from thanos.errors import ConfigError, DataError
@@ -155,6 +156,8 @@ def test_the_same_settings_give_the_same_bytes(weights, images, tmp_path):
         ({"pretrained": False}, "`frozen` keeps pretrained weights"),
         ({"head": "tiny"}, "`head` takes one of mlp; got 'tiny'"),
         ({"encoder": "tiny"}, "tiny has no published weights"),
+        ({"frozen": False, "head": "mlp-8-8"}, "`head` is about the features of a frozen encoder"),
+        ({"frozen": False}, "`frozen_views` is about the features of a frozen encoder"),
     ],
 )
 def test_what_does_not_fit_is_refused(weights, more, said):
@@ -163,8 +166,8 @@ def test_what_does_not_fit_is_refused(weights, more, said):
 
 
 def test_a_full_disk_is_said_before_anything_is_written(weights, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(DataError, match="lower `frozen_views`, or set THANOS_CACHE"):
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(DataError, match=r"the features take .* set THANOS_CACHE to a folder on another disk"):
         train(settings(weights), tmp_path / "run", images=images, run=QUIET, say=silent)
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "cache").rglob("*.npy"))

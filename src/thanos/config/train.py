@@ -9,6 +9,9 @@ from thanos import registry
 from thanos.config.base import Fraction, Settings
 from thanos.config.data import DataConfig, ViewSpec
 
+_OF_FROZEN = ("head", "frozen_views", "feature_noise", "feature_dropout")
+"""Settings that say nothing without ``frozen``."""
+
 
 class TrainConfig(DataConfig):
     """Everything that decides a training run, and with it the run's outcome."""
@@ -128,6 +131,10 @@ class TrainConfig(DataConfig):
             raise ValueError(f"{self.encoder} has no published weights; drop `pretrained` or name a timm model.")
         if self.frozen and not self.pretrained:
             raise ValueError("`frozen` keeps pretrained weights; name a timm `encoder` and pass `pretrained`.")
+        usual = ((name, type(self).model_fields[name].default) for name in _OF_FROZEN)
+        idle = [name for name, default in usual if not self.frozen and getattr(self, name) != default]
+        if idle:
+            raise ValueError(f"`{idle[0]}` is about the features of a frozen encoder; pass `frozen`, or drop it.")
         head = registry.encoder(self.head)
         if head is None or head.takes != "vectors":
             raise ValueError(f"`head` takes one of {', '.join(registry.encoders('vectors'))}; got {self.head!r}.")

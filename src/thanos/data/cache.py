@@ -47,20 +47,12 @@ def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.u
     """
     file = cache_folder() / "images" / f"{key}.npy"
     if not file.exists():
-        if not is_writable(file.parent):
-            raise OutputError(f"{file.parent} cannot be written; set THANOS_CACHE to a folder that can.")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        wanted, free = int(np.prod(shape)), shutil.disk_usage(file.parent).free
-        if wanted * 1.05 + 2**20 > free:
-            raise DataError(
-                f"the decoded images take {wanted / 2**20:,.0f} MB in {file.parent}; {free / 2**20:,.0f} MB are free. "
-                f"Free some space, or set THANOS_CACHE to a folder on another disk."
-            )
+        check_room(file.parent, int(np.prod(shape)), "decoded images")
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{key}.", suffix=".part")
         os.close(handle)
         try:
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            _claim_space(Path(temporary))
+            claim_space(Path(temporary))
             fill(array)
             array.flush()
             os.replace(temporary, file)
@@ -69,7 +61,25 @@ def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.u
     return np.load(file, mmap_mode="r")
 
 
-def _claim_space(path: Path) -> None:
+def check_room(folder: Path, size: int, what: str) -> None:
+    """Make a folder of the cache, if it can take so many bytes.
+
+    Raises:
+        DataError: if the disk has too little room; nothing has been written then.
+        OutputError: if the cache cannot be written.
+    """
+    if not is_writable(folder):
+        raise OutputError(f"{folder} cannot be written; set THANOS_CACHE to a folder that can.")
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if size * 1.05 + 2**20 > free:
+        raise DataError(
+            f"the {what} take {size / 2**20:,.0f} MB in {folder}; {free / 2**20:,.0f} MB are free. Free some space, or "
+            f"set THANOS_CACHE to a folder on another disk."
+        )
+
+
+def claim_space(path: Path) -> None:
     """Give the file its blocks now: a full disk is an error here, and a crash on writing to a memory map later."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:

@@ -5,32 +5,28 @@ pass that was stopped goes on where it stood.
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Generator, nn
 
 from thanos.config import ViewSpec
-from thanos.data.cache import cache_folder
+from thanos.data.cache import cache_folder, check_room, claim_space
 from thanos.data.imageset import ImageSet
 from thanos.encoders.zoo import dimension
-from thanos.errors import DataError, OutputError
-from thanos.storage import is_writable, write_text
+from thanos.storage import alone, write_text
 from thanos.views import clean_view, random_views
 
 BLOCK = 64
 """Images whose features are made, and noted as made, together."""
 EVERY = 5.0
-"""Seconds between two notes of how far the pass is."""
+"""Seconds, at least, between two notes, and between two lines, of how far the pass is."""
 VERSION = 1
 """Raised when features come to be made otherwise."""
 
@@ -78,25 +74,11 @@ def frozen_features(wanted: Pass, images: ImageSet, say: Callable[[str], None]) 
     done = folder / f"{key}.npy"
     if not done.exists():
         shape = (len(images), 1 + wanted.count, dimension(wanted.backbone))
-        _check_room(folder, shape)
-        with FileLock(folder / f"{key}.lock"):  # another process may be at it
+        check_room(folder, 4 * int(np.prod(shape)), "features")
+        with alone(done):  # another process may be at it
             if not done.exists():
                 _make(wanted, images, folder / key, shape, say)
-        with suppress(OSError):
-            (folder / f"{key}.lock").unlink()
     return np.load(done, mmap_mode="r")
-
-
-def _check_room(folder: Path, shape: tuple[int, ...]) -> None:
-    if not is_writable(folder):
-        raise OutputError(f"{folder} cannot be written; set THANOS_CACHE to a folder that can.")
-    folder.mkdir(parents=True, exist_ok=True)
-    needed, free = 4 * int(np.prod(shape)), shutil.disk_usage(folder).free
-    if needed * 1.02 + 2**20 > free:
-        raise DataError(
-            f"the features take {needed / 2**20:,.0f} MB in {folder}; {free / 2**20:,.0f} MB are free. Free some "
-            f"space, lower `frozen_views`, or set THANOS_CACHE to a folder on another disk."
-        )
 
 
 def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], say: Callable[[str], None]) -> None:
@@ -104,10 +86,11 @@ def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], s
     part, note = entry.with_name(f"{entry.name}.part"), entry.with_name(f"{entry.name}.json")
     begun = _noted(note, shape) if part.exists() else 0
     array = np.lib.format.open_memmap(part, mode="r+" if begun else "w+", dtype=np.float32, shape=shape)
+    claim_space(part)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = wanted.backbone.to(device).eval()
     blocks = range(begun, -(-len(images) // BLOCK))
-    started = noted = time.monotonic()
+    started = noted = said = time.monotonic()
     for block in blocks:
         rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(images)))
         array[rows] = _of_block(wanted, backbone, images, rows, block, device)
@@ -116,7 +99,8 @@ def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], s
             array.flush()
             write_text(note, json.dumps({"shape": shape, "blocks": block + 1}))
             noted = now
-        if _crosses_a_fifth(block, len(blocks) + begun):
+        if block == blocks[-1] or (_crosses_a_fifth(block, len(blocks) + begun) and now - said > EVERY):
+            said = now
             left = (now - started) / (block + 1 - begun) * (blocks[-1] - block)
             say(f"features of {rows[-1] + 1:,} of {len(images):,} images · {left:,.0f} s left")
     del array

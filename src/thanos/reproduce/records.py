@@ -7,19 +7,17 @@ file: records name their definitions, a line before them, by its checksum.
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
-
 from thanos.config import TrainConfig
-from thanos.errors import DataError, OutputError
+from thanos.errors import DataError
 from thanos.reproduce.fingerprint import digest, fingerprint, row_fingerprint
 from thanos.reproduce.old_records import read_old_records
 from thanos.reproduce.rows import Block, Row
-from thanos.storage import write_text
+from thanos.storage import alone, write_text
 
 Record = dict[str, Any]
 
@@ -93,24 +91,8 @@ def add_record(folder: Path, record: Record) -> None:
     """
     plain = json.loads(json.dumps(record))
     file = record_file(folder, plain["dataset"])
-    with _alone(file):
+    with alone(file):
         _write(file, read_records(file) | {_key(plain): plain})
-
-
-@contextmanager
-def _alone(file: Path) -> Iterator[None]:
-    """Wait until no other process, on whatever machine, changes the file. The lock's own file goes when this ends."""
-    lock = FileLock(file.with_name(f".{file.name}.lock"))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written ({error.strerror or error}).") from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone
-        lock.release()
 
 
 def _key(record: Record) -> Key:
@@ -249,7 +231,7 @@ def _convert(folder: Path) -> int:
     if not read_old_records(folder):
         return 0
     file = record_file(folder.parent, folder.name)
-    with _alone(file):
+    with alone(file):
         old = read_old_records(folder)
         _write(file, _with_old(file, read_records(file), old))
         kept = read_records(file)

@@ -24,8 +24,8 @@ LARGEST = {"cpu": 64, "cuda": 224}
 FROZEN_SIDE = 128
 """Pixels a side that a frozen backbone gets."""
 HEAD = {"alpha": "follow", "head": "mlp-256-128", "frozen_views": 0, "feature_dropout": 0.5}
-"""How a head on frozen features is trained: alpha follows the measured spread, since on features the formula for images
-leaves superclasses tighter than asked for (a cosine of .68 to .83 where .6 is wanted; following: .57)."""
+"""How a head on frozen features is trained: alpha follows the measured spread, since its formula knows nothing of what
+features have in common, and leaves superclasses tighter than asked for."""
 SMALLEST = 16
 """Pixels a side of what may be a photograph."""
 TRIED = 600
@@ -67,12 +67,12 @@ def load_suitably(
         choices.choose("size", side, f"images of several sizes; their median shorter side, at most {largest}")
     elif config.size is None and max(images.size) > largest:
         choices.choose("size", largest, f"images of {images.size[0]}x{images.size[1]} are slow on {where}")
-    return _brought_to(images, config, choices), choices
+    return _brought_to(images, config, choices.settings), choices
 
 
-def _brought_to(images: ImageSet, config: DataConfig, choices: Choices) -> ImageSet:
+def _brought_to(images: ImageSet, config: DataConfig, chosen: dict[str, Any]) -> ImageSet:
     """The images under what was chosen of reading them."""
-    read = {name: value for name, value in choices.settings.items() if name in DataConfig.model_fields}
+    read = {name: value for name, value in chosen.items() if name in DataConfig.model_fields}
     size = read.get("size")
     return images if size is None or images.size == (size, size) else load(config.model_copy(update=read))
 
@@ -86,16 +86,16 @@ def _start_from_photographs(config: DataConfig, images: ImageSet, choices: Choic
             "time (docs/discover.md): pip install thanos-repr[photos]"
         )
         return
-    side = {"size": config.size or FROZEN_SIDE, **choices.settings}
-    larger = load(config.model_copy(update={k: v for k, v in side.items() if k in DataConfig.model_fields}))
+    larger = images
+    if config.size is None:
+        larger = _brought_to(images, config, choices.settings | {"size": FROZEN_SIDE})
     features, pixels = (_told_by_neighbours(each) for each in (_features(larger), _pixels(images)))
     said = f"neighbours tell {features:.1%} of training images' superclasses by its features, {pixels:.1%} by pixels"
     if features <= pixels:
         choices.reasons.append(f"no weights of photographs: {PHOTOS} suits these images no better; {said}")
         return
-    choices.choose("encoder", PHOTOS, f"what it has seen of ImageNet suits these images; {said}")
+    choices.choose("encoder", PHOTOS, f"frozen; what it has seen of ImageNet suits these images: {said}")
     choices.settings |= HEAD | {"frozen": True, "pretrained": True}
-    choices.reasons.append("`frozen`: the backbone stays as it is, a small network is trained on its features")
 
 
 def _some(images: ImageSet) -> ImageSet:
