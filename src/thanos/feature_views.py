@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 
 from thanos.config import FeatureViewSpec
+
+DRAWN = 2**22
+"""Stretches of noise, and of missing features, among which a view's are chosen."""
 
 
 def random_feature_views(
@@ -32,12 +36,25 @@ def random_feature_views(
         mean, in the place of a feature with probability ``spec.dropout``.
     """
     chosen = _among_seen(vectors, rng, count) if vectors.ndim == 3 else vectors
-    shape = (count, len(vectors), vectors.shape[-1])
-    noise, chance = torch.randn(shape, generator=rng), torch.rand(shape, generator=rng)
-    kept = chance.ge_(spec.dropout)  # 0 or 1
     rows = standardized_features(chosen, mean, std)
-    views = noise.mul_(spec.noise).to(rows.device, non_blocking=True).add_(rows)
-    return views.mul_(kept.to(rows.device, non_blocking=True))
+    noise = _windows("noise", spec.noise, rows.shape[-1], rows.device)
+    kept = _windows("kept", spec.dropout, rows.shape[-1], rows.device)
+    places = torch.randint(len(noise), (2, count * vectors.shape[0]), generator=rng).to(rows.device, non_blocking=True)
+    shape = (count, *rows.shape[-2:])
+    return noise[places[0]].view(shape).add_(rows).mul_(kept[places[1]].view(shape))
+
+
+@lru_cache(maxsize=8)
+def _windows(what: Literal["noise", "kept"], amount: float, dim: int, device: torch.device) -> Tensor:
+    """Every stretch of ``dim`` numbers, (stretches, dim), of some millions that were drawn once: to draw as many anew
+    for every step would take as long as the network. ``noise`` is normal; ``kept`` 0, with probability ``amount``, or 1.
+    """
+    rng, shape = Generator().manual_seed(0 if what == "noise" else 1), (DRAWN + dim - 1,)
+    if what == "noise":
+        numbers = torch.randn(shape, generator=rng).mul_(amount)
+    else:
+        numbers = torch.rand(shape, generator=rng).ge(amount).float()
+    return numbers.to(device).unfold(0, dim, 1)
 
 
 def _among_seen(vectors: Tensor, rng: Generator, count: int) -> Tensor:

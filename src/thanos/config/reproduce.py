@@ -32,7 +32,7 @@ class TableConfig(Settings):
     seeds: Annotated[int, Field(ge=1, le=SEEDS)] = 3
     """Paired repetitions; split, images, initialisation and views follow the seed."""
     scale: str = "cpu"
-    """cpu, paper-fast, resnet18, paper, or a .yaml file of the same form."""
+    """cpu, frozen, paper-fast, resnet18, paper, or a .yaml file of the same form."""
     jobs: Annotated[int, Field(ge=1)] | None = None
     """Trainings side by side, the cores divided between them; default: one for each core, at most four; on a GPU 1."""
     root: Path | None = None

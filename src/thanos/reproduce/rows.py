@@ -52,10 +52,14 @@ class Row:
     weights: Literal["last", "best"] = "last"
     control: str | None = None
     """The row of the same width that shows what the second encoder's training, and not its width, gives."""
-    floor: Literal["pixels", "random"] | None = None
-    """What stands in for a trained encoder."""
+    floor: Literal["pixels", "random", "features"] | None = None
+    """What stands in for a trained encoder; features: those of a frozen backbone, and there alone."""
     stage: Stage | None = None
     """What is trained on the embedding and judged by groups; None: it is judged by transfer to fine labels."""
+
+    def suits(self, base: TrainConfig) -> bool:
+        """Features are a floor where a backbone is frozen; there, images are enlarged, and their pixels are none."""
+        return self.floor != ("pixels" if base.frozen else "features")
 
 
 _SUPCON, _SPREAD, _CAUTO = Part("supcon"), Part("spread"), Part("cauto")
@@ -69,6 +73,7 @@ ROWS = {
     for row in (
         Row("raw pixels", "floor: the pixels (256 principal components where there are more)", "floor", floor="pixels"),
         Row("random encoder", "floor: the encoder before training", "floor", floor="random"),
+        Row("frozen features", "floor: the features that heads are trained on", "floor", floor="features"),
         Row("cross-entropy", "superclass cross-entropy alone", "floor", (Part("cross-entropy"),)),
         Row("infonce", "InfoNCE, sees no label", "method", (Part("infonce"),)),
         Row("supcon", "SupCon", "method", (_SUPCON,)),

@@ -13,13 +13,15 @@ from thanos.names import nearest
 
 _FOLLOWS = {"method", "data", "root", "download", "seed", "split_seed"}
 """Settings that the table's rows and blocks decide."""
-SCALES = ("cpu", "paper-fast", "resnet18", "paper")
+SCALES = ("frozen", "cpu", "paper-fast", "resnet18", "paper")
 
 
 class Scale(Settings):
     """A file in ``reproduce/scales``, or a user's own."""
 
     name: str
+    about: str = ""
+    """What a reader of its numbers should know."""
     settings: dict[str, Any]
     """What ``thanos train`` would be told, for all data sets."""
     datasets: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from thanos.config import TrainConfig, TransferConfig
+from thanos.config import DiscoverConfig, TrainConfig, TransferConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load
+from thanos.data.samples import Samples
 from thanos.embeddings import (
     Embeddings,
     embed,
@@ -22,6 +23,7 @@ from thanos.embeddings import (
 from thanos.encoders.zoo import build_encoder
 from thanos.errors import DataError
 from thanos.evaluate.geometry import geometry
+from thanos.evaluate.recovery import recovery
 from thanos.evaluate.transfer import transfer
 from thanos.reproduce.fingerprint import fingerprint, row_fingerprint
 from thanos.reproduce.records import add_record
@@ -30,6 +32,8 @@ from thanos.reproduce.score_stage import STAGE_DEFINITIONS, stage_scores
 from thanos.runs.encoder_io import Encoder, card_for, join_encoders, load_encoder
 from thanos.runs.provenance import hardware, versions
 from thanos.runs.run_dir import RunDir
+from thanos.subclasses.discovery import discover
+from thanos.training.frozen import backbone_of, features_of, of_head, on_backbone
 
 COMPONENTS = 256
 """Raw pixels are cut to as many principal components: as wide as THANOS beside the tiny encoder."""
@@ -42,6 +46,8 @@ DEFINITIONS = {
     "balanced_accuracy": "mean over subclasses of the share named rightly",
     "frequency_weighted_accuracy": "the same mean, weighted by the subclasses' share of the training images",
     "spread": "1 - mean cosine between embeddings of different test images of one superclass",
+    "recovery": "k-means of the test images of a superclass, as many clusters as it has subclasses, against these: "
+    "adjusted mutual information, mean over superclasses",
     "subclass_purity": "share of test images whose nearest neighbour in their superclass is of their subclass",
 }
 
@@ -102,20 +108,44 @@ def _transfer_scores(
     embeddings: Embeddings,
 ) -> dict[str, Any]:
     """Fine accuracy and geometry of a frozen embedding."""
-    if row.floor == "pixels":  # no encoder that could embed views
+    if row.floor in ("pixels", "features"):  # no encoder that could embed views
         scores = transfer(embeddings, probe.model_copy(update={"probe": "convex"}), None, images)
     elif probe.probe == "released":
         encoder = random_encoder(base, images) if row.floor else _joined(runs, row, images)
         scores = transfer(embeddings, probe, encoder, images)
     else:
         scores = transfer(embeddings, probe, None, images)
-    return scores.to_dict() | {"geometry": geometry(embeddings).to_dict()}
+    found = {"recovery": recovery_at_the_true_number(embeddings)} if base.frozen else {}
+    return scores.to_dict() | {"geometry": geometry(embeddings).to_dict()} | found
+
+
+def recovery_at_the_true_number(embeddings: Embeddings) -> dict[str, float]:
+    """Clusters of the test images of each superclass, as many as it has subclasses, against those.
+
+    Returns:
+        ``adjusted_mutual_information``, the unweighted mean over superclasses of two subclasses or more.
+    """
+    test = embeddings.of("test")
+    assert test.subclass is not None
+    information = []
+    for value in np.unique(test.superclass):
+        part = test.take(test.superclass == value)
+        assert part.subclass is not None
+        count = len(np.unique(part.subclass))
+        if count > 1:
+            found = discover(part, DiscoverConfig(clusters=count))
+            against = recovery(found.cluster, part.subclass, part.superclass)
+            assert against is not None
+            information.append(against.adjusted_mutual_information)
+    return {"adjusted_mutual_information": float(np.mean(information))}
 
 
 def row_embeddings(row: Row, base: TrainConfig, runs: tuple[Path, ...], images: ImageSet) -> Embeddings:
     """The embedding that a row stands for, of all images."""
     if row.floor == "pixels":
         return raw_pixels(images)
+    if row.floor == "features":
+        return embed(_backbone(base, images), images)
     if row.floor == "random":
         return embed(random_encoder(base, images), images)
     parts = [_embedded(run, row, part, images) for run, part in zip(runs, row.parts, strict=True)]
@@ -161,8 +191,20 @@ def _training(config: TrainConfig, run: Path) -> dict[str, Any]:
     }
 
 
+def _backbone(base: TrainConfig, images: ImageSet) -> Encoder:
+    return backbone_of(base, images, lambda line: None)
+
+
 def random_encoder(base: TrainConfig, images: ImageSet) -> Encoder:
-    """The encoder as a training of this seed finds it."""
+    """The encoder as a training of this seed finds it; of a frozen backbone the head is what is random."""
+    if base.frozen:
+        backbone = _backbone(base, images)
+        features = features_of(base, images, backbone, lambda line: None)
+        return on_backbone(_untrained(of_head(base), features), backbone)
+    return _untrained(base, images)
+
+
+def _untrained(base: TrainConfig, images: Samples) -> Encoder:
     torch.manual_seed(base.seed)
     module = build_encoder(base.encoder, channels=images.channels, size=images.size)
     mean, std = images.mean_std

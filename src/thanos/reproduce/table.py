@@ -71,9 +71,9 @@ class Table:
         for phase in self.phases:
             for seed in range(min(config.seeds, phase.seeds)):
                 for dataset in config.dataset:
+                    base = scale.base(dataset, seed, config.root).model_copy(update={"download": config.download})
                     wanted = (row for row in self.rows_on(dataset).values() if row.name in chosen)
-                    if rows := tuple(row for row in wanted if phase.holds(row)):
-                        base = scale.base(dataset, seed, config.root).model_copy(update={"download": config.download})
+                    if rows := tuple(row for row in wanted if phase.holds(row) and row.suits(base)):
                         blocks.append(Block(base, rows, scale.transfer))
         return blocks
 
@@ -105,7 +105,9 @@ class Table:
             write_atomically(file, lambda opened, figure=figure: figure.savefig(opened, format="png"))  # type: ignore[misc]
         parts = [self.title, self.introduction]
         for finished in shown:
-            parts += [f"## Scale `{finished.scale.name}`", *chain(*(section(finished) for section in self.sections))]
+            about = [finished.scale.about] if finished.scale.about else []
+            sections = chain(*(section(finished) for section in self.sections))
+            parts += [f"## Scale `{finished.scale.name}`", *about, *sections]
         write_text(self.page_file(results), "\n\n".join(parts) + "\n")
         return self.page_file(results)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from thanos import registry
 from thanos.reproduce import markdown
-from thanos.reproduce.markdown import NOT_RUN, Cell, difference_cells, mean_and_deviation
+from thanos.reproduce.markdown import Cell, difference_cells, mean_and_deviation
 from thanos.reproduce.records import Record
 from thanos.reproduce.rows import ROWS, known_rows
 from thanos.reproduce.table import Finished, Phase, Table
@@ -25,6 +25,8 @@ DATASETS = {
     "cifar100-u": "CIFAR-100-U",
     "tiny-imagenet": "Tiny ImageNet",
 }
+BEYOND = {"grocery": "Grocery", "ham10000": "HAM10000", "gtsrb": "GTSRB"}
+"""Sets that the paper does not have."""
 METHODS = tuple(name for name, row in ROWS.items() if row.kind == "method")
 PAPER = {
     "infonce": (98.4, 77.6, 60.5, 56.4, 44.9),
@@ -39,11 +41,14 @@ PAPER = {
 PAPER_LIFT = 11.1
 LATER = ("cross-entropy", "spread (alpha 0.5)", "thanos (alpha 0.5)", "thanos (one encoder)", "fine labels")
 """Rows beside the paper's that wait until every block of it is done."""
+RECOVERY = ("recovery", "adjusted_mutual_information")
 _PAIRS = (
     ("thanos", "supcon"),
     ("spread", "supcon"),
     ("thanos", "spread + spread"),
     ("supcon+cauto", "supcon + supcon"),
+    ("thanos", "frozen features"),
+    ("spread", "frozen features"),
     ("thanos (one encoder)", "spread"),
 )
 
@@ -75,38 +80,67 @@ def _circumstances(finished: Finished) -> Iterator[str]:
     yield f"![Ours beside the paper's]({finished.table.picture_file(Path(), finished.scale.name)})"
 
 
+def _rows(finished: Finished) -> list[str]:
+    """Those of which something is known at this scale."""
+    return [name for name in ROWS if any(finished.of(name, dataset) for dataset in finished.sets)]
+
+
+def _titles(finished: Finished) -> dict[str, str]:
+    """Of the data sets of which something is known."""
+    return {dataset: (DATASETS | BEYOND).get(dataset, dataset) for dataset in finished.sets}
+
+
 def _overview(finished: Finished) -> Iterator[str]:
+    titles = _titles(finished)
     rows: list[list[Cell]] = []
-    for name in ROWS:
+    for name in _rows(finished):
         cells: list[Cell] = [f"**{name}**" if name == "thanos" else name]
-        for dataset in DATASETS:
+        for dataset in titles:
             values, paper = finished.headline(name, dataset).values(), _paper(name, dataset)
-            theirs = "" if paper is None else f" ({paper:.1f})"
-            cells.append((mean_and_deviation(values) if values else NOT_RUN) + theirs)
+            theirs = "" if paper is None or not values else f" ({paper:.1f})"
+            cells.append(mean_and_deviation(values) + theirs if values else None)
         rows.append(cells)
-    rows.append(["seeds of thanos", *(str(len(finished.of("thanos", dataset))) for dataset in DATASETS)])
-    lifts = [[*finished.difference("thanos", "supcon", dataset).values()] for dataset in DATASETS]
-    rows.append(["thanos - supcon", *(f"{np.mean(lift):+.1f}" if lift else NOT_RUN for lift in lifts)])
+    rows.append(["seeds of thanos", *(str(len(finished.of("thanos", dataset))) for dataset in titles)])
+    lifts = {dataset: [*finished.difference("thanos", "supcon", dataset).values()] for dataset in titles}
+    rows.append(["thanos - supcon", *(f"{np.mean(lift):+.1f}" if lift else None for lift in lifts.values())])
     yield "### All data sets, ours (the paper's)"
-    yield markdown.table([None, *DATASETS.values()], rows)
-    if all(lifts):
-        mean = float(np.mean([np.mean(lift) for lift in lifts]))
-        yield f"**Mean lift of THANOS over SupCon: {mean:+.1f} points (paper {PAPER_LIFT:+.1f}).**"
-    else:
-        yield f"Mean lift of THANOS over SupCon: not all data sets are run yet (paper {PAPER_LIFT:+.1f})."
+    yield markdown.table([None, *titles.values()], rows)
+    if all(lifts.get(dataset) for dataset in DATASETS):
+        mean = float(np.mean([np.mean(lifts[dataset]) for dataset in DATASETS]))
+        yield (
+            f"**Mean lift of THANOS over SupCon on the paper's sets: {mean:+.1f} points (paper {PAPER_LIFT:+.1f}).**"
+        )
+    yield from _recovery(finished)
+
+
+def _recovery(finished: Finished) -> Iterator[str]:
+    """How well clusters recover the classes, where that was measured."""
+    titles, rows = _titles(finished), []
+    for name in _rows(finished):
+        known = [finished.values(name, dataset, *RECOVERY).values() for dataset in titles]
+        if any(known):
+            cells: list[Cell] = [mean_and_deviation(values) if values else None for values in known]
+            rows.append([f"**{name}**" if name == "thanos" else name, *cells])
+    if rows:
+        yield "### What clusters recover"
+        yield (
+            "Adjusted mutual information (times 100) between the fine classes of a superclass and k-means of its test "
+            "images, with as many clusters as it has classes; mean over superclasses."
+        )
+        yield markdown.table([None, *titles.values()], rows)
 
 
 def _differences(finished: Finished) -> Iterator[str]:
     rows: list[list[Cell]] = []
-    for dataset, title in DATASETS.items():
+    for dataset, title in _titles(finished).items():
         best = _best_single(finished, dataset)
         pairs = dict.fromkeys([*_PAIRS, *([("thanos", best)] if best else [])])
         for a, b in pairs:
             label = f"{a} - control ({b})" if ROWS[a].control == b else f"{a} - {b}"
             if a == "thanos" and b == best:
                 label += " (best single encoder)"
-            cells = difference_cells(finished.difference(a, b, dataset).values())
-            rows.append([title, label, *cells, None if cells[0] == NOT_RUN else _paper_difference(a, b, dataset)])
+            if found := finished.difference(a, b, dataset):
+                rows.append([title, label, *difference_cells(found.values()), _paper_difference(a, b, dataset)])
     yield "### Differences, paired by seed"
     yield markdown.table(["data set", "difference", "mean", "95% interval", "by seed", "paper"], rows)
 
@@ -126,14 +160,13 @@ def _paper_difference(a: str, b: str, dataset: str) -> str:
 
 
 def _details(finished: Finished) -> Iterator[str]:
-    more = {name: name for name in finished.sets if name not in DATASETS}
-    for dataset, title in (DATASETS | more).items():
+    for dataset, title in _titles(finished).items():
         uneven = dataset == "cifar100-u"
         head = ["row", "what", "fine accuracy", *(["balanced"] if uneven else []), "seeds", "paper", "difference"]
         head += ["20 neighbours", "spread within superclasses", "width", "training s"]
-        added = [name for name in finished.table.rows() if name not in ROWS and finished.of(name, dataset)]
+        known = [name for name in finished.table.rows() if finished.of(name, dataset)]
         yield f"### {title}"
-        yield markdown.table(head, (_detail(finished, name, dataset) for name in (*ROWS, *added)))
+        yield markdown.table(head, (_detail(finished, name, dataset) for name in known))
 
 
 def _detail(finished: Finished, name: str, dataset: str) -> list[Cell]:
@@ -141,8 +174,6 @@ def _detail(finished: Finished, name: str, dataset: str) -> list[Cell]:
     row, records, uneven = finished.table.rows()[name], [*finished.of(name, dataset).values()], dataset == "cifar100-u"
     paper = _paper(name, dataset)
     theirs = "" if paper is None else f"{paper:.1f}"
-    if not records:
-        return [name, row.what, NOT_RUN, *([None] if uneven else []), None, theirs, *[None] * 5]
     values = [*finished.headline(name, dataset).values()]
     cells: list[Cell] = [f"**{name}**" if name == "thanos" else name, row.what, mean_and_deviation(values)]
     if uneven:
@@ -164,8 +195,9 @@ def bars(finished: Finished) -> "Figure":
     """Each data set's seven methods, ours (with every seed as a dot) beside the paper's; lines for the floors."""
     from thanos.report.figures import new_figure
 
-    figure = new_figure(1, len(DATASETS), 3.0 * len(DATASETS), 4.2)
-    for axes, (dataset, title) in zip(figure.axes, DATASETS.items(), strict=True):
+    titles = _titles(finished)
+    figure = new_figure(1, len(titles), 3.0 * len(titles), 4.2)
+    for axes, (dataset, title) in zip(figure.axes, titles.items(), strict=True):
         _draw(axes, finished, dataset)
         axes.set_title(title, fontsize=11)
         axes.set_xticks(range(len(METHODS)), METHODS, rotation=60, ha="right", fontsize=9)
@@ -183,13 +215,14 @@ def bars(finished: Finished) -> "Figure":
 def _draw(axes: "Axes", finished: Finished, dataset: str) -> None:
     """The bars of one data set, and its lines."""
     for place, name in enumerate(METHODS):
-        theirs, values = PAPER[name][list(DATASETS).index(dataset)], [*finished.headline(name, dataset).values()]
-        axes.bar(place + 0.2, theirs, 0.38, color="#BBBBBB", label="paper" if place == 0 else None)
+        theirs, values = _paper(name, dataset), [*finished.headline(name, dataset).values()]
+        if theirs is not None:
+            axes.bar(place + 0.2, theirs, 0.38, color="#BBBBBB", label="paper" if place == 0 else None)
         if values:
             mean = float(np.mean(values))
             axes.bar(place - 0.2, mean, 0.38, color="#332288", label="ours" if place == 0 else None)
             axes.plot([place - 0.2] * len(values), values, ".", color="#DDCC77", markersize=4)
-    for name, style in (("random encoder", ":"), ("fine labels", "--")):
+    for name, style in (("random encoder", ":"), ("frozen features", "-."), ("fine labels", "--")):
         values = [*finished.headline(name, dataset).values()]
         if values:
             height = float(np.mean(values))
