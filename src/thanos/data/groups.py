@@ -4,19 +4,18 @@ Group counts are compared with the published ones; metadata and files must agree
 side and cut to the centre square, 224 pixels unless ``size`` says otherwise.
 """
 
-import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from thanos.config import DataConfig, ViewSpec
-from thanos.data.cache import data_folder
-from thanos.data.files import SUFFIXES, Listing, read_listing
+from thanos.data.files import Listing, read_listing
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
+from thanos.data.metadata import check_files, code_of, find_folder, read_rows
 from thanos.data.waterbirds import BUILT
 from thanos.errors import DataError
 
@@ -58,15 +57,17 @@ def load_grouped(config: DataConfig) -> ImageSet:
 def _waterbirds(config: DataConfig) -> ImageSet:
     """``metadata.csv`` with img_filename, y, split (0, 1, 2), place (Sagawa et al., ICLR 2020)."""
     names = ("waterbird_complete95_forest2water2", "waterbirds", ".")
-    folder = _find(config, names, ("metadata.csv",), "waterbird_complete95_forest2water2/metadata.csv with its images")
+    folder = find_folder(
+        config, names, ("metadata.csv",), "waterbird_complete95_forest2water2/metadata.csv with its images"
+    )
     classes, places = WATERBIRDS
-    rows = _rows(folder / "metadata.csv", ("img_filename", "y", "split", "place"))
+    rows = read_rows(folder / "metadata.csv", ("img_filename", "y", "split", "place"))
     entries = [
         Entry(
             row["img_filename"],
-            classes[_code(row, "y", 2)],
-            f"{classes[_code(row, 'y', 2)]} {places[_code(row, 'place', 2)]}",
-            SPLITS[_code(row, "split", 3)],
+            classes[code_of(row, "y", 2)],
+            f"{classes[code_of(row, 'y', 2)]} {places[code_of(row, 'place', 2)]}",
+            SPLITS[code_of(row, "split", 3)],
         )
         for row in rows
     ]
@@ -77,15 +78,15 @@ def _waterbirds(config: DataConfig) -> ImageSet:
 def _celeba(config: DataConfig) -> ImageSet:
     """``list_attr_celeba`` and ``list_eval_partition``, as .txt (the original) or .csv; blond against dark hair."""
     wanted = "celeba/{list_attr_celeba,list_eval_partition}.{txt,csv} and celeba/img_align_celeba/*.jpg"
-    folder = _find(config, ("celeba", "celebA", "."), ("list_attr_celeba.txt", "list_attr_celeba.csv"), wanted)
+    folder = find_folder(config, ("celeba", "celebA", "."), ("list_attr_celeba.txt", "list_attr_celeba.csv"), wanted)
     attributes, partition = (
         next((path for ending in ("txt", "csv") if (path := folder / f"{stem}.{ending}").is_file()), None)
         for stem in ("list_attr_celeba", "list_eval_partition")
     )
     if attributes is None or partition is None:
         raise DataError(f"celeba needs {wanted}; {folder} lacks list_eval_partition. Fetch it as well.")
-    rows = _rows(attributes, ("image_id", "Blond_Hair", "Male"), unnamed="image_id")
-    splits = {row["image_id"]: row for row in _rows(partition, ("image_id", "partition"), bare=True)}
+    rows = read_rows(attributes, ("image_id", "Blond_Hair", "Male"), unnamed="image_id")
+    splits = {row["image_id"]: row for row in read_rows(partition, ("image_id", "partition"), bare=True)}
     hair, sex = CELEBA
     entries = []
     for row in rows:
@@ -93,7 +94,7 @@ def _celeba(config: DataConfig) -> ImageSet:
         if name not in splits:
             raise DataError(f"{partition.name} gives every image of {attributes.name} a split; {name} has none.")
         blond, male = (int(row[key].strip() == "1") for key in ("Blond_Hair", "Male"))
-        split = SPLITS[_code(splits[name], "partition", 3)]
+        split = SPLITS[code_of(splits[name], "partition", 3)]
         entries.append(Entry(f"img_align_celeba/{name}", hair[blond], f"{hair[blond]}, {sex[male]}", split))
     order = [f"{a}, {b}" for a in hair for b in sex]
     return _read("celeba", folder, entries, order, config, attributes)
@@ -109,7 +110,7 @@ def _isic(config: DataConfig, *, attribute: str) -> ImageSet:
     """
     files = ("metadata.csv", "labels.csv", "processed/labels.csv")
     wanted = "isic/metadata.csv (image,split,malignant,patch), isic/labels.csv or isic/processed/labels.csv"
-    folder = _find(config, ("isic", "."), files, wanted)
+    folder = find_folder(config, ("isic", "."), files, wanted)
     table = next(folder / name for name in files if (folder / name).is_file())
     if table.name == "metadata.csv":
         read = ("image", "split", "malignant", attribute)
@@ -121,10 +122,10 @@ def _isic(config: DataConfig, *, attribute: str) -> ImageSet:
     image, split, malignant, mark = read
     marked = "patch" if attribute == "patch" else "histopathology"
     entries = []
-    for row in _rows(table, read):
+    for row in read_rows(table, read):
         if row.get("benign_malignant", "benign") not in ("benign", "malignant"):
             continue  # undecided, as the published reader leaves them out
-        bad = _code(row, malignant, 2) == 1
+        bad = code_of(row, malignant, 2) == 1
         wears = row[mark].strip() in ("1", "1.0", "histopathology")
         group = "malignant" if bad else f"benign, {marked if wears else f'no {marked}'}"
         name = row[image] if Path(row[image]).suffix else f"{row[image]}.jpg"
@@ -145,65 +146,11 @@ _READERS: dict[str, Callable[[DataConfig], ImageSet]] = {
 }
 
 
-def _find(config: DataConfig, folders: Sequence[str], marks: Sequence[str], wanted: str) -> Path:
-    top = data_folder(config.root)
-    for folder in folders:
-        if any((top / folder / mark).is_file() for mark in marks):
-            return top / folder
-    raise DataError(
-        f"{config.data} was looked for in {top} as {wanted}, and not found. Put it there, or point `root` (or "
-        f"THANOS_DATA) at the folder that holds it; docs/robust.md says where it comes from."
-    )
-
-
-def _rows(table: Path, columns: Iterable[str], *, unnamed: str = "", bare: bool = False) -> list[dict[str, str]]:
-    """A table split by commas, semicolons, tabs or spaces.
-
-    Args:
-        table: The file; a first line that is a number (CelebA's count) is skipped.
-        columns: Needed ones.
-        unnamed: The name of the first column, where the header does not name it.
-        bare: The file may have no header at all; then its columns are these.
-    """
-    try:
-        lines = table.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{table} cannot be read: {error}.") from None
-    lines = [line for line in lines[1 if lines and lines[0].strip().isdigit() else 0 :] if line.strip()]
-    if not lines:
-        raise DataError(f"{table} is empty. Fetch it again.")
-    mark = next((d for d in ",;\t" if d in lines[0]), None)
-    cells = list(csv.reader(lines, delimiter=mark)) if mark else [line.split() for line in lines]
-    header = [name.strip() for name in cells[0]]
-    wanted = list(columns)
-    if bare and not set(wanted) <= set(header):
-        header, cells = wanted, [header, *cells]
-    elif unnamed and unnamed not in header:
-        header = [unnamed, *header[1:]] if len(header) == len(cells[-1]) else [unnamed, *header]
-    absent = [name for name in wanted if name not in header]
-    if absent:
-        raise DataError(f"{table} needs a column {absent[0]!r}; it has {', '.join(header[:12])}. Fetch it again.")
-    for number, row in enumerate(cells[1:], start=2):
-        if len(row) != len(header):
-            raise DataError(f"{table} has {len(header)} columns; line {number} has {len(row)} entries. Fetch it again.")
-    return [dict(zip(header, row, strict=True)) for row in cells[1:]]
-
-
-def _code(row: dict[str, str], column: str, kinds: int) -> int:
-    """An id below ``kinds``."""
-    value = row[column].strip().removesuffix(".0")
-    if value not in map(str, range(kinds)):
-        raise DataError(
-            f"column {column!r} holds 0 to {kinds - 1}; it has {row[column]!r} for {next(iter(row.values()))}."
-        )
-    return int(value)
-
-
 def _read(
     name: str, folder: Path, entries: Sequence[Entry], order: Sequence[str], config: DataConfig, table: Path
 ) -> ImageSet:
     """The images of a metadata file, with its groups in the published order."""
-    _check_files(folder, entries, table)
+    check_files(folder, [entry.file for entry in entries], table)
     _check_counts(name, entries, order, table)
     listing = Listing(name)
     for entry in entries:
@@ -222,29 +169,6 @@ def _read(
     for now, then in enumerate(place):
         group[images.group == now] = then
     return replace(images, group=group, group_names=tuple(order), subclass=group, subclass_names=tuple(order))
-
-
-def _check_files(folder: Path, entries: Sequence[Entry], table: Path) -> None:
-    """Every image that is listed exists, and every one that is there is listed."""
-    listed = {entry.file for entry in entries}
-    if len(listed) < len(entries):
-        twice = Counter(entry.file for entry in entries).most_common(1)[0][0]
-        raise DataError(f"{table} lists {twice} twice. List each image once.")
-    homes = {str(Path(file).parent) for file in listed}
-    there = {
-        str((Path(home) / path.name).as_posix())
-        for home in homes
-        if (folder / home).is_dir()
-        for path in (folder / home).iterdir()
-        if path.suffix.lower() in SUFFIXES
-    }
-    absent, extra = sorted(listed - there), sorted(there - listed)
-    if absent:
-        also = f"; {len(extra)} that are there are not listed, {extra[0]} first" if extra else ""
-        raise DataError(
-            f"{table} lists {len(listed)} images; {len(absent)} of them are not in {folder}, {absent[0]} first{also}. "
-            f"Fetch images and table again, from one source."
-        )
 
 
 def _check_counts(name: str, entries: Sequence[Entry], order: Sequence[str], table: Path) -> None:
