@@ -157,7 +157,7 @@ _METHODS = (
 )  # fmt: skip
 
 _PUBLISHED, _SPURIOUS = "thanos.data.published:load_published", "thanos.data.spurious:load_built"
-_GROUPED = "thanos.data.groups:load_grouped"
+_GROUPED, _TWO_LEVELS = "thanos.data.groups:load_grouped", "thanos.data.coarse_to_fine:load_two_levels"
 _DATASETS = (
     DatasetSpec("digits", "scikit-learn's digits, 8x8: 2 -> 10", _PUBLISHED),
     DatasetSpec("mnist", "MNIST: 2 -> 10", _PUBLISHED),
@@ -166,6 +166,9 @@ _DATASETS = (
     DatasetSpec("cifar100", "CIFAR-100: 20 -> 100", _PUBLISHED),
     DatasetSpec("cifar100-u", "CIFAR-100, uneven: 20 -> 100", _PUBLISHED, uneven=True),
     DatasetSpec("tiny-imagenet", "Tiny ImageNet: 52 -> 200", _PUBLISHED),
+    DatasetSpec("grocery", "photographs in a grocery store: 43 -> 81", _TWO_LEVELS),
+    DatasetSpec("ham10000", "skin lesions, benign or malignant: 2 -> 7", _TWO_LEVELS),
+    DatasetSpec("gtsrb", "German traffic signs: 5 -> 43", _TWO_LEVELS),
     DatasetSpec("dominoes-95", "a digit above a vehicle, 95% its own", _SPURIOUS),
     DatasetSpec("dominoes-99", "a digit above a vehicle, 99% its own", _SPURIOUS),
     DatasetSpec("coloured-digits-large", "pairs of digits on their colour, whole ground", _SPURIOUS),

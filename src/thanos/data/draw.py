@@ -1,7 +1,7 @@
 """Rows drawn so that every label keeps its share, or a place on either side of a split."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 def draw_stratified(
@@ -19,6 +19,25 @@ def draw_stratified(
     by_label = shuffled[np.argsort(label[shuffled], kind="stable")]
     marks = (np.arange(count) + rng.random()) * len(rows) / max(count, 1)  # evenly spaced along the sorted rows
     return by_label[marks.astype(np.int64)]
+
+
+def draw_units(unit: ArrayLike, label: ArrayLike, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A share of the units that several images can be of (a patient, a lesion, a recording), each drawn whole.
+
+    Args:
+        unit: Of each image, (n,); the order of the images plays no part in the draw.
+        label: Of each image, equal within a unit.
+        share: Of the units, in (0, 1): one at least, and not all where there are two.
+        rng: Equal states give equal draws.
+    Returns:
+        Whether each image is drawn, (n,). Each label's share of the units is kept to within one.
+    """
+    names, first, member = np.unique(np.asarray(unit), return_index=True, return_inverse=True)
+    kind = np.unique(np.asarray(label)[first], return_inverse=True)[1]
+    count = max(1, min(round(share * len(names)), len(names) - 1))
+    drawn = np.zeros(len(names), dtype=bool)
+    drawn[draw_stratified(np.arange(len(names)), kind, count, rng)] = True
+    return drawn[member]
 
 
 def draw_held_out(
