@@ -20,7 +20,13 @@ from thanos.reproduce.table3 import METHODS
 from thanos.storage import only_one
 
 QUIET = RunConfig(quiet=True, threads=1)
-PINNED = {"cpu": "60429f771dd2", "paper-fast": "ac7c794cdf1b", "resnet18": "5460bce5a3ae", "paper": "ed8700c58a98"}
+PINNED = {
+    "frozen": "304d10053604",
+    "cpu": "60429f771dd2",
+    "paper-fast": "ac7c794cdf1b",
+    "resnet18": "5460bce5a3ae",
+    "paper": "ed8700c58a98",
+}
 BASE = TrainConfig(data="digits", epochs=1, train_limit=256)
 
 
