@@ -11,6 +11,8 @@ from thanos.config.data import DataConfig, ViewSpec
 
 _OF_FROZEN = ("head", "frozen_views", "feature_noise", "feature_dropout")
 """Settings that say nothing without ``frozen``."""
+_OF_FINE_TUNING = ("backbone_rate", "layer_decay", "head_first", "batch_norm", "unfreeze")
+"""Settings that say nothing unless pretrained weights are trained."""
 
 
 class TrainConfig(DataConfig):
@@ -35,6 +37,17 @@ class TrainConfig(DataConfig):
     """frozen: standard deviation of the noise on a view's features, in standard deviations of each."""
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """frozen: probability that a feature is missing from a view."""
+    backbone_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """pretrained: the weights' share of --learning-rate, which the new heads learn at."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """pretrained: factor of the rate from each layer to the one below it (timm's); 0.75 is usual for transformers."""
+    head_first: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """pretrained: share of all steps at the start in which the heads learn and the weights stand still."""
+    batch_norm: Literal["fixed", "adapt"] = "fixed"
+    """pretrained: fixed keeps the weights' own running statistics (batches are small, or of other images); adapt takes
+    those of the batches."""
+    unfreeze: Annotated[int, Field(ge=1)] | None = None
+    """pretrained: train the last so many blocks or stages (timm's) and leave those below as they are; default: all."""
     encoders: Literal["two", "one"] = "two"
     """For methods with an autoencoder beside a contrastive loss: two encoders side by side, as in the paper, or one
     encoder trained on everything at once."""
@@ -155,6 +168,15 @@ class TrainConfig(DataConfig):
             raise ValueError("`robust=weighted` and `group_weight` come together; give both or none.")
         if set(method.steps) == {"classifier"} and self.classify == 0:
             raise ValueError(f"{self.method} has no other term; give `classify_weight` a value above 0.")
+        return self
+
+    @model_validator(mode="after")
+    def _fine_tunes_weights(self) -> "TrainConfig":
+        fields = type(self).model_fields
+        idle = [name for name in _OF_FINE_TUNING if getattr(self, name) != fields[name].default]
+        if idle and (self.frozen or not self.pretrained):
+            way = "`frozen` trains none; drop one" if self.frozen else "pass `pretrained`, or drop it"
+            raise ValueError(f"`{idle[0]}` is about training pretrained weights; {way}.")
         return self
 
 

@@ -57,7 +57,7 @@ class TrainingStep:
         self.device = "cuda" if torch.cuda.is_available() and config.accelerator not in ("cpu", "mps") else "cpu"
         rows = images.rows("train")
         self.batch = min(config.batch, len(rows))
-        config = config.model_copy(update={"batch": self.batch})
+        config = config.model_copy(update={"batch": self.batch, "head_first": 0.0})  # every step is a whole one
         settings, window = resolve_settings(config, images)
         branches = build_branches(
             config, channels=images.channels, size=images.size, superclasses=len(images.superclass_names)
@@ -66,6 +66,7 @@ class TrainingStep:
             for branch in branches.values():
                 branch.encoder.compile()  # type: ignore[union-attr]
         groups = training_groups(config, images)
+        self.branches = branches
         self._module = TrainingModule(
             settings,
             branches,

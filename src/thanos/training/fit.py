@@ -21,6 +21,7 @@ from thanos.data.imageset import ImageSet
 from thanos.data.load import check_superclasses, load
 from thanos.data.samples import Samples
 from thanos.data.splits import watched
+from thanos.encoders.pretrained import describe_weights
 from thanos.errors import ConfigError, DataError, Interrupted, ThanosError
 from thanos.methods.alpha import AlphaWindow
 from thanos.methods.branch import StepSettings, build_branches
@@ -28,6 +29,7 @@ from thanos.runs.encoder_io import Encoder, facts_of, load_encoder, read_checkpo
 from thanos.runs.run_dir import RunDir, Start
 from thanos.storage import write_json
 from thanos.training.bench import is_out_of_memory
+from thanos.training.estimate import expected_time
 from thanos.training.finish import card_of, export_all, final_metrics, finished_encoder
 from thanos.training.frozen import backbone_of, features_of, of_head
 from thanos.training.groups import TrainingGroups, training_groups
@@ -104,6 +106,8 @@ class _Plan:
     run: RunConfig
     say: Say
     warnings: list[str]
+    weights: str | None = None
+    """Which weights it starts from, or keeps; None: none."""
 
     @property
     def config(self) -> TrainConfig:
@@ -147,6 +151,8 @@ def _train(
         samples = features_of(config, images, backbone, say)
         settings, window = resolve_settings(of_head(config), samples, trainer.world_size)
     plan = _plan(settings, window, samples, backbone, trainer, place, run, say)
+    if config.pretrained:
+        _say_of_weights(plan, config, new=state == "new")
     del trainer  # the plan alone holds it: what did not fit into memory can be let go of
     place.check_space(plan.branches)
     if first:
@@ -193,6 +199,22 @@ def _plan(
     for line in warnings:
         say(line)
     return _Plan(settings, window, branches, images, backbone, groups, order, trainer, place, run, say, warnings)
+
+
+def _say_of_weights(plan: _Plan, config: TrainConfig, *, new: bool) -> None:
+    """Which they are, how they are trained, and on a CPU how long that takes; kept frozen they have been named."""
+    given = config.pretrained
+    plan.weights = describe_weights(config.encoder, given.resolve() if isinstance(given, Path) else True)
+    if config.frozen:
+        return
+    rate = config.learning_rate * config.backbone_rate
+    plan.say(f"{plan.weights}; learning at {rate:g}, with their own normalisation and batch norm {config.batch_norm}")
+    trainer = plan.trainer
+    alone = trainer.world_size == 1 and not config.compile
+    if new and alone and not plan.run.quiet and trainer.strategy.root_device.type == "cpu":
+        line = expected_time(plan.config, plan.images, plan.total)
+        if line is not None:
+            plan.say(line)
 
 
 def _carry_out(plan: _Plan) -> dict[str, Any]:
@@ -269,7 +291,9 @@ def _fit(plan: _Plan) -> dict[str, Any]:
             raise ConfigError(DIVERGED.format(f"not all weights are finite after step {total:,}"))
         trainer.save_checkpoint(place.checkpoint)
     seen = total * plan.config.batch * trainer.world_size
-    return final_metrics(module, plan.groups, written.final, steps=total, seen=seen, seconds=keeper.seconds)
+    found = final_metrics(module, plan.groups, written.final, steps=total, seen=seen, seconds=keeper.seconds)
+    found["provenance"] |= {} if plan.weights is None else {"weights": plan.weights}
+    return found
 
 
 def _loaders(plan: _Plan) -> tuple[BatchLoader, BatchLoader]:
@@ -305,6 +329,8 @@ def _go_on(plan: _Plan, module: TrainingModule) -> int:
         stood = state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]
         done, callbacks = int(stood["position"]), state["callbacks"]
         module.load_state_dict(state["state_dict"])
+        if len(state["optimizer_states"][0]["param_groups"]) != len(module.parameter_groups()):
+            raise RuntimeError("it has other rates for other parameters: an earlier version began it")
         for each in (callback_of(plan.trainer, KeepState), callback_of(plan.trainer, MetricsFile)):
             each.load_state_dict(callbacks[each.state_key])
     except (KeyError, IndexError, TypeError, RuntimeError) as error:

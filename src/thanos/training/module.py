@@ -19,6 +19,7 @@ from thanos.methods.alpha import AlphaWindow
 from thanos.methods.branch import StepSettings, steps_of, total
 from thanos.objective.robust import group_means
 from thanos.runs.encoder_io import CARD_IN_CHECKPOINT
+from thanos.training.fine_tuning import Groups, of_training
 from thanos.views import clean_view
 
 DIVERGED = "{}: training diverges. Lower `learning_rate`, or raise `temperature` or `warmup`."
@@ -54,6 +55,8 @@ class TrainingModule(LightningModule):
         self.settings, self.branches = settings, branches
         self._steps = steps_of(settings.config)
         self._total_batches, self.log_every = total_batches, log_every
+        self._optimizer_steps = -(-total_batches // settings.config.accumulate)
+        self._tuning = of_training(settings.config, branches, self._optimizer_steps)
         self._card = card
         """The facts about the encoder, kept in every checkpoint, so that it can be used as it is."""
         self._clean: list[tuple[Tensor, Tensor]] = []
@@ -70,6 +73,8 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.batches_done = batch.number + 1
+        if self._tuning is not None:
+            self._tuning.at(batch.number)
         losses, log = [], self.batches_done % self.log_every == 0
         for name, step in self._steps.items():
             seed = draw_seed(self.settings.config.seed, batch.number, self.global_rank)
@@ -171,15 +176,30 @@ class TrainingModule(LightningModule):
         if self.trainer.loggers or not self.training:  # costly; the best epoch is chosen from what validation logs
             self.log_dict(values, batch_size=1)
 
+    def train(self, mode: bool = True) -> "TrainingModule":
+        super().train(mode)
+        if mode and self._tuning is not None:
+            self._tuning.set_modes()
+        return self
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._tuning is not None:
+            self._tuning.drop_gradients()
+
+    def parameter_groups(self) -> Groups:
+        """As the optimiser has them."""
+        return [{"params": [*self.branches.parameters()]}] if self._tuning is None else self._tuning.groups()
+
     def configure_optimizers(self):  # type: ignore[no-untyped-def]
-        config = self.settings.config
-        optimizer = torch.optim.AdamW(
-            self.branches.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        steps = -(-self._total_batches // config.accumulate)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_cosine(step, steps, round(config.warmup * steps))
-        )
+        config, steps, groups = self.settings.config, self._optimizer_steps, self.parameter_groups()
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        warmup = round(config.warmup * steps)
+
+        def factor(step: int) -> float:
+            return warmup_cosine(step, steps, warmup)
+
+        factors = factor if self._tuning is None else self._tuning.schedules(groups, factor, warmup)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factors)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

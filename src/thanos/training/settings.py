@@ -10,6 +10,7 @@ from thanos import registry
 from thanos.config import TrainConfig, ViewSpec
 from thanos.data.batches import BatchOrder, Sampling
 from thanos.data.samples import Samples
+from thanos.encoders.pretrained import preprocessing
 from thanos.errors import ConfigError
 from thanos.methods.alpha import AlphaWindow, solve_alpha
 from thanos.methods.branch import StepSettings
@@ -22,7 +23,8 @@ def resolve_settings(
 ) -> tuple[StepSettings, AlphaWindow | None]:
     """Fill in what depends on the data: augmentation, normalisation, alpha with its window.
 
-    The loss is over the batches of all processes, and so is the window.
+    Pretrained weights get images normalised as those were that they learned from. The loss is over the batches of all
+    processes, and so is the window.
 
     Raises:
         ConfigError: if alpha = auto (or follow) has no solution here.
@@ -38,7 +40,10 @@ def resolve_settings(
             if isinstance(config.alpha, str):
                 raise ConfigError(str(error)) from None
         alpha = window.alpha if isinstance(config.alpha, str) and window else float(config.alpha)
-    mean, std = images.mean_std
+    if config.pretrained and not config.frozen and images.size is not None:
+        mean, std = preprocessing(config.encoder).normalisation(images.channels)
+    else:
+        mean, std = images.mean_std
     return StepSettings(config=config, alpha=alpha, views=views, mean=mean, std=std), window
 
 
