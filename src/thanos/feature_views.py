@@ -25,8 +25,8 @@ def random_feature_views(
     """``count`` independent views of each vector.
 
     Args:
-        vectors: Shape (batch, dim); or (batch, 1 + seen, dim): each with views of it that were made before, among
-            which are chosen, all different while there are enough.
+        vectors: Shape (batch, dim); or (batch, 1 + seen + spec.neighbours, dim): each with views of it that were made
+            before, among which are chosen, all different while there are enough, and with its neighbours.
         spec: How a view is drawn.
         rng: CPU generator; equal states give equal views on every device.
         count: Views of each vector.
@@ -35,7 +35,7 @@ def random_feature_views(
         float32, shape (count, batch, dim): standardised, with normal noise of deviation ``spec.noise``, and with 0, the
         mean, in the place of a feature with probability ``spec.dropout``.
     """
-    chosen = _among_seen(vectors, rng, count) if vectors.ndim == 3 else vectors
+    chosen = _among_seen(vectors, rng, count, spec.neighbours) if vectors.ndim == 3 else vectors
     rows = standardized_features(chosen, mean, std)
     noise = _windows("noise", spec.noise, rows.shape[-1], rows.device)
     kept = _windows("kept", spec.dropout, rows.shape[-1], rows.device)
@@ -57,13 +57,19 @@ def _windows(what: Literal["noise", "kept"], amount: float, dim: int, device: to
     return numbers.to(device).unfold(0, dim, 1)
 
 
-def _among_seen(vectors: Tensor, rng: Generator, count: int) -> Tensor:
-    """(count, batch, dim) of (batch, 1 + seen, dim); where none was seen, the vector itself."""
-    batch, seen = len(vectors), vectors.shape[1] - 1
+def _among_seen(vectors: Tensor, rng: Generator, count: int, neighbours: int) -> Tensor:
+    """(count, batch, dim) of (batch, 1 + seen + neighbours, dim); where none was seen, the vector itself.
+
+    From the second view on each is, with equal chances, of the vector or of one of its neighbours.
+    """
+    batch, seen = len(vectors), vectors.shape[1] - 1 - neighbours
     if seen < count:
         place = torch.randint(1, 1 + seen, (batch, count), generator=rng) if seen else torch.zeros(batch, count).long()
     else:
         place = 1 + torch.rand((batch, seen), generator=rng).argsort(dim=1)[:, :count]
+    if neighbours:
+        other = torch.randint(1 + neighbours, (batch, count - 1), generator=rng)
+        place[:, 1:] = torch.where(other == 0, place[:, 1:], seen + other)
     return vectors[torch.arange(batch)[:, None], place].transpose(0, 1)
 
 

@@ -21,7 +21,7 @@ from thanos.storage import only_one
 
 QUIET = RunConfig(quiet=True, threads=1)
 PINNED = {
-    "frozen": "304d10053604",
+    "frozen": "38b6c77a9747",
     "cpu": "60429f771dd2",
     "paper-fast": "ac7c794cdf1b",
     "resnet18": "5460bce5a3ae",

@@ -42,6 +42,8 @@ class FeatureViewSpec(Settings):
     """Deviation of the normal noise that is added, in standard deviations of the feature."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Probability that a feature takes its mean instead."""
+    neighbours: Annotated[int, Field(ge=0)] = 0
+    """All views but one are of the vector or of one of so many nearest of its superclass; 0: of the vector itself."""
 
 
 class DataConfig(Settings):

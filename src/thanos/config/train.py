@@ -9,7 +9,7 @@ from thanos import registry
 from thanos.config.base import Fraction, Settings
 from thanos.config.data import DataConfig, ViewSpec
 
-_OF_FROZEN = ("head", "frozen_views", "feature_noise", "feature_dropout")
+_OF_FROZEN = ("head", "frozen_views", "feature_noise", "feature_dropout", "feature_neighbours")
 """Settings that say nothing without ``frozen``."""
 _OF_FINE_TUNING = ("backbone_rate", "layer_decay", "head_first", "batch_norm", "unfreeze")
 """Settings that say nothing unless pretrained weights are trained."""
@@ -37,6 +37,8 @@ class TrainConfig(DataConfig):
     """frozen: standard deviation of the noise on a view's features, in standard deviations of each."""
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """frozen: probability that a feature is missing from a view."""
+    feature_neighbours: Annotated[int, Field(ge=0)] = 0
+    """frozen: a view may be one of so many nearest images of its superclass, by their features, instead."""
     backbone_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     """pretrained: the weights' share of --learning-rate, which the new heads learn at."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import FeatureViewSpec, ViewSpec
-from thanos.data.samples import Values
 from thanos.data.vectors import VectorSet
 
 LEAST = 0.1
@@ -26,7 +25,7 @@ class FeatureSet(VectorSet):
     """The fingerprint of the images."""
 
     @property
-    def values(self) -> Values:
+    def _own(self) -> NDArray[np.float32]:
         return self.stack
 
     @cached_property

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import FeatureViewSpec, ViewSpec
+from thanos.data.neighbours import WithNeighbours, nearest_of_superclass
 from thanos.data.samples import Samples, Values
 from thanos.errors import ConfigError, DataError
 
@@ -55,7 +56,18 @@ class VectorSet(Samples):
 
     @property
     def values(self) -> Values:
+        return WithNeighbours(self._own, self._nearest) if self.views.neighbours else self._own
+
+    @property
+    def _own(self) -> NDArray[np.float32]:
+        """What is kept of each row."""
         return self.vectors
+
+    @cached_property
+    def _nearest(self) -> NDArray[np.int64]:
+        mean, std = (np.array(each, dtype=np.float32) for each in self.mean_std)
+        train, count = self.rows("train"), self.views.neighbours
+        return nearest_of_superclass(self.vectors, self.superclass, train, count, mean=mean, std=std)
 
     @property
     def view_settings(self) -> dict[str, Any]:

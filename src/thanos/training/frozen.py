@@ -31,7 +31,9 @@ def features_of(config: TrainConfig, images: ImageSet, backbone: Encoder, say: C
     card, views = backbone.card, images.views_with(config.views)
     wanted = Pass(backbone.module, card.mean, card.std, views, config.frozen_views)
     stack = frozen_features(wanted, images, say)
-    noise = FeatureViewSpec(noise=config.feature_noise, dropout=config.feature_dropout)
+    noise = FeatureViewSpec(
+        noise=config.feature_noise, dropout=config.feature_dropout, neighbours=config.feature_neighbours
+    )
     return FeatureSet(
         name=images.name,
         vectors=stack[:, 0],
