@@ -32,6 +32,16 @@ class Embeddings(Labels):
     """Of the images."""
     encoder: str = ""
     """The fingerprint of the encoder that made the vectors; empty: not known."""
+    parts: tuple[int, ...] = ()
+    """Where a backbone's features stand beside a head's embedding: how many numbers each of the two has; else empty."""
+
+    @property
+    def columns(self) -> dict[str, tuple[int, int]]:
+        """The parts by name: from which number of a vector to which."""
+        if not self.parts:
+            return {}
+        features = self.parts[0]
+        return {"features": (0, features), "head": (features, self.vectors.shape[1])}
 
     @property
     def space(self) -> str:
@@ -60,7 +70,7 @@ def embed(encoder: "Encoder", images: Samples, *, batch: int = 512) -> Embedding
             f"the encoder gives vectors that are not finite ({encoder.card.method}, image "
             f"{int((~np.isfinite(vectors).all(axis=1)).argmax())}): its weights are damaged, or its training diverged."
         )
-    return labelled(vectors, images, encoder.fingerprint)
+    return replace(labelled(vectors, images, encoder.fingerprint), parts=encoder.parts)
 
 
 def labelled(vectors: NDArray[np.float32], images: Samples, encoder: str = "") -> Embeddings:
@@ -105,7 +115,7 @@ def side_by_side(*parts: Embeddings) -> Embeddings:
     parts = tuple(replace(p, vectors=one_size(p.vectors)) for p in parts)
     scaled = [p.vectors / np.linalg.norm(p.split_or_all("train").vectors, axis=1).mean() for p in parts]
     encoder = "+".join(p.encoder for p in parts) if all(p.encoder for p in parts) else ""
-    return replace(parts[0], vectors=np.concatenate(scaled, axis=1), encoder=encoder)
+    return replace(parts[0], vectors=np.concatenate(scaled, axis=1), encoder=encoder, parts=())
 
 
 def encoder_fingerprint(weights: bytes, facts: bytes) -> str:
@@ -147,6 +157,9 @@ def write_embeddings(embeddings: Embeddings, path: Path | str, more: Mapping[str
     """
     named = {each.name: getattr(embeddings, each.name) for each in fields(embeddings)} | dict(more or {})
     arrays = {name: value for name, value in named.items() if value is not None}
+    arrays |= {"parts": np.array(embeddings.parts, dtype=np.int64)}
+    if not embeddings.parts:
+        del arrays["parts"]
     arrays = {
         name: np.array(value, dtype=str) if isinstance(value, (tuple, str)) else value for name, value in arrays.items()
     }
@@ -197,7 +210,17 @@ def read_embeddings(path: Path | str) -> Embeddings:
         refs=tuple(str(r) for r in arrays.get("refs", ())),
         fingerprint=str(arrays.get("fingerprint", "")),
         encoder=str(arrays.get("encoder", "")),
+        parts=_parts(arrays.get("parts"), vectors, path),
     )
+
+
+def _parts(values: NDArray | None, vectors: NDArray[np.float32], path: Path) -> tuple[int, ...]:
+    if values is None:
+        return ()
+    widths = tuple(int(width) for width in values) if np.issubdtype(values.dtype, np.integer) else ()
+    if len(widths) != 2 or min(widths) < 1 or sum(widths) != vectors.shape[1]:
+        raise DataError(f"parts says how {vectors.shape[1]} numbers are two parts; {path} has {values.tolist()}.")
+    return widths
 
 
 def is_embeddings(file: Path) -> bool:

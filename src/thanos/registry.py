@@ -122,6 +122,8 @@ class EncoderSpec:
     """Where the text is that builds it without this package (see :mod:`thanos.encoders.alone`), as ``"module:NAME"``;
     empty: a page then imports ``build``."""
     takes: Kinds = "images"
+    learns: bool = True
+    """Whether it has weights, so that it can be trained."""
     sizes: tuple[int, ...] = ()
     """Of vectors: the widths of its layers, which a longer name changes: ``mlp`` is ``mlp-256-64``."""
 
@@ -194,6 +196,8 @@ _ENCODERS = (
                 alone=f"{_ALONE}:RESNET50_SMALL"),
     EncoderSpec("mlp", "one hidden layer, for vectors: mlp-HIDDEN-DIM", "thanos.encoders.mlp:VectorEncoder",
                 decoder=(256, 1), takes="vectors", sizes=(256, 64)),
+    EncoderSpec("unchanged", "vectors as they are, beside an encoder that is trained", "thanos.encoders.mlp:Unchanged",
+                takes="vectors", learns=False),
 )  # fmt: skip
 
 
@@ -299,7 +303,8 @@ def _load_plugins() -> None:
 
 def listed(text: str) -> str:
     """The text with ``{methods}``, ``{datasets}`` and ``{encoders}`` as thanos's own names of these."""
-    names: dict[str, tuple[Spec, ...]] = {"methods": _METHODS, "datasets": _DATASETS, "encoders": _ENCODERS}
+    learning = tuple(spec for spec in _ENCODERS if spec.learns)
+    names: dict[str, tuple[Spec, ...]] = {"methods": _METHODS, "datasets": _DATASETS, "encoders": learning}
     for what, specs in names.items():
         text = text.replace(f"{{{what}}}", ", ".join(spec.name for spec in specs))
     return text
@@ -316,9 +321,10 @@ def datasets() -> tuple[str, ...]:
 
 
 def encoders(takes: Kinds | None = None) -> tuple[str, ...]:
-    """Names of all encoders that are not timm's, or of those that take images or vectors."""
-    names = _TABLES[EncoderSpec].names()
-    return tuple(name for name in names if takes in (None, _TABLES[EncoderSpec].get(name).takes))  # type: ignore[union-attr]
+    """Names of all encoders that can be trained and are not timm's, or of those that take images or vectors."""
+    specs = [_TABLES[EncoderSpec].get(name) for name in _TABLES[EncoderSpec].names()]
+    fit = (s for s in specs if isinstance(s, EncoderSpec) and s.learns and takes in (None, s.takes))
+    return tuple(spec.name for spec in fit)
 
 
 def method(name: str) -> MethodSpec:

@@ -46,6 +46,12 @@ def _plain(value: Any) -> str:
 def discovered_lines(found: "Discovered", recovered: Mapping[str, "Recovery"]) -> list[str]:
     """How many subclasses of how many images each superclass has, and what they recover of the true ones."""
     lines = []
+    if found.standing_out:
+        (chosen, far), (other, less) = [*found.standing_out.items()][:2]
+        lines.append(
+            f"clusters of the {chosen}, which stand out {far:.2f} times as far as chance (those of the {other}: "
+            f"{less:.2f})"
+        )
     for name, fact in found.superclasses.items():
         sizes = ", ".join(f"{size:,}" for size in fact["sizes"])
         tried = max(fact["silhouette"].values()) if fact.get("silhouette") else None

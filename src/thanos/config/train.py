@@ -9,7 +9,7 @@ from thanos import registry
 from thanos.config.base import Fraction, Settings
 from thanos.config.data import DataConfig, ViewSpec
 
-_OF_FROZEN = ("head", "frozen_views", "feature_noise", "feature_dropout", "feature_neighbours")
+_OF_FROZEN = ("head", "frozen_views", "feature_noise", "feature_dropout", "feature_neighbours", "keep_features")
 """Settings that say nothing without ``frozen``."""
 _OF_FINE_TUNING = ("backbone_rate", "layer_decay", "head_first", "batch_norm", "unfreeze")
 """Settings that say nothing unless pretrained weights are trained."""
@@ -39,6 +39,8 @@ class TrainConfig(DataConfig):
     """frozen: probability that a feature is missing from a view."""
     feature_neighbours: Annotated[int, Field(ge=0)] = 0
     """frozen: a view may be one of so many nearest images of its superclass, by their features, instead."""
+    keep_features: bool = False
+    """frozen: the embedding is the features with the head's beside them, so that it never holds less than they do."""
     backbone_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     """pretrained: the weights' share of --learning-rate, which the new heads learn at."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -139,7 +141,9 @@ class TrainConfig(DataConfig):
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
         method = _known_method("method", self.method)
-        registry.encoder(self.encoder)
+        own = registry.encoder(self.encoder)
+        if own is not None and not own.learns:
+            raise ValueError(f"`encoder={self.encoder}` has no weights to train; got it alone. Name another.")
         if self.released_loss and (self.contrast != "cross-view" or self.denominator != "negatives"):
             raise ValueError("the released loss is cross-view with the paper's denominator; drop `released_loss`.")
         if self.pretrained and registry.encoder(self.encoder) is not None:
@@ -151,7 +155,7 @@ class TrainConfig(DataConfig):
         if idle:
             raise ValueError(f"`{idle[0]}` is about the features of a frozen encoder; pass `frozen`, or drop it.")
         head = registry.encoder(self.head)
-        if head is None or head.takes != "vectors":
+        if head is None or head.takes != "vectors" or not head.learns:
             raise ValueError(f"`head` takes one of {', '.join(registry.encoders('vectors'))}; got {self.head!r}.")
         if self.denominator == "all" and not method.denominators:
             raise ValueError(f"`denominator=all` is SupCon's; {self.method} has none such. Drop it.")

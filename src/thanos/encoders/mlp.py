@@ -1,4 +1,4 @@
-"""The encoder of ready-made vectors: one hidden layer."""
+"""The encoders of ready-made vectors: one hidden layer; and none, which leaves them as they are."""
 
 from torch import Tensor, nn
 
@@ -20,3 +20,14 @@ class VectorEncoder(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         embedding: Tensor = self.head(self.hidden(vectors).relu())
         return embedding
+
+
+class Unchanged(nn.Module):
+    """Standardised vectors (batch, features) as their own embedding; stands beside a trained one, has no weights."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.num_features = features
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return vectors

@@ -64,7 +64,7 @@ def part(prefix, module):
 
 state = load_file({weights!r})
 backbone = part("backbone.", timm.create_model({name!r}, num_classes=0, in_chans={channels}{sized}))
-heads = [part(prefix, Head(len(state["mean"]), *sizes)) for prefix, sizes in {heads}]
+heads = [part(prefix, Head(len(state["mean"]), *sizes) if sizes else nn.Identity()) for prefix, sizes in {heads}]
 scales = state.get("head.scale", torch.ones(len(heads)))
 
 @torch.inference_mode()

@@ -4,7 +4,7 @@ import json
 from hashlib import blake2b
 from typing import Any
 
-from thanos.config import TrainConfig, TransferConfig
+from thanos.config import DiscoverConfig, RobustConfig, TrainConfig, TransferConfig
 from thanos.reproduce.rows import Row
 
 STAGE_VERSION = 1
@@ -30,9 +30,15 @@ def row_fingerprint(row: Row, base: TrainConfig, probe: TransferConfig) -> str:
     parts = [fingerprint(part.config(base)) for part in row.parts] or [str(row.floor), fingerprint(base)]
     judged: list[Any] = [probe.model_dump(mode="json", exclude_defaults=True)]
     if row.stage is not None:
-        settings = [each and each.model_dump(mode="json") for each in (row.stage.config, row.stage.clusters)]
+        settings = [each and _as_ever(each) for each in (row.stage.config, row.stage.clusters)]
         judged = ["stage", STAGE_VERSION, *settings, row.stage.network]
     return digest([parts, row.weights, *judged])
+
+
+def _as_ever(settings: RobustConfig | DiscoverConfig) -> dict[str, Any]:
+    """Every setting, those that came later only where they are not at their default."""
+    later = {"part": "auto"}
+    return {name: value for name, value in settings.model_dump(mode="json").items() if later.get(name) != value}
 
 
 def digest(content: Any) -> str:

@@ -26,6 +26,9 @@ from thanos.runs.run_dir import RunDir
 from thanos.storage import write_atomically
 from thanos.views import clean_view, random_views
 
+UNCHANGED = "unchanged"
+"""The encoder that a card names first where features stand beside a head's embedding."""
+
 
 class ModelCard(Settings):
     """The facts beside the weights; ``encoders`` with more than one name stand side by side."""
@@ -108,6 +111,16 @@ class Encoder:
     def fingerprint(self) -> str:
         """Of the weights and of the facts about them: what embeds alike bears the same."""
         return encoder_fingerprint(self._weights(), self._facts())
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """Where features stand beside a head's embedding: how many numbers each of the two has."""
+        if self.card.encoders[0] != UNCHANGED:
+            return ()
+        head = self.module.head if isinstance(self.module, Frozen) else self.module
+        assert isinstance(head, SideBySide)
+        features = dimension(head.parts[0])
+        return features, self.card.dim - features
 
     def _weights(self) -> bytes:
         from safetensors.torch import save

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings
-from thanos.errors import DataError
+from thanos.errors import ConfigError, DataError
 from thanos.subclasses.count import choose_number, distances
 from thanos.subclasses.fitted import Clusters, Discovered, Fitted, FittedSuperclass, Ids, Rows, of_length
 from thanos.subclasses.models import FittedModel, distinct, fit_clusters, fit_reduction
@@ -36,10 +36,40 @@ def discover(
     Raises:
         DataError: if a superclass has no training embedding, or fewer distinct ones than clusters, or if one cluster
             took everything.
-        ConfigError: for umap without its package, or hardness with one superclass.
+        ConfigError: for umap without its package, hardness with one superclass, or a part that there is not.
     """
     config = config or DiscoverConfig()
-    x = of_length(embeddings.vectors, config.length)
+    if config.part != "auto" and config.part != "whole" and config.part not in embeddings.columns:
+        raise ConfigError(
+            f"`part={config.part}` chooses between a backbone's features and a head's embedding, and these embeddings "
+            f"are not made of both. Drop it."
+        )
+    if not embeddings.columns or config.part == "whole":
+        return _discover(embeddings, None, config, loss)
+    if config.part != "auto":
+        return _discover(embeddings, embeddings.columns[config.part], config, loss)
+    free = config.model_copy(update={"clusters": None, "overcluster": False, "least": 1})
+    found = {name: _discover(embeddings, columns, free, loss) for name, columns in embeddings.columns.items()}
+    far = {name: standing_out(each) for name, each in found.items()}
+    best = max(far, key=lambda name: far[name])
+    chosen = found[best] if config == free else _discover(embeddings, embeddings.columns[best], config, loss)
+    return replace(chosen, standing_out={best: far[best]} | far)
+
+
+def standing_out(found: Discovered) -> float:
+    """How many times as far as clouds without clusters the best clusters stand out, mean over superclasses."""
+    ratios = []
+    for fact in found.superclasses.values():
+        clouds = [value for value in fact.get("unstructured", ()) if value > 0]
+        ratios.append(max(fact["silhouette"].values()) / max(clouds) if clouds else 1.0)
+    return float(np.mean(ratios))
+
+
+def _discover(
+    embeddings: Embeddings, columns: tuple[int, int] | None, config: DiscoverConfig, loss: NDArray[np.float64] | None
+) -> Discovered:
+    """Of these numbers of each vector."""
+    x = of_length(embeddings.vectors[:, slice(*columns or (None,))], config.length)
     train = embeddings.in_split("train")
     if not train.any():
         train[:] = True
@@ -65,7 +95,9 @@ def discover(
         names += [f"{name}/{c}" for c in range(len(centres))]
         sizes = np.bincount(found, minlength=len(centres)).tolist()
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
-    return Discovered(cluster, tuple(names), distance, confidence, facts, Fitted(config.length, mean, size, fitted))
+    return Discovered(
+        cluster, tuple(names), distance, confidence, facts, Fitted(config.length, mean, size, fitted, columns)
+    )
 
 
 def _standardize(x: Rows, train: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:

@@ -80,6 +80,8 @@ def write_places(places: Places, file: Path) -> None:
         "size": np.array(fitted.size),
         "superclasses": np.array(sorted(fitted.superclasses)),
     }
+    if fitted.columns is not None:
+        arrays["columns"] = np.array(fitted.columns)
     for value, each in fitted.superclasses.items():
         arrays |= _flat(each, f"superclass/{value}")
     write_atomically(file, lambda out: np.savez_compressed(out, **arrays))  # type: ignore[arg-type]
@@ -118,7 +120,9 @@ def read_places(file: Path) -> Places:
     arrays = read_npz(file)
     try:
         superclasses = {int(v): _superclass(arrays, f"superclass/{v}") for v in arrays["superclasses"]}
-        fitted = Fitted(str(arrays["length"]), arrays["mean"], float(arrays["size"]), superclasses)
+        first, last = arrays.get("columns", (0, 0))
+        columns = (int(first), int(last)) if "columns" in arrays else None
+        fitted = Fitted(str(arrays["length"]), arrays["mean"], float(arrays["size"]), superclasses, columns)
         words = (str(arrays[name]) for name in ("space", "table"))
         names, homes = (tuple(str(name) for name in arrays[key]) for key in ("names", "superclass_names"))
         return Places(fitted, names, homes, *words)

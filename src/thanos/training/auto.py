@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
+from thanos import registry
 from thanos.config import AutoTrainConfig, DataConfig, TrainConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load, load_together
@@ -23,9 +24,19 @@ LARGEST = {"cpu": 64, "cuda": 224}
 """Pixels a side beyond which images are scaled down, by device."""
 FROZEN_SIDE = 128
 """Pixels a side that a frozen backbone gets."""
-HEAD = {"alpha": "follow", "head": "mlp-256-128", "frozen_views": 0, "feature_dropout": 0.5}
+HEAD = {
+    "alpha": "follow",
+    "head": "mlp-256-128",
+    "frozen_views": 0,
+    "feature_dropout": 0.5,
+    "feature_neighbours": 10,
+    "keep_features": True,
+}
 """How a head on frozen features is trained: alpha follows the measured spread, since its formula knows nothing of what
-features have in common, and leaves superclasses tighter than asked for."""
+features have in common, and leaves superclasses tighter than asked for. Neighbours and a light cross-entropy were
+chosen by how alike the clusters of two heads are that were trained on halves (docs/discover.md)."""
+CLASSIFY = 0.2
+"""Weight of the superclass cross-entropy of such a head."""
 SMALLEST = 16
 """Pixels a side of what may be a photograph."""
 TRIED = 600
@@ -133,10 +144,14 @@ def settle(
     asked = given.model_dump(exclude_none=True)
     train = len(images.rows("train"))
     method = asked.pop("train_method", None)
-    if method is None:
-        method = "thanos"
-        choices.reasons.append("`train_method=thanos`: keeps what a superclass's images differ in, by two encoders")
     chosen = choices.settings
+    frozen = given.frozen or "frozen" in chosen
+    if method is None:
+        method = "spread" if frozen else "thanos"
+        why = "spreads what a superclass's images differ in" if frozen else "keeps what they differ in, by two encoders"
+        choices.reasons.append(f"`train_method={method}`: draws superclasses together and {why}")
+    if frozen and registry.method(method).classify > CLASSIFY:
+        chosen["classify_weight"] = CLASSIFY
     if "encoder" not in asked and "encoder" not in chosen:
         if not on_gpu:
             choices.choose("encoder", "tiny", "made for a CPU; any timm model can be named")

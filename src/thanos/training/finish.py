@@ -7,9 +7,11 @@ from torch import nn
 
 from thanos import registry
 from thanos.data.samples import Samples
+from thanos.encoders.mlp import Unchanged
+from thanos.encoders.zoo import SideBySide
 from thanos.methods.branch import StepSettings, encoder_of
 from thanos.robust.head import Head, write_head
-from thanos.runs.encoder_io import Encoder, ModelCard, balance_parts, card_for, read_checkpoint, save_encoder
+from thanos.runs.encoder_io import UNCHANGED, Encoder, ModelCard, balance_parts, card_for, read_checkpoint, save_encoder
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.runs.run_dir import RunDir
 from thanos.training.frozen import on_backbone
@@ -91,9 +93,9 @@ def export_all(
 def _export_classifier(
     branches: nn.ModuleDict, images: Samples, place: RunDir, encoder: Encoder, *, best: bool = False
 ) -> None:
-    """The superclass classifier on the embedding; a run of two encoders has none on its concatenation."""
+    """The superclass classifier on the embedding; where encoders stand side by side there is none on all of it."""
     branch = next(iter(branches.values()))
-    if len(branches) == 1 and hasattr(branch, "classifier"):
+    if len(encoder.card.encoders) == 1 and hasattr(branch, "classifier"):
         layer = branch.classifier
         assert isinstance(layer, nn.Linear)
         weight, bias = (p.detach().cpu().double().numpy() for p in (layer.weight, layer.bias))
@@ -106,7 +108,8 @@ def finished_encoder(
     settings: StepSettings, branches: nn.ModuleDict, images: Samples, backbone: Encoder | None = None
 ) -> Encoder:
     """What was trained, ready to embed images; two encoders are brought to one length."""
-    encoder = Encoder(encoder_of(branches).cpu().eval(), card_of(settings, branches, images))
+    module = _whole(settings, branches, images).cpu().eval()
+    encoder = Encoder(module, card_of(settings, branches, images))
     balance_parts(encoder, images)
     return encoder if backbone is None else on_backbone(encoder, backbone)
 
@@ -114,5 +117,15 @@ def finished_encoder(
 def card_of(settings: StepSettings, branches: nn.ModuleDict, images: Samples) -> ModelCard:
     """The facts about what is trained."""
     names = (settings.config.encoder,) * len(branches)
+    names = (UNCHANGED, *names) if settings.config.keep_features else names
     facts: dict[str, Any] = {"method": settings.config.method, "mean": settings.mean, "std": settings.std}
-    return card_for(images, names, encoder_of(branches), views=settings.views, **facts)
+    return card_for(images, names, _whole(settings, branches, images), views=settings.views, **facts)
+
+
+def _whole(settings: StepSettings, branches: nn.ModuleDict, images: Samples) -> nn.Module:
+    """What was trained, beside the vectors themselves where these are to be kept."""
+    trained = encoder_of(branches)
+    if not settings.config.keep_features:
+        return trained
+    parts = [*trained.parts] if isinstance(trained, SideBySide) else [trained]
+    return SideBySide([Unchanged(images.channels), *parts])
