@@ -37,8 +37,8 @@ def row_fingerprint(row: Row, base: TrainConfig, probe: TransferConfig) -> str:
 
 def _as_ever(settings: RobustConfig | DiscoverConfig) -> dict[str, Any]:
     """Every setting, those that came later only where they are not at their default."""
-    later = {"part": "auto"}
-    return {name: value for name, value in settings.model_dump(mode="json").items() if later.get(name) != value}
+    later = (("part", "auto"),)
+    return {name: value for name, value in settings.model_dump(mode="json").items() if (name, value) not in later}
 
 
 def digest(content: Any) -> str:
