@@ -1,5 +1,6 @@
 """A head on a frozen backbone's features: these are made once, whatever stops them; one artefact embeds images."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,15 +10,29 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
-from thanos import DataConfig, RunConfig, TrainConfig, embed, load, load_encoder, train
+from thanos import (
+    DataConfig,
+    DiscoverConfig,
+    RunConfig,
+    TrainConfig,
+    discover,
+    embed,
+    load,
+    load_encoder,
+    read_embeddings,
+    recovery,
+    train,
+)
 from thanos.cli import run_command
 from thanos.config import FeatureViewSpec, ViewSpec
 from thanos.data import cache
+from thanos.embeddings import Embeddings, write_embeddings
 from thanos.encoders import features as room
 from thanos.encoders.features import Pass, frozen_features
 from thanos.errors import ConfigError, DataError
 from thanos.feature_views import random_feature_views
 from thanos.runs.encoder_io import timm_encoder
+from thanos.subclasses.keep import Places, read_places, write_places
 from thanos.views import clean_view
 
 QUIET = RunConfig(quiet=True, threads=1)
@@ -192,3 +207,66 @@ def test_the_commands_take_a_frozen_run(weights, tmp_path, capsys):
         run_command(["geometry", f"{run}/last.ckpt"])
     with pytest.raises(ConfigError, match="is not timed here; drop `frozen`"):
         run_command(["bench", "train", "--data", str(tmp_path / "x.npz"), *start])
+
+
+def test_the_features_stay_beside_the_heads_embedding(weights, images, tmp_path):
+    kept, alone = (
+        train(settings(weights, keep_features=keep), tmp_path / str(keep), images=images, run=QUIET, say=silent)
+        for keep in (True, False)
+    )
+    vectors, head = embed(load_encoder(kept.folder), images), embed(alone.encoder, images)
+    features = frozen_features(a_pass(weights, images, views=0), images, silent)[:, 0]
+    train_rows = features[images.rows("train")].astype(np.float64)
+    spread = train_rows.std(axis=0)
+    deviation = np.maximum(spread, 0.1 * spread[spread > 0].mean())
+    standardised = (features - train_rows.mean(axis=0)) / deviation
+    assert vectors.parts == (features.shape[1], head.vectors.shape[1])
+    for found, expected in zip(
+        np.split(vectors.vectors, [features.shape[1]], axis=1), (standardised, head.vectors), strict=True
+    ):
+        lengths = np.linalg.norm(expected[images.rows("train")], axis=1).mean()
+        np.testing.assert_allclose(found, expected / lengths, rtol=1e-3, atol=1e-4)  # each of mean length one
+    file = tmp_path / "e.npz"
+    write_embeddings(vectors, file)
+    assert read_embeddings(file).parts == vectors.parts
+
+
+def test_commands_place_new_images_by_the_part_that_was_clustered(weights, images, tmp_path):
+    run = train(settings(weights, keep_features=True), tmp_path / "run", images=images, run=QUIET, say=silent)
+    vectors = embed(run.encoder, images)
+    for part in ("features", "head", "whole", "auto"):
+        found = discover(vectors, DiscoverConfig(clusters=2, part=part))
+        columns = slice(None) if part == "whole" else slice(*found.fitted.columns)
+        same = replace(vectors, vectors=vectors.vectors[:, columns], parts=())
+        assert np.array_equal(found.cluster, discover(same, DiscoverConfig(clusters=2)).cluster)
+        again, _, _ = found.fitted.predict(vectors.vectors, vectors.superclass)
+        assert np.array_equal(again, found.cluster)
+        places = Places(found.fitted, found.names, vectors.superclass_names, vectors.space, "t")
+        write_places(places, tmp_path / "p.npz")
+        assert read_places(tmp_path / "p.npz").fitted.columns == found.fitted.columns
+    with pytest.raises(ConfigError, match="`part=head` chooses between a backbone's features and a head's"):
+        discover(replace(vectors, parts=()), DiscoverConfig(part="head"))
+
+
+def test_of_two_parts_that_is_clustered_whose_clusters_stand_out():
+    rng, kind = np.random.default_rng(0), np.arange(600) % 2
+    cloud = rng.standard_normal((600, 8))
+    clear = rng.standard_normal((600, 8)) + 12 * np.eye(8)[np.arange(600) % 3]
+    for parts, chosen in (((clear, cloud), "features"), ((cloud, clear), "head")):
+        both = Embeddings(
+            vectors=np.concatenate(parts, axis=1).astype(np.float32),
+            superclass=kind,
+            superclass_names=("a", "b"),
+            split=np.zeros(600, dtype=np.int8),
+            parts=(8, 8),
+        )
+        found = discover(both, DiscoverConfig(length="own"))
+        assert next(iter(found.standing_out)) == chosen
+        assert recovery(found.cluster, np.arange(600) % 3, kind).adjusted_mutual_information == 1.0
+        assert found.fitted.columns == both.columns[chosen]
+
+
+def test_an_encoder_without_weights_is_not_trained(weights):
+    for more in ({"head": "unchanged"}, {"encoder": "unchanged", "pretrained": False, "frozen": False}):
+        with pytest.raises(ValueError, match="`head` takes one of mlp; got 'unchanged'|has no weights to train"):
+            settings(weights, **more)
