@@ -268,5 +268,5 @@ def test_of_two_parts_that_is_clustered_whose_clusters_stand_out():
 
 def test_an_encoder_without_weights_is_not_trained(weights):
     for more in ({"head": "unchanged"}, {"encoder": "unchanged", "pretrained": False, "frozen": False}):
-        with pytest.raises(ValueError, match="`head` takes one of mlp; got 'unchanged'|has no weights to train"):
+        with pytest.raises(ValueError, match=r"`head` takes one of mlp; got 'unchanged'|has no weights to train"):
             settings(weights, **more)

@@ -36,8 +36,8 @@ class DiscoverConfig(Settings):
     length: Literal["unit", "own"] = "unit"
     """Bring embeddings to unit length first, or leave them their own."""
     part: Literal["auto", "whole", "features", "head"] = "auto"
-    """Of embeddings with a backbone's features beside a head's (--keep-features): which are clustered; auto: those
-    whose clusters stand out furthest from clouds without any."""
+    """Of embeddings with a backbone's features beside a head's (--keep-features): which are clustered; auto: the head's
+    where its clusters clearly stand out further from clouds without any, else the features."""
     method: Literal["kmeans", "mixture"] = "kmeans"
     """k-means, or a Gaussian mixture (full covariances; diagonal ones above 20,000 images)."""
     clusters: Annotated[int, Field(ge=1)] | None = None

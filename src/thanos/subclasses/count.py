@@ -14,7 +14,7 @@ UNSTRUCTURED, CLOUD = 3, 3000
 """Draws of a normal and of a uniform cloud that a clustering must beat, all of them, to count as more than one
 subclass; and the most points of such a cloud."""
 MARGIN = 1.1
-"""By this factor."""
+"""By this factor; and a head's clusters must stand out further than its features' do by as much."""
 
 
 def choose_number(

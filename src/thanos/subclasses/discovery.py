@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, DataError
-from thanos.subclasses.count import choose_number, distances
+from thanos.subclasses.count import MARGIN, choose_number, distances
 from thanos.subclasses.fitted import Clusters, Discovered, Fitted, FittedSuperclass, Ids, Rows, of_length
 from thanos.subclasses.models import FittedModel, distinct, fit_clusters, fit_reduction
 from thanos.subclasses.parts import split_in_parts
@@ -51,7 +51,7 @@ def discover(
     free = config.model_copy(update={"clusters": None, "overcluster": False, "least": 1})
     found = {name: _discover(embeddings, columns, free, loss) for name, columns in embeddings.columns.items()}
     far = {name: standing_out(each) for name, each in found.items()}
-    best = max(far, key=lambda name: far[name])
+    best = "head" if far["head"] > MARGIN * far["features"] else "features"  # what was there before needs no proof
     chosen = found[best] if config == free else _discover(embeddings, embeddings.columns[best], config, loss)
     return replace(chosen, standing_out={best: far[best]} | far)
 

@@ -163,8 +163,9 @@ def settle(
         while batch > max(8, train // 8):
             batch //= 2
         batch = min(batch, train)
-        why = "the paper's" if batch == 128 else f"{train // max(1, batch)} steps an epoch on {train:,} training images"
-        choices.choose("batch", batch, why)
+        choices.settings["batch"] = batch
+        if batch != 128:  # the usual one needs no reason
+            choices.choose("batch", batch, f"{train // max(1, batch)} steps an epoch on {train:,} training images")
     batch = asked.get("batch", choices.settings.get("batch", 128))
     if "epochs" not in asked:
         epochs = max(FEWEST, min(MOST, round(STEPS / max(1, train // batch))))
