@@ -42,7 +42,7 @@ def test_one_command_leaves_a_run_with_table_and_page(found):
     assert len(lines) <= 25
     assert json.loads((folder / "metrics.json").read_text())["alarms"] == []
     assert "\x1b" not in out + err
-    assert sum(line.startswith("chosen --") for line in lines) == 3  # method, encoder, batch
+    assert sum(line.startswith("chosen --") for line in lines) == 2  # method, encoder
     assert any(re.search(r"recovery, test: F1 0\.\d\d \(one cluster", line) for line in lines)
     for name in ("model.safetensors", "config.yaml", "embeddings.npz", "subclasses.csv", "subclasses.html"):
         assert (folder / name).is_file()
