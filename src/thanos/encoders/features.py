@@ -102,7 +102,7 @@ def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], s
             array.flush()
             write_text(note, json.dumps({"shape": shape, "blocks": block + 1}))
             noted = now
-        if block == blocks[-1] or (_crosses_a_fifth(block, len(blocks) + begun) and now - said > EVERY):
+        if block == blocks[-1] or (_crosses_a_third(block, len(blocks) + begun) and now - said > EVERY):
             said = now
             left = (now - started) / (block + 1 - begun) * (blocks[-1] - block)
             say(f"features of {rows[-1] + 1:,} of {len(images):,} images · {left:,.0f} s left")
@@ -118,9 +118,9 @@ def _ready(backbone: nn.Module, images: ImageSet, device: str) -> nn.Module:
     return folded(backbone, sample).to(memory_format=torch.channels_last)
 
 
-def _crosses_a_fifth(block: int, count: int) -> bool:
-    """Whether a fifth of the blocks, or one more, is done with this one."""
-    return (block + 1) * 5 // count > block * 5 // count
+def _crosses_a_third(block: int, count: int) -> bool:
+    """Whether a third of the blocks, or two, are done with this one."""
+    return (block + 1) * 3 // count > block * 3 // count
 
 
 def _noted(note: Path, shape: tuple[int, ...]) -> int:
