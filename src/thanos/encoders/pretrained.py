@@ -53,6 +53,20 @@ def packaged_weights(name: str) -> PackagedWeights | None:
     return weights
 
 
+def weights_at_hand(name: str) -> bool:
+    """Whether a timm model's weights are on this machine: in an installed package, or in timm's own local cache.
+
+    Raises:
+        DataError: if the package is there and its weights are not.
+    """
+    if packaged_weights(name) is not None:
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    hub, files = _published(name).hf_hub_id, ("model.safetensors", "pytorch_model.bin")
+    return bool(hub) and any(isinstance(try_to_load_from_cache(hub, file), str) for file in files)
+
+
 def way_to_package(name: str) -> str | None:
     """How to install a package with the weights of a timm model; None: there is none."""
     model = _in_packages(name)

