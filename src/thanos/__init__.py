@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thanos.data.arrays import from_arrays, from_dataset
     from thanos.data.imageset import ImageSet
     from thanos.data.load import load
+    from thanos.data.load_vectors import load_vectors
     from thanos.data.vectors import VectorSet
     from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
     from thanos.errors import ConfigError, DataError, Interrupted, MissingLabels, OutputError, ThanosError
@@ -68,6 +69,7 @@ _HOME = {
     "from_dataset": "data.arrays",
     "ImageSet": "data.imageset",
     "load": "data.load",
+    "load_vectors": "data.load_vectors",
     "VectorSet": "data.vectors",
     "Discovered": "subclasses.fitted",
     "discover": "subclasses.discovery",

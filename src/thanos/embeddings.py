@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class Embeddings(Labels):
         """The mark of the vectors' space: the encoder's, or where that is not known that of these very vectors."""
         if self.encoder:
             return self.encoder
-        return f"vectors {blake2b(np.ascontiguousarray(self.vectors).tobytes(), digest_size=16).hexdigest()}"
+        return f"vectors {blake2b(np.ascontiguousarray(self.vectors).data, digest_size=16).hexdigest()}"
 
     def taken(self, rows: NDArray) -> dict[str, Any]:
         return super().taken(rows) | {"vectors": self.vectors[rows]}
@@ -212,6 +213,20 @@ def read_embeddings(path: Path | str) -> Embeddings:
         encoder=str(arrays.get("encoder", "")),
         parts=_parts(arrays.get("parts"), vectors, path),
     )
+
+
+def embeddings_of(vectors: Samples) -> Embeddings:
+    """Anyone's vectors as embeddings, with their labels and splits."""
+    rows = vectors.values[np.arange(len(vectors))] if not isinstance(vectors.values, np.ndarray) else vectors.values
+    return labelled(rows, vectors)
+
+
+def is_written_by_us(file: Path) -> bool:
+    """Whether an .npz has the arrays that :func:`read_embeddings` takes, under our names."""
+    if file.suffix != ".npz":
+        return False
+    with ZipFile(file) as arrays:
+        return {"vectors.npy", "superclass.npy"} <= set(arrays.namelist())
 
 
 def _parts(values: NDArray | None, vectors: NDArray[np.float32], path: Path) -> tuple[int, ...]:

@@ -33,11 +33,38 @@ class FromPixels(nn.Module):
         return vectors
 
 
+class FromVectors(nn.Module):
+    """An encoder of vectors with its standardisation: float32 vectors (n, channels) to embeddings (n, dim)."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder.module.cpu().eval()
+        self.register_buffer("mean", torch.tensor(encoder.card.mean))
+        self.register_buffer("std", torch.tensor(encoder.card.std))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        embeddings: Tensor = self.encoder((vectors - self.mean) / self.std)
+        return embeddings
+
+
+def _sample(encoder: Encoder, count: int, rng: torch.Generator) -> Tensor:
+    """Random inputs of the kind that an encoder takes."""
+    card = encoder.card
+    if card.size is None:
+        return torch.tensor(card.mean) + torch.tensor(card.std) * torch.randn(count, card.channels, generator=rng)
+    return torch.randint(0, 256, (count, *card.size, card.channels), dtype=torch.uint8, generator=rng)
+
+
 def export_onnx(encoder: Encoder, file: Path) -> float | None:
-    """Write a model that takes ``images`` (uint8, any number, channels last) and gives ``vectors``.
+    """Write a model from ``images`` (uint8, any number, channels last) to ``vectors``.
+
+    Of an encoder of vectors: from ``vectors`` (float32, any number) to ``embeddings``.
 
     Returns:
-        The largest difference from our own vectors on random images, run by onnxruntime; None where that is not
+        The largest difference from our own vectors on random inputs, run by onnxruntime; None where that is not
         installed.
     Raises:
         ConfigError: without the packages.
@@ -48,17 +75,18 @@ def export_onnx(encoder: Encoder, file: Path) -> float | None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError:
         raise ConfigError("`to=onnx` needs its packages; install them with `pip install thanos-repr[onnx]`.") from None
-    card = encoder.card
-    model = FromPixels(encoder).eval()
+    of_vectors = encoder.card.size is None
+    model = (FromVectors if of_vectors else FromPixels)(encoder).eval()
+    taken, given = ("vectors", "embeddings") if of_vectors else ("images", "vectors")
     rng = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (2, *card.image_size, card.channels), dtype=torch.uint8, generator=rng)
+    images = _sample(encoder, 2, rng)
     program = torch.onnx.export(
         model,
         (images,),
         dynamo=True,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
-        input_names=["images"],
-        output_names=["vectors"],
+        input_names=[taken],
+        output_names=[given],
         verbose=False,
     )
     assert program is not None
@@ -68,11 +96,11 @@ def export_onnx(encoder: Encoder, file: Path) -> float | None:
         import onnxruntime
     except ModuleNotFoundError:
         return None
-    images = torch.randint(0, 256, (7, *card.image_size, card.channels), dtype=torch.uint8, generator=rng)
+    images = _sample(encoder, 7, rng)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     with torch.no_grad():
         ours = model(images).numpy()
-    apart = float(np.abs(session.run(None, {"images": images.numpy()})[0] - ours).max())
+    apart = float(np.abs(session.run(None, {taken: images.numpy()})[0] - ours).max())
     if apart > CLOSE * max(1.0, float(np.abs(ours).max())):
         file.unlink()
         raise ThanosError(f"the exported model is off by {apart:.2g}; nothing is kept. Please report the encoder.")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thanos.data.imageset import ImageSet
+    from thanos.data.samples import Samples
     from thanos.embeddings import Embeddings
     from thanos.report.discover_page import Training
     from thanos.runs.encoder_io import Encoder
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from thanos.training.fit import Run
 
 FILES = (".ckpt", ".safetensors", ".npz")
-"""Kinds of file that hold an encoder or embeddings."""
+"""Kinds of file that hold an encoder or embeddings; others may hold vectors."""
+OF_VECTORS = {"labels", "skip_bad", "validation", "split_seed", "train_limit", "groups_from", "groups_named"}
+"""Options of reading that a file of vectors takes."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,13 @@ class Source:
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} does "
                 f"not exist{nearest(str(path), (*registry.datasets(), *timm_names()))}. Train one: thanos train --help"
             )
-        if path.is_file() and path.suffix not in FILES:
+        if path.is_file() and path.suffix not in FILES and not self.of_embeddings:
             raise ConfigError(
                 f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} is a "
                 f"file of another kind. Images are named by `data`, a table of subclasses by `table`."
             )
         here = RunDir(path)
-        if path.is_dir() and not here.settings_file.is_file() and not here.has_weights:
+        if self._is_folder and not here.settings_file.is_file() and not here.has_weights:
             runs = sorted(each.name for each in path.glob("*") if RunDir(each).is_run)
             inside = f"; runs in it: {', '.join(runs[:5])}" if runs else ""
             raise ConfigError(f"a run directory holds a config.yaml and weights; {path} does not{inside}.")
@@ -64,27 +67,27 @@ class Source:
             raise ConfigError(f"`pretrained` holds weights of a timm model, and {path} is none by name; drop it.")
         if self.by_name and "data" not in given:
             raise ConfigError(f"{path} is a timm model's name; say with `data` which images it embeds.")
-        if self.options.weights != "last" and not path.is_dir():
+        if self.options.weights != "last" and not self._is_folder:
             raise ConfigError(f"`weights` chooses between the weights of a run directory; {path} has one set. Drop it.")
-        reading = sorted(given & set(DataConfig.model_fields))
+        reading = sorted(self._reading)
         if not reading:
             return
-        if self.of_embeddings:
+        if self.of_embeddings and (set(reading) - OF_VECTORS or not self._is_of_vectors):
             raise ConfigError(f"{path} holds embeddings already; drop `data` and the options of reading images.")
-        if "data" not in given:
+        if "data" not in given and not self.of_embeddings:
             named = ", ".join(f"`{name}`" for name in reading)
             raise ConfigError(f"{named} says how images are read; say which ones with `data`.")
-        check_data(self.options.data)
+        if not self.of_embeddings:
+            check_data(self.options.data)
 
     @classmethod
     def of_run(
-        cls, trained: "Run", config: TrainConfig, images: "ImageSet", say: Callable[[str], None] = lambda line: None
+        cls, trained: "Run", config: TrainConfig, images: "Samples", say: Callable[[str], None] = lambda line: None
     ) -> "Source":
         """A run that was just trained, with what its training had in hand: nothing is read again."""
         source = cls(trained.folder, SourceConfig(), say)
-        hand = {"images": images, "_loaded": trained.encoder, "_metrics": trained.metrics}
-        # in place of what the properties would load
-        vars(source).update(hand, _settings=config.model_dump(mode="json"))
+        settings, encoder = config.model_dump(mode="json"), trained.encoder
+        vars(source).update(images=images, _loaded=encoder, _metrics=trained.metrics, _settings=settings)
         return source
 
     @property
@@ -94,21 +97,31 @@ class Source:
 
     @property
     def of_embeddings(self) -> bool:
-        """Whether it is a file of embeddings."""
-        return self.path.suffix == ".npz"
+        """Whether it holds embeddings, or other vectors."""
+        return self.path.suffix == ".npz" or self._is_of_vectors
+
+    @cached_property
+    def _is_of_vectors(self) -> bool:
+        from thanos.data.vector_files import holds_vectors
+
+        return self.path.exists() and holds_vectors(self.path)
+
+    @property
+    def _is_folder(self) -> bool:
+        """Whether it is (or should be) a run directory."""
+        return self.path.is_dir() and not self._is_of_vectors
 
     @property
     def data(self) -> DataConfig | None:
         """The images that were named; None: a run's own."""
         if "data" not in self.options.model_fields_set:
             return None
-        given = self.options.model_fields_set & set(DataConfig.model_fields)
-        return DataConfig(**self.options.model_dump(include=given))
+        return DataConfig(**self.options.model_dump(include=self._reading))
 
     @property
     def run(self) -> RunDir | None:
         """The run directory whose own images are meant; None: anything else."""
-        return RunDir(self.path) if self.path.is_dir() and self.data is None else None
+        return RunDir(self.path) if self._is_folder and self.data is None else None
 
     @cached_property
     def title(self) -> str:
@@ -193,7 +206,7 @@ class Source:
             ConfigError: where there is none.
         """
         here, which = RunDir(self.path), self.options.weights
-        own = [here.outcome("robust-groupdro", ".npz", which), here.classifier(which)] if self.path.is_dir() else []
+        own = [here.outcome("robust-groupdro", ".npz", which), here.classifier(which)] if self._is_folder else []
         own += [self.path.with_name(f"{self.path.stem}-robust-groupdro.npz")] if self.of_embeddings else []
         found = next((file for file in ([given] if given else own) if file.is_file()), None)
         if found is None:
@@ -216,8 +229,8 @@ class Source:
     def _loaded(self) -> "Encoder":
         from thanos.runs.encoder_io import load_encoder
 
-        encoder = load_encoder(self._weights if self.path.is_dir() else self.path)
-        there = RunDir(self.path).data().get("fingerprint", encoder.card.fingerprint) if self.path.is_dir() else None
+        encoder = load_encoder(self._weights if self._is_folder else self.path)
+        there = RunDir(self.path).data().get("fingerprint", encoder.card.fingerprint) if self._is_folder else None
         if there not in (None, encoder.card.fingerprint):
             raise DataError(
                 f"{self._weights} was trained on other images than {self.path} says of itself (data.json). Bring back "
@@ -230,35 +243,36 @@ class Source:
         return RunDir(self.path).weights(self.options.weights)
 
     @cached_property
-    def images(self) -> "ImageSet":
-        """Those named, or those of the run.
+    def images(self) -> "Samples":
+        """Images, or vectors: those named, or those of the run.
 
         Raises:
             ConfigError: if none are known.
             DataError: if they have changed since the training, or cannot be read.
         """
-        from thanos.data.load import load
+        from thanos.data.load import load_samples
 
         if self.data is None:
             return self._own_images()
-        images = load(self.data.model_copy(update=self._as_the_encoder_takes_them()))
-        for note in images.notes:
-            self.say(note)
-        return images
+        return self._told(load_samples(self.data.model_copy(update=self._as_the_encoder_takes_them())))
 
     def _as_the_encoder_takes_them(self) -> dict[str, Any]:
         """How images must be read that were named without a word on it."""
-        if self.by_name or "size" in self.options.model_fields_set:
+        from thanos.data.load import is_of_vectors
+
+        if self.by_name or "size" in self.options.model_fields_set or is_of_vectors(self.options.data):
             return {}
         card = self._loaded.card
-        if card.size is None or card.size[0] != card.size[1]:
-            return {}
-        return {"size": card.size[0], "convert": card.channels == 3}
+        square = card.size is not None and card.size[0] == card.size[1]
+        return {"size": card.size[0], "convert": card.channels == 3} if square and card.size else {}
 
     @property
     def pictures(self) -> "ImageSet | None":
         """The images, where there are any beside the embeddings."""
-        return None if self.of_embeddings else self.images
+        from thanos.data.imageset import ImageSet
+
+        images = None if self.of_embeddings else self.images
+        return images if isinstance(images, ImageSet) else None
 
     def two_views(self) -> "tuple[NDArray[np.float32], NDArray[np.float32]] | None":
         """Embeddings of two augmented views of some test images, each (n, dim); None without pictures."""
@@ -323,46 +337,39 @@ class Source:
         Raises:
             DataError: if it is damaged.
         """
-        from thanos.data.group_table import mark_of, renamed
-        from thanos.subclasses.keep import places_beside, read_places
+        from thanos.subclasses.keep import places_of
 
         own = self._own("subclasses", ".csv")
-        table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self.path.is_dir() else own
-        if table is None or not table.is_file() or not places_beside(table).is_file():
-            return None
-        places, names = read_places(places_beside(table)), table.with_suffix(".yaml")
-        if places.space != self.space or places.table != mark_of(table):
-            other = "other embeddings" if places.space != self.space else "another table"
-            self.say(f"without discovered subclasses: those of {table} are of {other}; thanos discover {self.path}")
-            return None
-        return places, renamed(table, names) if names.is_file() else {}
+        table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self._is_folder else own
+        return None if table is None else places_of(table, lambda: self.space, str(self.path), self.say)
 
     @property
     def _home(self) -> RunDir:
         """The run that it is (part of)."""
-        return RunDir(self.path if self.path.is_dir() else self.path.parent)
+        return RunDir(self.path if self._is_folder else self.path.parent)
 
-    def _own_images(self) -> "ImageSet":
-        from thanos.data.load import load
+    def _own_images(self) -> "Samples":
+        from thanos.runs.own_data import own_data
 
-        trained_on = self._loaded.card.fingerprint
-        if self.path.suffix == ".safetensors" or not self._home.settings_file.is_file():
-            raise ConfigError(f"{self.path} does not say which images to take; say it with `data`.")
-        known = {k: v for k, v in self._settings.items() if k in DataConfig.model_fields}
-        for name in ("data", "labels"):
-            place = str(known.get(name))
-            no_path = (*registry.datasets(), "superclass", "subclass", "None")
-            if place not in no_path and not Path(place).exists():
-                raise DataError(
-                    f"the {'images' if name == 'data' else name} of {self.path} were in {place}, which is gone. Put "
-                    f"them back, or write their new place into {self._home.settings_file} ({name}: ...)."
-                )
-        images = load(DataConfig(**known))
-        if images.fingerprint != trained_on:
-            raise DataError(
-                f"the images of {self.path} have changed since training (fingerprint {trained_on[:8]} then, "
-                f"{images.fingerprint[:8]} now). Say with `data` which to take."
-            )
+        return own_data(self._home, self._loaded.card, self.path)
+
+    @property
+    def _reading(self) -> set[str]:
+        """The options of reading that were given."""
+        return self.options.model_fields_set & set(DataConfig.model_fields)
+
+    @cached_property
+    def _vectors(self) -> "Samples":
+        """Those of a file of vectors, with labels and splits."""
+        from thanos.data.load import load_samples
+
+        given = self.options.model_dump(include=self._reading) | {"data": str(self.path)}
+        return self._told(load_samples(DataConfig(**given)))
+
+    def _told(self, images: "Samples") -> "Samples":
+        """The same, after what is worth knowing of them was said."""
+        for note in images.notes:
+            self.say(note)
         return images
 
     @cached_property
@@ -371,29 +378,22 @@ class Source:
 
         Those in a run that are of other images or other weights than the run's are neither taken nor written over.
         """
-        from thanos.embeddings import embed, read_embeddings, write_embeddings
+        from thanos.embeddings import embed, embeddings_of, is_written_by_us, read_embeddings, write_embeddings
+        from thanos.runs.own_data import differs
 
         if self.of_embeddings:
-            return read_embeddings(self.path)
+            ours = not self._is_of_vectors or (is_written_by_us(self.path) and not self._reading)
+            return read_embeddings(self.path) if ours else embeddings_of(self._vectors)
         kept = None if self.run is None else self.run.embeddings(self.options.weights)
         if kept is not None and kept.is_file():
             try:
                 embeddings = read_embeddings(kept)
             except DataError:
                 embeddings, other = None, "damaged"
-            if embeddings is not None and not (other := self._differs(embeddings)):
+            if embeddings is not None and not (other := differs(embeddings, self._weights)):
                 return embeddings
             self.say(f"{kept} is {other}: embedded anew for now; thanos embed {self.again(None)} replaces it")
         embeddings = embed(self.encoder, self.images)
         if kept is not None and not kept.exists() and is_writable(kept):
             write_embeddings(embeddings, kept)
         return embeddings
-
-    def _differs(self, embeddings: "Embeddings") -> str:
-        """What is not this run's of the embeddings that lie in it; empty: all is."""
-        from thanos.embeddings import kept_fingerprint
-        from thanos.runs.encoder_io import read_card
-
-        if embeddings.fingerprint != read_card(self._weights.with_suffix(".json")).fingerprint:
-            return "of other images than this run's"
-        return "" if embeddings.encoder == kept_fingerprint(self._weights) else "of other weights than this run's"

@@ -59,9 +59,12 @@ def parts_in(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f".*{PART}") if is_part(path)]
 
 
-def read_npz(path: Path) -> "dict[str, NDArray[Any]]":
+def read_npz(path: Path, names: Iterable[str] | None = None) -> "dict[str, NDArray[Any]]":
     """The arrays of an .npz, without pickled objects.
 
+    Args:
+        path: The file.
+        names: Of the arrays that are wanted; default: all.
     Raises:
         DataError: if it is none, or damaged; what numpy and zipfile then raise is anything.
     """
@@ -69,7 +72,7 @@ def read_npz(path: Path) -> "dict[str, NDArray[Any]]":
 
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return {name: file[name] for name in (file.files if names is None else names)}
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:

@@ -58,8 +58,8 @@ Flat = Parameter(name="*")
 Judged = Annotated[
     Path,
     Parameter(
-        help="A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an "
-        ".npz with vectors and superclass."
+        help="A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or a "
+        "file of vectors (.npz, .npy, .csv, .parquet), with --labels where they have none."
     ),
 ]
 Out = Annotated[Path | None, Parameter(name=["--out", "-o"])]

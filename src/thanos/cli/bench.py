@@ -27,9 +27,10 @@ def bench_train(
 
     Takes the settings of thanos train. The parts: images read, augmented, embedded, compared, the optimiser's step.
     """
-    from thanos.data.load import load
+    from thanos.data.load import load_samples
 
-    images = load(config)  # before torch is imported: what is wrong with the data shows at once
+    images = load_samples(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.bench import bench_training
+    from thanos.training.of_vectors import suited
 
-    bench_training(config, images, run, say)
+    bench_training(*suited(config, images), run, say)

@@ -27,7 +27,8 @@ class _Checked(DataConfig):
     help_epilogue="""Examples:
   thanos check photos/
   thanos check labels.csv --out faults.csv
-  thanos check cifar10"""
+  thanos check cifar10
+  thanos check vectors.npz"""
 )
 def check(
     data: str,
@@ -43,7 +44,7 @@ def check(
     Parameters
     ----------
     data
-        A data set's name, a folder SUPERCLASS[/SUBCLASS]/image, or a CSV.
+        A data set's name, a folder SUPERCLASS[/SUBCLASS]/image, a CSV, or a file of vectors.
     out
         A CSV for all faults; the first 20 are printed.
     """
@@ -70,4 +71,5 @@ def check(
         say("no faults; mind the notes")
     else:
         options = "".join(f" {token}" for token in provenance.TYPED[2:]) if provenance.TYPED[:1] == ["check"] else ""
-        say(f"no faults; next: thanos discover {data}{options} -o runs/a")
+        head = " --train-method thanos" if checked.images.size is None else ""
+        say(f"no faults; next: thanos discover {data}{options}{head} -o runs/a")

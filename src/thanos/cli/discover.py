@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -17,6 +17,9 @@ from thanos.names import nearest, timm_names
 from thanos.runs.run_dir import RunDir
 from thanos.storage import refuse_foreign, says
 
+if TYPE_CHECKING:
+    from thanos.data.samples import Samples
+
 
 @app.command(
     help_epilogue="""Examples:
@@ -24,7 +27,8 @@ from thanos.storage import refuse_foreign, says
   thanos discover photos/ --labels labels.csv -o runs/a
   thanos discover photos/ --encoder resnet18 --pretrained resnet18.safetensors --size 96 -o runs/a
   thanos discover runs/a --clusters 4
-  thanos discover embeddings.npz --method mixture --out found.csv"""
+  thanos discover embeddings.npz --method mixture --out found.csv
+  thanos discover vectors.npy --labels labels.csv --train-method thanos -o runs/v"""
 )
 def discover(
     source: Path,
@@ -44,7 +48,8 @@ def discover(
     source
         Images: a data set's name, a folder SUPERCLASS/image (or any folder with --labels), a CSV, an .npz of images.
         Or what is trained already: a run directory, its last.ckpt, a .safetensors file or a timm model's name (both
-        with --data), an .npz of vectors.
+        with --data). Or vectors: .npz, .npy, .csv, .parquet; they are clustered as they are, and with any option of
+        training (--train-method thanos) a head is trained on them first.
     out
         For images: the run directory; default: runs/NAME. Otherwise the CSV; beside it a .json says how subclasses were
         found, and what they recover where the true ones are known, and a .html shows them; default: subclasses.csv (of
@@ -52,7 +57,8 @@ def discover(
     quiet
         No progress.
     """
-    if _holds_images(source):
+    vectors = source.exists() and is_of_vectors(source)
+    if _holds_images(source) or (vectors and (training.model_fields_set or of.pretrained)):
         if "weights" in of.model_fields_set:
             raise ConfigError("--weights chooses between the weights of a finished run; drop it to train one.")
         if "data" in of.model_fields_set:
@@ -62,7 +68,7 @@ def discover(
         check_data(images.data)
         if training.encoder is None and of.pretrained:
             raise ConfigError("--pretrained starts a timm model; name it with --encoder.")
-        name = source.stem if source.suffix in (".csv", ".tsv", ".npz") else source.resolve().name
+        name = source.stem if source.is_file() else source.resolve().name
         run = out or Path("runs") / name
         RunDir(run).check_free()
         of_images(images, run, config, training, of.pretrained, quiet)
@@ -72,8 +78,8 @@ def discover(
     if not source.exists() and str(source) not in timm_names():
         close = nearest(str(source), (*registry.datasets(), *timm_names()))
         raise ConfigError(
-            f"images are wanted (a folder SUPERCLASS/image, a CSV, an .npz, a data set's name), or what was trained on "
-            f"them; {source} does not exist{close}{registry.broken()}."
+            f"images are wanted (a folder SUPERCLASS/image, a CSV, an .npz, a data set's name), vectors, or what was "
+            f"trained on them; {source} does not exist{close}{registry.broken()}."
         )
     from_ = Source(source, of, say)
     table = from_.out(out, "subclasses", suffix=".csv")
@@ -92,8 +98,16 @@ def of_images(
     from thanos.data.load import check_superclasses
     from thanos.training.auto import load_suitably, settle
     from thanos.training.fit import train
+    from thanos.training.of_vectors import load_vectors_suitably
 
-    images, choices = load_suitably(data, training, pretrained)
+    images: Samples
+
+    if is_of_vectors(Path(data.data)):
+        if pretrained:
+            raise ConfigError(f"--pretrained is about a network for images, and {data.data} holds vectors. Drop it.")
+        images, choices = load_vectors_suitably(data, training)
+    else:
+        images, choices = load_suitably(data, training, pretrained)
     check_superclasses(images)
     chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
     for reason in choices.reasons:
@@ -152,8 +166,17 @@ def outdated(table: Path) -> list[str]:
     return old + outdated_classifiers(table)
 
 
+def is_of_vectors(source: Path) -> bool:
+    """Whether it holds vectors, and is the name of no data set."""
+    from thanos.data.vector_files import holds_vectors
+
+    return registry.dataset(str(source)) is None and holds_vectors(source)
+
+
 def _holds_images(source: Path) -> bool:
     """Whether there is something to train on first: a data set, a folder that is no run, a table, arrays of images."""
+    if source.exists() and is_of_vectors(source):
+        return False
     if source.suffix == ".npz" and source.is_file():
         import zipfile
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     help_epilogue="""Examples:
   thanos embed runs/a
   thanos embed runs/a --data more-photos/ --out more.npz
+  thanos embed runs/v --data new-vectors.npy --out new.npz
   thanos embed model.safetensors --data cifar10 --out cifar10.npz
   thanos embed vit_small_patch16_224 --pretrained vit.safetensors --data photos/ --size 224 --out photos.npz"""
 )

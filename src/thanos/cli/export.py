@@ -31,8 +31,9 @@ def export(
         A run directory, its last.ckpt, a .safetensors file, a timm model's name (with --data), or for --to csv also an
         .npz of embeddings.
     to
-        onnx: a model from uint8 images to vectors, normalisation inside; an extra, `pip install thanos-repr[onnx]`.
-        safetensors: weights, and the facts needed to use them in a .json. csv: a line for each image.
+        onnx: a model from uint8 images (of a run on vectors: from those) to vectors, normalisation inside; an extra,
+        `pip install thanos-repr[onnx]`. safetensors: weights, and the facts needed to use them in a .json. csv: a line
+        for each image.
     out
         The file. Needed for safetensors, and with --data; else by default model.onnx or embeddings.csv (of the best
         weights: -best) in the run directory.
@@ -80,5 +81,7 @@ def onnx(source: Source, out: Path) -> str:
 
     card, apart = source.encoder.card, export_onnx(source.encoder, out)
     checked = "not checked, for onnxruntime is not installed" if apart is None else f"off by {apart:.1g} in onnxruntime"
-    height, width = card.image_size
+    if card.size is None:
+        return f"{out}: vectors, float32 (n, {card.channels}) -> embeddings (n, {card.dim}); {checked}"
+    height, width = card.size
     return f"{out}: images, uint8 (n, {height}, {width}, {card.channels}) -> vectors (n, {card.dim}); {checked}"

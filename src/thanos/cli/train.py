@@ -16,6 +16,7 @@ from thanos.runs.run_dir import RunDir
   thanos train --data cifar10 --method thanos --epochs 100 --out runs/a
   thanos train --data photos/ --size 64 --method spread --out runs/b
   thanos train --data labels.csv --encoder resnet18 --size 224 --out runs/c
+  thanos train --data vectors.npy --labels labels.csv --out runs/v
   thanos train --config runs/a/config.yaml --seed 1 --out runs/d"""
 )
 def train(
@@ -33,14 +34,14 @@ def train(
     out
         The run directory: new or empty, or this run's own.
     """
-    from thanos.data.load import load
+    from thanos.data.load import load_samples
 
     first = os.environ.get("LOCAL_RANK", "0") == os.environ.get("NODE_RANK", "0") == "0"
     if first and "data" not in config.model_fields_set:
         say("no --data: the digits that come with scikit-learn")
     if first:
         RunDir(out).check_free()
-    images = load(config)  # before torch is imported: what is wrong with the data shows at once
+    images = load_samples(config)  # before torch is imported: what is wrong with the data shows at once
     from thanos.training.fit import train as fit
 
     fit(config, out, images=images, run=run, say=say)

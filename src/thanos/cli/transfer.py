@@ -14,7 +14,8 @@ from thanos.inputs import Source
   thanos transfer runs/a
   thanos transfer runs/a --probe released
   thanos transfer model.safetensors --data cifar10
-  thanos transfer embeddings.npz --neighbours 5"""
+  thanos transfer embeddings.npz --neighbours 5
+  thanos transfer vectors.npy --labels labels.csv"""
 )
 def transfer(
     source: Path,
@@ -27,8 +28,8 @@ def transfer(
     Parameters
     ----------
     source
-        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or an .npz with
-        vectors, superclass, subclass and split.
+        A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or a file of
+        vectors with superclass and subclass (.npz, .npy, .csv, .parquet; or --labels).
     """
     from_ = Source(source, of, say)
     from thanos.evaluate.transfer import transfer as read_fine_labels

@@ -12,6 +12,8 @@ from thanos.names import nearest
 
 LISTINGS = (".csv", ".tsv", ".txt", ".npz")
 """Kinds of file that list images or hold them."""
+OF_VECTORS = (".npy", ".parquet")
+"""Kinds of file that hold vectors alone; those of LISTINGS may."""
 
 
 class ViewSpec(Settings):
@@ -51,8 +53,9 @@ class DataConfig(Settings):
 
     data: str = "digits"
     """A data set's name ({datasets}), a folder SUPERCLASS[/SUBCLASS]/image, a CSV with columns path, superclass
-    [, subclass][, group][, split], or an .npz with the arrays images, superclass and, of these, any others. To embed,
-    images alone will do: in one folder, or as a CSV with a path."""
+    [, subclass][, group][, split], or an .npz with the arrays images, superclass and, of these, any others. Or vectors:
+    .npy, .npz, .csv, .parquet, or a Hugging Face data set on disk (docs/own-data.md). To embed, images or vectors alone
+    will do."""
     root: Path | None = None
     """Where the published data sets lie; default: $THANOS_DATA, else ~/.cache/thanos/data."""
     download: bool = False
@@ -71,7 +74,8 @@ class DataConfig(Settings):
     split_seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the validation split and of the training subset."""
     labels: Literal["superclass", "subclass"] | Path = "superclass"
-    """A CSV with the labels of the images in the folder --data (columns: docs/own-data.md). Or what training is told:
+    """A CSV with the labels of the images in the folder --data, or of the vectors in the file --data, one row each or
+    matched by an id (also .npy, .npz, .parquet; columns: docs/own-data.md). Or what training is told:
     superclass, or subclass, the fine labels themselves, to see what they would give."""
     groups_from: Path | None = None
     """A table of discovered subclasses (thanos discover), which take the place of the images' groups."""
@@ -91,17 +95,18 @@ class SourceConfig(DataConfig):
 
 
 def check_data(name: str) -> None:
-    """Raise ConfigError unless ``name`` is a data set, a folder, or a file of a kind that lists or holds images."""
+    """Raise ConfigError unless ``name`` is a data set, a folder, or a file of a kind that holds images or vectors."""
     path = Path(name)
-    if path.is_file() and path.suffix.lower() not in LISTINGS:
+    if path.is_file() and path.suffix.lower() not in (*LISTINGS, *OF_VECTORS):
         raise ConfigError(
-            f"images are given as a folder SUPERCLASS/image, a table ({', '.join(LISTINGS[:-1])}) or an .npz; "
-            f"{name!r} is one file of another kind. Give the folder that it is in, or a table that lists it."
+            f"images are given as a folder SUPERCLASS/image, a table ({', '.join(LISTINGS[:-1])}) or an .npz, vectors "
+            f"as {', '.join(OF_VECTORS)}, .csv or .npz; {name!r} is one file of another kind. Give the folder that it "
+            f"is in, or a table that lists it."
         )
     if registry.dataset(name) is not None or path.exists():
         return
     known = registry.datasets()
     raise ConfigError(
-        f"`data` takes a data set ({', '.join(known)}), a folder, a CSV or an .npz; {name!r} is none of "
-        f"these and no such path exists{nearest(name, known)}{registry.broken()}."
+        f"`data` takes a data set ({', '.join(known)}), a folder, a CSV, an .npz or a file of vectors; {name!r} "
+        f"is none of these and no such path exists{nearest(name, known)}{registry.broken()}."
     )

@@ -9,8 +9,10 @@ from thanos import registry
 from thanos.config.base import Fraction, Settings
 from thanos.config.data import DataConfig, ViewSpec
 
-_OF_FROZEN = ("head", "frozen_views", "feature_noise", "feature_dropout", "feature_neighbours", "keep_features")
-"""Settings that say nothing without ``frozen``."""
+OF_FEATURES = ("feature_noise", "feature_dropout", "feature_neighbours")
+"""Settings that say nothing of images: about features and vectors."""
+_OF_FROZEN = ("head", "frozen_views", "keep_features", *OF_FEATURES)
+"""Settings that say nothing without ``frozen``, but for vectors."""
 _OF_FINE_TUNING = ("backbone_rate", "layer_decay", "head_first", "batch_norm", "unfreeze")
 """Settings that say nothing unless pretrained weights are trained."""
 
@@ -22,7 +24,7 @@ class TrainConfig(DataConfig):
     """How the encoder is trained, mostly as a row of the paper's Table 3: {methods}. spread is SupCon + cNCE; maskcon
     is a rival (its paper: --temperature 0.1, a --projector)."""
     encoder: str = "tiny"
-    """{encoders}, or any timm model by name."""
+    """{encoders}, or any timm model by name; of vectors mlp, unless another is named."""
     pretrained: bool | Path = False
     """Start a timm model from a checkpoint on disk; without a file from the weights of an installed package (extra
     photos: tf_efficientnet_lite0), else from its published ones (a download, once)."""
@@ -34,11 +36,11 @@ class TrainConfig(DataConfig):
     """frozen: augmented views of each image whose features are computed beside its own; 0: noise alone tells views
     apart."""
     feature_noise: Annotated[float, Field(ge=0)] = 0.3
-    """frozen: standard deviation of the noise on a view's features, in standard deviations of each."""
+    """frozen, vectors: standard deviation of the noise on a view's features, in standard deviations of each."""
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """frozen: probability that a feature is missing from a view."""
+    """frozen, vectors: probability that a feature is missing from a view."""
     feature_neighbours: Annotated[int, Field(ge=0)] = 0
-    """frozen: a view may be one of so many nearest images of its superclass, by their features, instead."""
+    """frozen, vectors: a view may be one of so many nearest images of its superclass, by their features, instead."""
     keep_features: bool = False
     """frozen: the embedding is the features with the head's beside them, so that it never holds less than they do."""
     backbone_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
@@ -151,7 +153,8 @@ class TrainConfig(DataConfig):
         if self.frozen and not self.pretrained:
             raise ValueError("`frozen` keeps pretrained weights; name a timm `encoder` and pass `pretrained`.")
         usual = ((name, type(self).model_fields[name].default) for name in _OF_FROZEN)
-        idle = [name for name, default in usual if not self.frozen and getattr(self, name) != default]
+        free = OF_FEATURES if self._may_have_vectors() else ()
+        idle = [n for n, default in usual if not self.frozen and n not in free and getattr(self, n) != default]
         if idle:
             raise ValueError(f"`{idle[0]}` is about the features of a frozen encoder; pass `frozen`, or drop it.")
         head = registry.encoder(self.head)
@@ -175,6 +178,12 @@ class TrainConfig(DataConfig):
         if set(method.steps) == {"classifier"} and self.classify == 0:
             raise ValueError(f"{self.method} has no other term; give `classify_weight` a value above 0.")
         return self
+
+    def _may_have_vectors(self) -> bool:
+        """Whether what is trained on could be vectors; what it is shows when it is read."""
+        named = registry.encoder(self.encoder)
+        a_file = registry.dataset(self.data) is None and Path(self.data).suffix != ""
+        return a_file or Path(self.data).is_dir() or (named is not None and named.takes == "vectors")
 
     @model_validator(mode="after")
     def _fine_tunes_weights(self) -> "TrainConfig":

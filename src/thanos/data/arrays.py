@@ -136,38 +136,50 @@ def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Seque
         raise DataError(
             f"every image has one path (or ref); {name} has {len(pictures)} images and {len(refs)} of them."
         )
-    words = {key: _words(values, key, len(pictures), name) for key, values in labels.items()}
-    if "" in words["superclass"]:
-        row = words["superclass"].index("")
-        raise DataError(f"every image has a superclass; row {row} of {name} has none. Give it one, or leave it out.")
-    splits = words.get("split", [""] * len(pictures))
-    if odd := sorted({*splits} - {"", *SPLITS}):
-        raise DataError(f"a split is train, validation, test or empty; {name} has {odd[0]!r}. Rename it.")
-    unknown = [""] * len(pictures)
-    superclass, superclass_names = ids_of(words["superclass"])
-    subclass, subclass_names = ids_of(unique_names(words["superclass"], words.get("subclass", unknown)))
-    group, group_names = ids_of(words.get("group", unknown))
+    words = {key: words_of(values, key, len(pictures), name) for key, values in labels.items()}
+    fields = label_fields(words, len(pictures), name)
     return ImageSet(
         name=name,
         images=pictures,
-        superclass=superclass,
-        superclass_names=superclass_names,
-        split=split_ids(splits),
-        splits_named=any(splits),
-        subclass=subclass if subclass_names else None,
-        subclass_names=subclass_names,
-        group=group if group_names else None,
-        group_names=group_names,
         refs=tuple(refs) or tuple(f"{name}/{i}" for i in range(len(pictures))),
         views=default_views(pictures.shape[3]),
+        **fields,
     )
 
 
-def _words(values: ArrayLike, key: str, count: int, name: str) -> list[str]:
+def label_fields(words: dict[str, list[str]], count: int, name: str, kind: str = "image") -> dict[str, Any]:
+    """Labels as text, by role, as the fields of a record; nothing stands where one is not known.
+
+    Raises:
+        DataError: for a row without superclass, or an unknown split.
+    """
+    if "" in words["superclass"]:
+        row = words["superclass"].index("")
+        raise DataError(f"every {kind} has a superclass; row {row} of {name} has none. Give it one, or leave it out.")
+    splits = words.get("split", [""] * count)
+    if odd := sorted({*splits} - {"", *SPLITS}):
+        raise DataError(f"a split is train, validation, test or empty; {name} has {odd[0]!r}. Rename it.")
+    unknown = [""] * count
+    superclass, superclass_names = ids_of(words["superclass"])
+    subclass, subclass_names = ids_of(unique_names(words["superclass"], words.get("subclass", unknown)))
+    group, group_names = ids_of(words.get("group", unknown))
+    return {
+        "superclass": superclass,
+        "superclass_names": superclass_names,
+        "split": split_ids(splits),
+        "splits_named": any(splits),
+        "subclass": subclass if subclass_names else None,
+        "subclass_names": subclass_names,
+        "group": group if group_names else None,
+        "group_names": group_names,
+    }
+
+
+def words_of(values: ArrayLike, key: str, count: int, name: str, kind: str = "image") -> list[str]:
     """Labels as text; nothing where a label is unknown."""
     array: NDArray[Any] = np.asarray(values)
     if array.shape != (count,):
-        raise DataError(f"{key} has one label for each image; {name} has {count} images and shape {array.shape}.")
+        raise DataError(f"{key} has one label for each {kind}; {name} has {count} {kind}s and shape {array.shape}.")
     if array.dtype.kind in "iu":
         return ["" if v < 0 else str(v) for v in array.tolist()]
     if array.dtype.kind == "f":

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,21 +38,35 @@ def remembered(key: str, find: Callable[[], str]) -> str:
 
 
 def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], None]) -> NDArray[np.uint8]:
+    """Decoded images, as :func:`cached_array` keeps them."""
+    return cached_array(key, shape, fill, dtype=np.uint8, folder="images", what="decoded images")
+
+
+def cached_array(
+    key: str, shape: tuple[int, ...], fill: Callable[[NDArray[Any]], None], *, dtype: type, folder: str, what: str
+) -> NDArray[Any]:
     """A read-only memory map of the cache entry ``key``, made by ``fill`` if it is not there.
 
     A half-written entry never appears under its name: it is filled in a temporary file and renamed.
 
+    Args:
+        key: Of the entry.
+        shape: Of the array.
+        fill: Writes into it.
+        dtype: Of the array.
+        folder: Of the cache.
+        what: It is, for messages.
     Raises:
         DataError: if the disk has too little room for it; nothing has been written then.
         OutputError: if the cache cannot be written.
     """
-    file = cache_folder() / "images" / f"{key}.npy"
+    file = cache_folder() / folder / f"{key}.npy"
     if not file.exists():
-        check_room(file.parent, int(np.prod(shape)), "decoded images")
+        check_room(file.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize, what)
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{key}.", suffix=".part")
         os.close(handle)
         try:
-            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
             claim_space(Path(temporary))
             fill(array)
             array.flush()

@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DataConfig
-from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
-from thanos.data.load import check_superclasses, load_together
+from thanos.data.load import check_superclasses, is_of_vectors, load_samples, load_together
 from thanos.data.samples import Samples
 from thanos.errors import DataError
 from thanos.names import nearest
@@ -40,7 +40,7 @@ class Fault:
 class Checked:
     """What a check found: the images that can be used, the faults, and remarks that stop nothing."""
 
-    images: ImageSet
+    images: Samples
     faults: list[Fault]
     remarks: list[str]
 
@@ -52,9 +52,14 @@ def check(config: DataConfig) -> Checked:
         DataError: if nothing is left that could be checked.
         ConfigError: if the name is neither a data set nor a path.
     """
-    images, changes = load_together(config.model_copy(update={"skip_bad": True}))
+    config, changes = config.model_copy(update={"skip_bad": True}), dict[str, Any]()
+    images: Samples
+    if is_of_vectors(config.data):
+        images = load_samples(config)
+    else:
+        images, changes = load_together(config)
     remarks = []
-    if changes:
+    if changes and images.size is not None:
         wanted = " and ".join(["one size"] * ("size" in changes) + ["one mode"] * ("convert" in changes))
         told = [f"`size={images.size[0]}`"] * ("size" in changes) + ["`convert`"] * ("convert" in changes)
         remarks.append(
@@ -76,13 +81,13 @@ def check(config: DataConfig) -> Checked:
     if counts.max() >= UNEVEN * max(counts.min(), 1):
         large, small = (images.superclass_names[i] for i in (counts.argmax(), counts.argmin()))
         remarks.append(
-            f"{large} has {counts.max() / max(counts.min(), 1):.0f} times the images of {small}; "
+            f"{large} has {counts.max() / max(counts.min(), 1):.0f} times the {images.kind} of {small}; "
             f"`sampling=class-balanced` draws them alike."
         )
     return Checked(images, faults, remarks)
 
 
-def _misspelt(images: ImageSet) -> list[tuple[Fault, bool]]:
+def _misspelt(images: Samples) -> list[tuple[Fault, bool]]:
     """Rare superclasses spelt almost like a common one, and whether that is taken for a fault."""
     count = Counter(images.superclass.tolist())
     faults = []
@@ -109,6 +114,7 @@ def twins(images: Samples) -> list[Fault]:
     """Images outside training with the pixels of a training image, and one picture under two superclasses."""
     first: dict[bytes, int] = {}
     faults = []
+    one, same = ("vector", "numbers") if images.size is None else ("image", "pixels")
     for i in np.argsort(images.split, kind="stable"):  # training images first
         mark = blake2b(np.ascontiguousarray(images.values[np.array([i])]).tobytes(), digest_size=16).digest()
         j = first.setdefault(mark, int(i))
@@ -119,7 +125,7 @@ def twins(images: Samples) -> list[Fault]:
             faults.append(
                 Fault(
                     _place(images, int(i)),
-                    f"is a {split} image with the pixels of the {SPLITS[images.split[j]]} image {_place(images, j)}; "
+                    f"is a {split} {one} with the {same} of the {SPLITS[images.split[j]]} {one} {_place(images, j)}; "
                     f"scores on it are not honest: remove one",
                 )
             )
@@ -128,14 +134,14 @@ def twins(images: Samples) -> list[Fault]:
             faults.append(
                 Fault(
                     _place(images, int(i)),
-                    f"is {mine!r}, and {_place(images, j)} with the same pixels is {other!r}; mend a label",
+                    f"is {mine!r}, and {_place(images, j)} with the same {same} is {other!r}; mend a label",
                 )
             )
     return faults
 
 
 def _place(images: Samples, i: int) -> str:
-    return images.refs[i] if images.refs else f"image {i}"
+    return images.refs[i] if images.refs else f"{'row' if images.size is None else 'image'} {i}"
 
 
 def write_faults(faults: list[Fault], path: Path) -> None:
@@ -151,10 +157,8 @@ def write_faults(faults: list[Fault], path: Path) -> None:
 def report(checked: Checked, say: Callable[[str], None]) -> None:
     """A screenful: what was read, the faults, the counts."""
     images = checked.images
-    say(
-        f"{images.name}: {len(images):,} images of {images.size[0]}x{images.size[1]}, "
-        f"{'grey' if images.channels == 1 else 'colour'}"
-    )
+    colours = "" if images.size is None else f", {'grey' if images.channels == 1 else 'colour'}"
+    say(f"{images.name}: {len(images):,} {images.kind} of {images.shown_size}{colours}")
     names = images.superclass_names
     counts = np.stack([np.bincount(images.superclass[images.in_split(s)], minlength=len(names)) for s in SPLITS])
     _table("superclass", names, SPLITS, counts.T, say)

@@ -307,6 +307,7 @@ def manifest(images: Samples) -> str:
             "images": len(images),
             "size": images.size,
             "channels": images.channels,
+            **images.place,
             **images.view_settings,
             "counts": images.counts(),
             "subclasses": list(images.subclass_names),

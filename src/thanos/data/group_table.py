@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from thanos.config import read_yaml
-from thanos.data.imageset import ImageSet
 from thanos.data.labels import ids_of
+from thanos.data.splits import Kept
 from thanos.errors import ConfigError, DataError
 from thanos.names import nearest
 from thanos.storage import as_written, read_json
@@ -137,7 +137,7 @@ def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
     }
 
 
-def grouped(images: ImageSet, table: Path, names: Path | None = None) -> ImageSet:
+def grouped(images: Kept, table: Path, names: Path | None = None) -> Kept:
     """The same images, with a table's subclasses in the groups' place.
 
     Raises:
@@ -145,7 +145,7 @@ def grouped(images: ImageSet, table: Path, names: Path | None = None) -> ImageSe
     """
     found = read_table(table, names)
     subclass = {image: one.subclass for image, one in found.items()}
-    group, group_names = group_ids(subclass, images.refs, table, images.fingerprint)
+    group, group_names = group_ids(subclass, images.names, table, images.fingerprint)
     return replace(images, group=group, group_names=group_names)
 
 

@@ -44,8 +44,6 @@ class ImageSet(Samples):
     images: Images = field(repr=False)
     views: ViewSpec = field(default_factory=ViewSpec)
     """The augmentation that suits these images."""
-    splits_named: bool = True
-    """Whether the data say which images are for training; else a test split is drawn."""
 
     @property
     def values(self) -> Images:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +16,18 @@ from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import UNLABELLED
+from thanos.data.load_vectors import load_vectors
 from thanos.data.samples import Samples
+from thanos.data.saved_images import read_saved_images
 from thanos.data.splits import with_splits
 from thanos.data.table import list_table
+from thanos.data.vector_arrow import folder_holds
+from thanos.data.vector_files import holds_vectors
+from thanos.data.vectors import VectorSet
 from thanos.errors import ConfigError, DataError, MissingLabels
 from thanos.names import nearest
+
+Split = TypeVar("Split", ImageSet, VectorSet)
 
 
 def load(config: DataConfig | str | Path) -> ImageSet:
@@ -29,18 +36,40 @@ def load(config: DataConfig | str | Path) -> ImageSet:
     Args:
         config: What to read and how; or the name of a data set, or a path, alone.
     Raises:
-        ConfigError: if the name is neither a data set nor a path.
+        ConfigError: if the name is neither a data set nor a path, or holds vectors.
         DataError: if images or labels cannot be read or used; nothing has been written then.
     """
-    if not isinstance(config, DataConfig):
-        config = DataConfig(data=str(config))
+    config = config if isinstance(config, DataConfig) else DataConfig(data=str(config))
+    check_data(config.data)
+    if is_of_vectors(config.data):
+        raise ConfigError(f"images are wanted, and {config.data} holds vectors; in Python, load_vectors reads them.")
+    images = load_samples(config)
+    assert isinstance(images, ImageSet)
+    return images
+
+
+def load_samples(config: DataConfig) -> ImageSet | VectorSet:
+    """Images as :func:`load` reads them, or vectors as :func:`~thanos.data.load_vectors.load_vectors` does."""
     check_data(config.data)
     known = registry.dataset(config.data)
     if isinstance(config.labels, Path) and known is not None:
         raise ConfigError(f"{config.data} has its own labels; drop `labels={config.labels}`.")
-    images = _load_own(config) if known is None else _load_known(known, config)
-    images = with_splits(images, config.validation, config.split_seed)
+    if known is not None:
+        return _finished(with_splits(_load_known(known, config), config.validation, config.split_seed), config)
+    if is_of_vectors(config.data):
+        return _finished(load_vectors(config), config)
+    return _finished(with_splits(_load_own(config), config.validation, config.split_seed), config)
+
+
+def is_of_vectors(data: str) -> bool:
+    """Whether ``data`` names vectors, not images."""
+    return registry.dataset(data) is None and holds_vectors(Path(data))
+
+
+def _finished(images: Split, config: DataConfig) -> Split:
+    """Fewer training rows, other groups or fine labels, where that is asked for."""
     if config.train_limit is not None:
+        known = registry.dataset(config.data)
         kept_shares = images.subclass if known is not None and known.uneven else images.superclass
         assert kept_shares is not None
         images = _limit_training(images, config.train_limit, kept_shares, config.split_seed)
@@ -91,6 +120,8 @@ def _load_own(config: DataConfig) -> ImageSet:
         if not source.is_dir():
             raise ConfigError(f"`labels` names the labels of the images in a folder; {source} is a file. Drop one.")
         return read_listing(list_table(config.labels, folder=source, skip_bad=config.skip_bad), config)
+    if source.is_dir() and folder_holds(source) == "images":
+        return read_saved_images(source, config)
     if source.is_dir():
         return read_listing(list_folder(source), config)
     if source.suffix == ".npz":
@@ -98,7 +129,7 @@ def _load_own(config: DataConfig) -> ImageSet:
     return read_listing(list_table(source, skip_bad=config.skip_bad), config)
 
 
-def _limit_training(images: ImageSet, limit: int, label: NDArray[np.int64], seed: int) -> ImageSet:
+def _limit_training(images: Split, limit: int, label: NDArray[np.int64], seed: int) -> Split:
     train = images.rows("train")
     if limit >= len(train):
         return images
@@ -106,7 +137,7 @@ def _limit_training(images: ImageSet, limit: int, label: NDArray[np.int64], seed
     return images.take(np.sort(np.concatenate([kept, images.rows("validation"), images.rows("test")])))
 
 
-def _labelled_finely(images: ImageSet) -> ImageSet:
+def _labelled_finely(images: Split) -> Split:
     """The same images and splits, with the fine labels in the superclass's place.
 
     Raises:
@@ -114,7 +145,7 @@ def _labelled_finely(images: ImageSet) -> ImageSet:
     """
     if images.subclass is None or (images.subclass < 0).any():
         raise MissingLabels(
-            f"`labels=subclass` trains on fine labels, and {images.name} does not have one for every image. Add them, "
+            f"`labels=subclass` trains on fine labels, and {images.name} does not have one for every row. Add them, "
             f"or train on superclasses."
         )
     return replace(images, superclass=images.subclass, superclass_names=images.subclass_names)
@@ -126,6 +157,11 @@ def check_superclasses(images: Samples) -> None:
     Raises:
         DataError: if that is not so.
     """
+    if images.superclass_names == (UNLABELLED,) and images.size is None:
+        raise DataError(
+            f"training needs labels, and {images.name} has none. Add an array or a column superclass (or label, y, "
+            f"...), or name a table of labels, one row for each vector: `labels=labels.csv`."
+        )
     if images.superclass_names == (UNLABELLED,):
         raise DataError(
             f"training needs labels, and {images.name} has none. Put its images in a folder for each superclass, or "

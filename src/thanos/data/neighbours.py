@@ -5,11 +5,13 @@ denser while the whole of it is spread (the idea of nearest-neighbour contrast: 
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import normalize
+
+if TYPE_CHECKING:
+    import torch
 
 AMONG = 20_000
 """Training rows of a superclass, at most, among which neighbours are looked for."""
@@ -60,9 +62,12 @@ def nearest_of_superclass(
     Returns:
         (n, count), nearest first, a row itself left out; where there are too few, and for other rows, the row itself.
     """
+    import torch  # data are read without it
+    from torch.nn.functional import normalize
+
     found = np.repeat(np.arange(len(vectors))[:, None], count, axis=1)
 
-    def directions(rows: NDArray[np.int64]) -> torch.Tensor:
+    def directions(rows: NDArray[np.int64]) -> "torch.Tensor":
         return normalize(torch.from_numpy((vectors[rows] - mean) / std), dim=1)
 
     for value in np.unique(superclass[train]):

@@ -39,6 +39,13 @@ class Samples(Labels):
     """What was done to the rows on reading: skipped, converted, brought to one size."""
     skipped: tuple[tuple[str, str], ...] = ()
     """(image, reason) for every image left out by ``skip_bad``."""
+    splits_named: bool = True
+    """Whether the data say which rows are for training; else a test split is drawn."""
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What a run's data.json says of where the rows lie: nothing where config.yaml does."""
+        return {}
 
     @property
     def values(self) -> Values:
@@ -100,7 +107,7 @@ class Samples(Labels):
         digest.update(repr((values.shape, self.superclass_names, self.subclass_names, self.group_names)).encode())
         for labels in (self.superclass, self.split, self.subclass, self.group):
             digest.update(b"-" if labels is None else np.ascontiguousarray(labels, dtype=np.int64).tobytes())
-        chunk = max(1, 2**28 // int(np.prod(values.shape[1:])))
+        chunk = max(1, 2**24 // int(np.prod(values.shape[1:])))
         for start in range(0, len(self), chunk):
             rows = np.ascontiguousarray(values[np.arange(start, min(start + chunk, len(self)))])
             digest.update(rows.data)  # their memory itself: no copy

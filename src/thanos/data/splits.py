@@ -7,14 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.draw import draw_stratified
-from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS, UNLABELLED
+from thanos.data.samples import Samples
 
 TEST_SHARE = 0.2
 """Held out for testing where the data name no test split."""
 VALIDATE_ON = 5000
 """Validation during training takes at most this many images, evenly spaced."""
 Rows = TypeVar("Rows", range, NDArray[np.int64])
+Kept = TypeVar("Kept", bound=Samples)
 
 
 def watched(held_out: Rows) -> Rows:
@@ -22,10 +23,10 @@ def watched(held_out: Rows) -> Rows:
     return held_out[:: max(1, -(-len(held_out) // VALIDATE_ON))]
 
 
-def with_splits(images: ImageSet, validation: float, seed: int) -> ImageSet:
-    """Hold out test (where there is none) and validation images, stratified by superclass; fine labels play no part.
+def with_splits(images: Kept, validation: float, seed: int) -> Kept:
+    """Hold out test (where there is none) and validation rows, stratified by superclass; fine labels play no part.
 
-    Images without labels are there to be embedded, and all for testing.
+    Rows without labels are there to be embedded, and all for testing.
     """
     if images.superclass_names == (UNLABELLED,) and not images.splits_named:
         return replace(images, split=np.full(len(images), SPLITS.index("test"), dtype=np.int8))

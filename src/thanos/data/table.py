@@ -84,8 +84,13 @@ def _entry(row: Sequence[str], places: dict[str, int]) -> dict[str, str]:
     entry = dict.fromkeys(COLUMNS, "") | {k: row[i].strip() for k, i in places.items() if i < len(row)}
     if "superclass" not in places:
         entry["superclass"] = UNLABELLED
-    entry["split"] = _SPLIT_NAMES.get(entry["split"].lower(), entry["split"].lower())
+    entry["split"] = split_name(entry["split"])
     return entry
+
+
+def split_name(text: str) -> str:
+    """A split under our name for it: val, valid and dev are validation."""
+    return _SPLIT_NAMES.get(text.lower(), text.lower())
 
 
 def _check_usable(listing: Listing, table: Path, folder: Path | None) -> None:

@@ -37,6 +37,10 @@ class VectorSet(Samples):
     """(n, dim), in memory or memory-mapped"""
     views: FeatureViewSpec = field(default_factory=FeatureViewSpec)
     """The noise of their views."""
+    file: str = ""
+    """Where they lie; empty: in memory."""
+    finite: bool = field(default=False, repr=False)
+    """Whether all numbers are known to be finite; else they are looked at."""
 
     def __post_init__(self) -> None:
         vectors = self.vectors
@@ -45,14 +49,10 @@ class VectorSet(Samples):
                 f"vectors are float32 of shape (n, dim), one for each of the {len(self)} labels; {self.name} has "
                 f"{vectors.dtype} of shape {vectors.shape}. Convert them."
             )
-        rows = max(1, CHUNK // vectors.shape[1])
-        for start in range(0, len(vectors), rows):
-            finite = np.isfinite(vectors[start : start + rows]).all(axis=1)
-            if not finite.all():
-                row = start + int((~finite).argmax())
-                raise DataError(
-                    f"vectors are finite numbers; row {row} of {self.name} is not. Remove or mend such rows."
-                )
+        if not self.finite and len(odd := not_finite(vectors)):
+            raise DataError(
+                f"vectors are finite numbers; row {odd[0]} of {self.name} is not. Remove or mend such rows."
+            )
 
     @property
     def values(self) -> Values:
@@ -68,6 +68,10 @@ class VectorSet(Samples):
         mean, std = (np.array(each, dtype=np.float32) for each in self.mean_std)
         train, count = self.rows("train"), self.views.neighbours
         return nearest_of_superclass(self.vectors, self.superclass, train, count, mean=mean, std=std)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        return {"file": self.file} if self.file else {}
 
     @property
     def view_settings(self) -> dict[str, Any]:
@@ -90,6 +94,14 @@ class VectorSet(Samples):
         """Per feature, over the training rows."""
         mean, std = mean_and_deviation(self.vectors, self.rows("train"))
         return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def not_finite(vectors: NDArray[Any]) -> NDArray[np.int64]:
+    """The rows (n, dim) that have a number that is not finite."""
+    rows = max(1, CHUNK // vectors.shape[1])
+    starts = range(0, len(vectors), rows)
+    found = [start + np.flatnonzero(~np.isfinite(vectors[start : start + rows]).all(axis=1)) for start in starts]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
 
 
 def mean_and_deviation(

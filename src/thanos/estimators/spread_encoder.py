@@ -1,4 +1,4 @@
-"""L_spread as a scikit-learn transformer, on ready-made feature vectors or on images: fit, transform, pipelines."""
+"""L_spread, or another method, as a scikit-learn transformer, on feature vectors or on images."""
 
 import copy
 import signal
@@ -17,6 +17,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from thanos import registry
 from thanos.data.labels import split_ids
 from thanos.errors import Interrupted
 
@@ -33,15 +34,16 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
 
     Vectors (n, features), from any model, go through a small network, the encoder ``mlp``: one hidden layer. Images (n,
     height, width) or (n, height, width, 1 or 3), uint8, go through the encoder ``tiny``. Both are trained as ``thanos
-    train --method spread`` trains, by L_spread and the classes' cross-entropy on two views of each row; a view of a
-    vector is its standardised features with noise, some of them missing. Of images a tenth is held out to watch the
+    train`` trains, by default by L_spread and the classes' cross-entropy on two views of each row; a view of a vector
+    is its standardised features with noise, some of them missing. Of images a tenth is held out to watch the
     training; of vectors none is.
 
     Args:
-        dim: Of the embedding of vectors.
+        dim: Of the embedding of vectors; methods that train two encoders side by side give twice as many.
+        method: How they are trained: "spread", "thanos", "supcon", "infonce", ...; those of ``thanos train --method``.
         hidden: Width of their hidden layer.
-        alpha: Weight of spreading in [0, 1]; 0 is SupCon; "auto" solves for ``within_class_cosine`` (0.5 where the
-            batch is too small for that).
+        alpha: Weight of spreading in [0, 1], for "spread" and "thanos"; 0 is SupCon; "auto" solves for
+            ``within_class_cosine`` (0.5 where the batch is too small for that).
         within_class_cosine: The degree of spread that "auto" aims at.
         temperature: Divisor of the cosine.
         noise: Standard deviation of the noise in a view of a vector, in standard deviations of its features.
@@ -49,12 +51,12 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         epochs: Passes over the data.
         batch: Vectors (or images) in a batch, at most.
         learning_rate: Peak rate of AdamW.
-        classify: Weight of the cross-entropy.
+        classify: Weight of the cross-entropy; None: the method's own (1; 0 for "infonce" and "maskcon").
         random_state: Seed, or numpy's RandomState.
 
     Attributes:
         classes_: The classes seen in ``fit``.
-        alpha_: What was used.
+        alpha_: What was used; None for methods without.
         n_features_in_: Width of the vectors.
 
     Example:
@@ -68,6 +70,7 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         self,
         dim: int = 64,
         *,
+        method: str = "spread",
         hidden: int = 256,
         alpha: float | str = "auto",
         within_class_cosine: float = 0.6,
@@ -77,10 +80,11 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         epochs: int = 100,
         batch: int = 256,
         learning_rate: float = 3e-3,
-        classify: float = 1.0,
+        classify: float | None = None,
         random_state: Any = None,
     ):
         self.dim = dim
+        self.method = method
         self.hidden = hidden
         self.alpha = alpha
         self.within_class_cosine = within_class_cosine
@@ -140,12 +144,18 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         return self.encoder_.embed(found).astype(np.float64)
 
     def _check_settings(self) -> None:
+        try:
+            registry.method(self.method)
+        except ValueError as error:
+            raise ValueError(f"method {error}") from None
         for name, least in {"dim": 1, "hidden": 1, "epochs": 1, "batch": 2}.items():
             value = getattr(self, name)
             if not isinstance(value, Integral) or value < least:
                 raise ValueError(f"{name} is a whole number >= {least}; got {value!r}.")
         for name in ("noise", "classify"):
             value = getattr(self, name)
+            if name == "classify" and value is None:
+                continue
             if not isinstance(value, Real) or not float(value) >= 0:
                 raise ValueError(f"{name} is a number >= 0; got {value!r}.")
         if not isinstance(self.temperature, Real) or not float(self.temperature) >= 0.005:
@@ -199,10 +209,11 @@ class SpreadEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         from thanos.config import RunConfig, TrainConfig
         from thanos.training.fit import train
 
-        self.alpha_ = self._chosen_alpha(batch)
+        alpha = self._chosen_alpha(batch)
+        self.alpha_ = alpha if registry.method(self.method).spreads else None
         config = TrainConfig(
-            method="spread",
-            alpha=self.alpha_,
+            method=self.method,
+            alpha=alpha,
             temperature=self.temperature,
             epochs=self.epochs,
             batch=batch,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn.functional import normalize
 
-from thanos.data.imageset import ImageSet
+from thanos.data.samples import Samples
 from thanos.embeddings import Embeddings, ordinary_size
 from thanos.errors import DataError
 from thanos.evaluate.diagnose import COLLAPSED
@@ -118,7 +118,7 @@ def geometry(
     )
 
 
-def two_views(encoder: Encoder, images: ImageSet) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def two_views(encoder: Encoder, images: Samples) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Embeddings of two augmented views, each (n, dim), of the test images if there are any, else of all; of many some.
 
     Args:

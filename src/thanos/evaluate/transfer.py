@@ -16,8 +16,8 @@ from torch import Generator
 from torch.nn.functional import cross_entropy
 
 from thanos.config import TransferConfig
-from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
+from thanos.data.samples import Samples
 from thanos.embeddings import Embeddings, check_same_images, one_size, ordinary_size
 from thanos.errors import ConfigError, DataError
 from thanos.evaluate.intervals import Interval, share_interval
@@ -61,7 +61,7 @@ def transfer(
     embeddings: Embeddings,
     config: TransferConfig | None = None,
     encoder: Encoder | None = None,
-    images: ImageSet | None = None,
+    images: Samples | None = None,
 ) -> Transfer:
     """Fine accuracy on the test split.
 
@@ -142,7 +142,7 @@ def convex_probe(train: Embeddings, validation: Embeddings, test: Embeddings) ->
 
 
 def released_probe(
-    encoder: Encoder, images: ImageSet, known: Embeddings, test: Embeddings, *, epochs: int, seed: int
+    encoder: Encoder, images: Samples, known: Embeddings, test: Embeddings, *, epochs: int, seed: int
 ) -> NDArray[np.int64]:
     """The paper's probe: a linear layer on the frozen encoder, AdamW 1e-3, batches of 128, one cosine to zero."""
     assert images.subclass is not None

@@ -74,6 +74,42 @@ def embed(images):  # uint8 (n, {height}, {width}, {channels}) -> (n, {dim})
     features = (features - state["mean"]) / state["std"]
     return torch.cat([head(features) * scale for head, scale in zip(heads, scales)], dim=1)
 """
+_OF_VECTORS = """\
+import json, torch
+from safetensors.torch import load_file
+{built}
+def part(prefix, module):
+    module.load_state_dict({{n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}})
+    return module.eval()
+
+state = load_file({weights!r})
+with open({facts!r}) as file:
+    facts = json.load(file)
+mean, std = torch.tensor(facts["mean"]), torch.tensor(facts["std"])
+heads = [part(prefix, {build}({channels}, *sizes)) for prefix, sizes in {heads}]
+scales = state.get("scale", torch.ones(len(heads)))
+
+@torch.inference_mode()
+def embed(vectors):  # numbers (n, {channels}), of numpy or torch -> (n, {dim})
+    x = (torch.as_tensor(vectors).float() - mean) / std
+    return torch.cat([head(x) * scale for head, scale in zip(heads, scales)], dim=1)
+
+def read(path):  # an .npy of vectors as embed takes it
+    from numpy import load
+    return torch.from_numpy(load(path).astype("float32"))
+"""
+_HEAD = """\
+from torch import nn
+
+class Head(nn.Module):
+    def __init__(self, features, hidden, dim):
+        super().__init__()
+        self.hidden, self.head = nn.Linear(features, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, features):
+        return self.head(self.hidden(features).relu())
+
+"""
 _READ = """
 def read(path):  # a picture as embed takes it
     from numpy import array
@@ -84,12 +120,14 @@ def read(path):  # a picture as embed takes it
 
 
 def loading_code(card: ModelCard, weights: Path) -> str:
-    """Python that defines ``embed`` for uint8 images, and ``read``; encoders of one kind, as a run leaves them.
+    """Python that defines ``embed`` for uint8 images, or vectors, and ``read``; encoders of one kind, as of a run.
 
     Args:
         card: The facts beside the weights.
         weights: The .safetensors file.
     """
+    if card.size is None:
+        return _of_vectors(card, weights)
     name, (height, width) = card.backbone or card.encoders[0], card.image_size
     facts: dict[str, Any] = {
         "name": name,
@@ -116,6 +154,21 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         builds, facts = _IMPORTED, facts | {"module": build.__module__, "function": build.__name__}
     use = _ONE if len(card.encoders) == 1 else _SEVERAL
     return "".join(text.format(**facts) for text in (builds, use, _READ))
+
+
+def _of_vectors(card: ModelCard, weights: Path) -> str:
+    """The same for an encoder of vectors; mean and deviation of each number stand beside the weights."""
+    alone = len(card.encoders) == 1
+    heads = [("" if alone else f"parts.{k}.", _sizes(head)) for k, head in enumerate(card.encoders)]
+    spec = registry.encoder(card.encoders[0])
+    built, build = _HEAD, "Head"
+    if spec is not None and spec.name != "mlp":
+        found = registry.resolve(spec.build, spec)
+        built, build = f"from {found.__module__} import {found.__name__}\n\n", found.__name__
+    facts = str(weights.with_suffix(".json"))
+    return _OF_VECTORS.format(
+        built=built, build=build, weights=str(weights), facts=facts, channels=card.channels, dim=card.dim, heads=heads
+    )
 
 
 def _sizes(head: str) -> tuple[int, ...]:

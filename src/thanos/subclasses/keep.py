@@ -1,6 +1,6 @@
 """Discovered subclasses kept for new images: everything that places a vector, as arrays in one .npz."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from thanos.data.group_table import mark_of, renamed
 from thanos.errors import DataError
 from thanos.storage import read_npz, write_atomically
 from thanos.subclasses.fitted import Centres, Clusters, Components, Fitted, FittedSuperclass, Harder, Mixture, Whole
@@ -152,3 +153,26 @@ def _kind(arrays: Arrays, at: str) -> Any:
 
 def _is_name(value: NDArray | None) -> bool:
     return value is not None and value.dtype.kind == "U"
+
+
+def places_of(
+    table: Path, space: Callable[[], str], of: str, say: Callable[[str], None]
+) -> tuple[Places, dict[str, str]] | None:
+    """What places new vectors in the subclasses of a table, and their names; None: nothing is kept, or of others.
+
+    Args:
+        table: The CSV.
+        space: Gives the mark of the embeddings that are to be placed.
+        of: What they are of, for messages.
+        say: Receives why what is kept is not used.
+    Raises:
+        DataError: if it is damaged.
+    """
+    if not table.is_file() or not places_beside(table).is_file():
+        return None
+    places, names, here = read_places(places_beside(table)), table.with_suffix(".yaml"), space()
+    if places.space != here or places.table != mark_of(table):
+        other = "other embeddings" if places.space != here else "another table"
+        say(f"without discovered subclasses: those of {table} are of {other}; thanos discover {of}")
+        return None
+    return places, renamed(table, names) if names.is_file() else {}

@@ -13,6 +13,7 @@ from thanos import registry
 from thanos.config import AutoTrainConfig, DataConfig, TrainConfig
 from thanos.data.imageset import ImageSet
 from thanos.data.load import load, load_together
+from thanos.data.samples import Samples
 from thanos.encoders.pretrained import PHOTOS, weights_at_hand
 from thanos.evaluate.knn import neighbour_accuracy
 from thanos.runs.encoder_io import timm_encoder
@@ -132,7 +133,7 @@ def _told_by_neighbours(found: tuple[NDArray[np.float32], NDArray[np.int64]]) ->
 def settle(
     given: AutoTrainConfig,
     data: DataConfig,
-    images: ImageSet,
+    images: Samples,
     choices: Choices,
     *,
     seed: int,
@@ -144,15 +145,19 @@ def settle(
     train = len(images.rows("train"))
     method = asked.pop("train_method", None)
     chosen = choices.settings
-    frozen = given.frozen or "frozen" in chosen
+    frozen = given.frozen or "frozen" in chosen or images.size is None
     if method is None:
         method = "spread" if frozen else "thanos"
-        why = "spreads what a superclass's images differ in" if frozen else "keeps what they differ in, by two encoders"
+        why = (
+            f"spreads what a superclass's {images.kind} differ in"
+            if frozen
+            else "keeps what they differ in, by two encoders"
+        )
         choices.reasons.append(f"`train_method={method}`: draws superclasses together and {why}")
     if frozen and registry.method(method).classify > CLASSIFY:
         chosen["classify_weight"] = CLASSIFY
     if "encoder" not in asked and "encoder" not in chosen:
-        if not on_gpu:
+        if images.size is None or not on_gpu:
             choices.choose("encoder", "tiny", "made for a CPU; any timm model can be named")
         else:
             small = max(images.size) <= 64
@@ -164,11 +169,14 @@ def settle(
         batch = min(batch, train)
         choices.settings["batch"] = batch
         if batch != 128:  # the usual one needs no reason
-            choices.choose("batch", batch, f"{train // max(1, batch)} steps an epoch on {train:,} training images")
+            steps = train // max(1, batch)
+            choices.choose("batch", batch, f"{steps} steps an epoch on {train:,} training {images.kind}")
     batch = asked.get("batch", choices.settings.get("batch", 128))
     if "epochs" not in asked:
         epochs = max(FEWEST, min(MOST, round(STEPS / max(1, train // batch))))
-        choices.choose("epochs", epochs, f"{epochs * max(1, train // batch):,} steps over {train:,} training images")
+        choices.choose(
+            "epochs", epochs, f"{epochs * max(1, train // batch):,} steps over {train:,} training {images.kind}"
+        )
     asked = {name: value for name, value in asked.items() if name not in chosen or name in given.model_fields_set}
     settings = {"pretrained": pretrained} | data.model_dump(exclude_unset=True) | chosen | asked
     return TrainConfig(**settings, method=method, seed=seed)

@@ -13,7 +13,6 @@ from torch import Tensor
 from thanos.config import RunConfig, TrainConfig
 from thanos.console import say
 from thanos.data.batches import BatchLoader, resident_on, to_device
-from thanos.data.imageset import ImageSet
 from thanos.data.samples import Samples
 from thanos.errors import ConfigError
 from thanos.methods.branch import Branch, build_branches
@@ -132,7 +131,7 @@ def _marked(branch: Branch, mark: Callable[[str], None]) -> Iterator[None]:
             hook.remove()
 
 
-def seconds_a_step(config: TrainConfig, images: ImageSet, steps: int = 5) -> float:
+def seconds_a_step(config: TrainConfig, images: Samples, steps: int = 5) -> float:
     """Of views, forward, backward and update on this machine's device, for batches of real images."""
     step = TrainingStep(config, images)
     for _ in range(WARM):
@@ -145,7 +144,7 @@ def seconds_a_step(config: TrainConfig, images: ImageSet, steps: int = 5) -> flo
     return (time.perf_counter() - started) / steps
 
 
-def parts_of_a_step(config: TrainConfig, images: ImageSet, steps: int = 10) -> dict[str, float]:
+def parts_of_a_step(config: TrainConfig, images: Samples, steps: int = 10) -> dict[str, float]:
     """Median seconds of each of PARTS; the device is waited for at every border."""
     step = TrainingStep(config, images)
     for _ in range(WARM):
@@ -170,7 +169,7 @@ def parts_of_a_step(config: TrainConfig, images: ImageSet, steps: int = 10) -> d
 
 
 def bench_training(
-    config: TrainConfig, images: ImageSet, run: RunConfig, say: Callable[[str], None] = say
+    config: TrainConfig, images: Samples, run: RunConfig, say: Callable[[str], None] = say
 ) -> dict[str, Any]:
     """Say how fast this training would run here and what limits it; the same as a dictionary.
 
@@ -186,7 +185,7 @@ def bench_training(
     device = "cuda" if torch.cuda.is_available() and config.accelerator not in ("cpu", "mps") else "cpu"
     name = torch.cuda.get_device_name() if device == "cuda" else hardware()
     say(
-        f"{config.method} · {config.encoder} · {images.size[0]}x{images.size[1]} · batch {batch} · precision "
+        f"{config.method} · {config.encoder} · {images.shown_size} · batch {batch} · precision "
         f"{config.precision}{' · compiled' if config.compile else ''} · {name}"
     )
     try:
@@ -199,13 +198,13 @@ def bench_training(
     longest = max(len(part) for part in PARTS)
     for part, seconds in parts.items():
         say(f"  {part:<{longest}} {1000 * seconds:9.2f} ms  {seconds / sum(parts.values()):4.0%}")
-    say(f"  {'a step':<{longest}} {1000 * whole:9.2f} ms  {batch / whole:,.0f} images per second")
+    say(f"  {'a step':<{longest}} {1000 * whole:9.2f} ms  {batch / whole:,.0f} {images.kind} per second")
     largest = max(parts, key=lambda part: parts[part])
     say(REMEDY[largest])
     found = {"parts": parts, "seconds_a_step": whole, "images_per_second": batch / whole, "limited_by": largest}
     if config.precision == "32":
         mixed = seconds_a_step(config.model_copy(update={"precision": "bf16-mixed"}), images)
-        say(f"`precision=bf16-mixed`: {batch / mixed:,.0f} images per second, {whole / mixed:.2f} times as many")
+        say(f"`precision=bf16-mixed`: {batch / mixed:,.0f} {images.kind} per second, {whole / mixed:.2f} times as many")
         found["bf16_mixed_images_per_second"] = batch / mixed
     return found | {"batch": batch, "hardware": name, "versions": versions()}
 

@@ -18,7 +18,7 @@ from thanos.console import say
 from thanos.data.batches import BatchLoader, BatchOrder, resident_on
 from thanos.data.check import twins
 from thanos.data.imageset import ImageSet
-from thanos.data.load import check_superclasses, load
+from thanos.data.load import check_superclasses, load_samples
 from thanos.data.samples import Samples
 from thanos.data.splits import watched
 from thanos.encoders.pretrained import describe_weights
@@ -36,6 +36,7 @@ from thanos.training.groups import TrainingGroups, training_groups
 from thanos.training.memory import batch_that_fits
 from thanos.training.module import DIVERGED, TrainingModule
 from thanos.training.monitor import KeepState, MetricsFile, SpreadWatch
+from thanos.training.of_vectors import suited
 from thanos.training.settings import batch_order, completed, describe_alpha, resolve_settings, warn_of_batches
 from thanos.training.trainer import build_trainer, callback_of, set_up_torch, signals_handled
 
@@ -76,7 +77,7 @@ def train(
         OutputError: if ``out`` holds something else, or the disk is too full.
         Interrupted: after SIGINT or SIGTERM, with the state saved.
     """
-    images = load(config) if images is None else images
+    images = load_samples(config) if images is None else images
     place = RunDir(Path(out))
     start = Start(place)
     try:
@@ -127,6 +128,7 @@ class _Plan:
 def _train(
     config: TrainConfig, place: RunDir, images: Samples, run: RunConfig, say: Say, held: ExitStack, start: Start
 ) -> Run:
+    config, images = suited(config, images)
     check_superclasses(images)
     set_up_torch(run)
     trainer = build_trainer(config, images, place, run, say)
@@ -142,7 +144,8 @@ def _train(
         say(f"{place.path} holds this run, finished: it is not trained again")
         return Run(place.path, load_encoder(place.path), place.metrics())
     if state == "new" and registry.dataset(config.data) is None and not images.on_demand and (found := twins(images)):
-        say(f"warning: pictures in two splits, or under two superclasses: {len(found)}; thanos check names them")
+        what = "pictures" if images.size else "equal vectors"
+        say(f"warning: {what} in two splits, or under two superclasses: {len(found)}; thanos check names them")
     samples: Samples = images
     backbone = None
     if config.frozen:
@@ -256,7 +259,7 @@ def describe(images: Samples) -> str:
     parts.append(f"{len(images.superclass_names)} superclasses")
     if images.subclass is not None:
         known = int((images.subclass >= 0).sum())
-        some = "" if known == len(images) else f"known of {known:,} images, "
+        some = "" if known == len(images) else f"known of {known:,} {images.kind}, "
         parts.append(f"{len(images.subclass_names)} subclasses ({some}not used in training)")
     parts.append(" / ".join(f"{len(images.rows(s)):,} {s}" for s in ("train", "validation", "test")))
     return " · ".join([*parts, *images.notes])

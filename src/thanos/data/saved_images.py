@@ -1,0 +1,85 @@
+"""Images of a Hugging Face data set on disk, decoded once into the cache."""
+
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.config import DataConfig
+from thanos.data.arrays import label_fields
+from thanos.data.cache import cached_images
+from thanos.data.files import default_views, squared
+from thanos.data.imageset import ImageSet, check_enlarged
+from thanos.data.labels import UNLABELLED
+from thanos.data.vector_arrow import opened, read_folder
+from thanos.data.vector_labels import describe_roles, label_words, roles_of
+from thanos.errors import DataError
+
+
+def read_saved_images(path: Path, config: DataConfig) -> ImageSet:
+    """What ``datasets.save_to_disk`` wrote, with its column of images and its labels.
+
+    Raises:
+        DataError: for images of several sizes without ``size``, of several modes without ``convert``, or what cannot be
+            read.
+        ConfigError: without the package.
+    """
+    parts = list(opened(path).values())
+    column = next(name for name, each in parts[0].features.items() if type(each).__name__ == "Image")
+    count = sum(len(part) for part in parts)
+    if not count:
+        raise DataError(f"{path} has no images. Save it again.")
+    looks = [(image.size, image.mode) for part in parts for image in _pictures(part, column)]
+    side = _agree({size for size, _ in looks}, config, path)
+    mode = "L" if {mode for _, mode in looks} == {"L"} else "RGB"
+    if {each for _, each in looks} - {mode} and not config.convert:
+        raise DataError(
+            f"8-bit images, all grey or all RGB, are wanted; {path.name} has others. Pass `convert` to bring all to "
+            f"8-bit RGB."
+        )
+    marks = repr(([part._fingerprint for part in parts], column, side, mode))
+    shape = (count, side[1], side[0], 1 if mode == "L" else 3)
+    key = blake2b(marks.encode(), digest_size=16).hexdigest()
+    images = cached_images(key, shape, partial(_decode_all, parts, column, mode))
+    found = read_folder(path, vectors=False)
+    roles = {role: name for role, name in roles_of(list(found.labels), path.name).items() if name != column}
+    words = label_words(found.labels, roles, count, path.name, found.names)
+    words.setdefault("superclass", [UNLABELLED] * count)
+    refs = words.pop("refs", None) or [f"{path.name}/{i}" for i in range(count)]
+    unused = [name for name in found.labels if name not in roles.values()]
+    return ImageSet(
+        name=path.resolve().name,
+        images=images,
+        refs=tuple(refs),
+        views=default_views(shape[3]),
+        notes=(f"images: {column}, {describe_roles(roles, unused)}",),
+        **label_fields(words, count, path.name),
+    )
+
+
+def _pictures(part: Any, column: str) -> Any:
+    return (row[column] for row in part.select_columns([column]))
+
+
+def _agree(sizes: set[tuple[int, int]], config: DataConfig, path: Path) -> tuple[int, int]:
+    """Width and height of all images."""
+    if config.size is None:
+        if len(sizes) > 1:
+            shown = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)[:2])
+            raise DataError(f"images of one size are wanted; {path.name} has {shown}, ... Pass `size=64` or another.")
+        return next(iter(sizes))
+    shorter = int(np.median([min(size) for size in sizes]))
+    side = min(224, shorter) if config.size == "auto" else config.size
+    check_enlarged(side, shorter)
+    return side, side
+
+
+def _decode_all(parts: list[Any], column: str, mode: str, out: NDArray[np.uint8]) -> None:
+    pictures = (image for part in parts for image in _pictures(part, column))
+    for i, image in enumerate(pictures):
+        picture = image.convert(mode)
+        scaled = picture if picture.size == (out.shape[2], out.shape[1]) else squared(picture, out.shape[1])
+        out[i] = np.asarray(scaled).reshape(out.shape[1:])
