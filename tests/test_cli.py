@@ -163,7 +163,7 @@ def test_a_place_that_cannot_be_used_is_refused_before_images_are_read(tmp_path,
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("")
     (tmp_path / "blocked").write_text("")
-    monkeypatch.setattr("thanos.data.load.load", lambda config: pytest.fail("read the images"))
+    monkeypatch.setattr("thanos.data.load.load_samples", lambda config: pytest.fail("read the images"))
     data = ["--data", "cifar10"] if verb == "train" else ["cifar10"]
     with pytest.raises(OutputError, match=r"Name another `out`\."):
         run_command([verb, *data, "--out", str(tmp_path / place)])
@@ -194,7 +194,7 @@ def test_every_setting_of_a_run_comes_back_from_its_file(tmp_path, monkeypatch):
         came.append(config)
         raise DataError("read")
 
-    monkeypatch.setattr("thanos.data.load.load", load)
+    monkeypatch.setattr("thanos.data.load.load_samples", load)
     for verb in (["train", "--out", str(tmp_path / "x")], ["bench", "train"]):
         with pytest.raises(DataError, match="read"):
             run_command([*verb, "--config", str(tmp_path / "config.yaml")])
@@ -444,7 +444,7 @@ def test_a_path_below_a_file_is_one_line(capsys, tmp_path):
 
 
 def test_a_fault_of_ours_is_said_to_be_one(capsys, monkeypatch):
-    monkeypatch.setattr("thanos.data.load.load", lambda config: 1 / 0)
+    monkeypatch.setattr("thanos.data.load.load_samples", lambda config: 1 / 0)
     code, _, err = run(capsys, "train", "--out", "x")
     assert code == 1
     assert "a fault of thanos; --debug shows where" in err

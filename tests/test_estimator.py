@@ -16,11 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from thanos import SpreadEncoder
+from thanos import SpreadEncoder, registry
 from thanos.training.module import TrainingModule
 
 
-@parametrize_with_checks([SpreadEncoder(epochs=3, hidden=8, dim=4)])
+@parametrize_with_checks([SpreadEncoder(epochs=3, hidden=8, dim=4, method=each) for each in ("spread", "thanos")])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -56,6 +56,31 @@ def test_classes_and_spread(digits):
     within = np.mean([(rows[known < 5] @ rows[known < 5].T).mean(), (rows[known >= 5] @ rows[known >= 5].T).mean()])
     assert 0.6 < within < 0.9  # auto aims at 0.6 for views, and rows without noise are closer; SupCon comes to 0.99
     assert (rows[known < 5] @ rows[known >= 5].T).mean() < 0
+
+
+@pytest.mark.parametrize("method", registry.methods())
+def test_every_method_learns_what_it_is_told(digits, method):
+    train, test, known, wanted = digits
+    encoder = SpreadEncoder(8, method=method, hidden=32, epochs=20, random_state=0).fit(train, known < 5)
+    rows = encoder.transform(test)
+    two = len(registry.method(method).steps)
+    assert rows.shape == (len(test), 8 * two) == (len(test), len(encoder.get_feature_names_out()))
+    np.testing.assert_allclose(encoder.transform(test[5:6])[0], rows[5], rtol=1e-9)
+    assert (encoder.alpha_ is None) != registry.method(method).spreads
+    told = KNeighborsClassifier(20).fit(encoder.transform(train), known < 5).score(rows, wanted < 5)
+    assert told > (0.9 if registry.method(method).sees_labels else 0.8)  # the share of the larger class is 0.5
+
+
+def test_spread_is_the_method_unless_another_is_named(digits):
+    train, _, known, _ = digits
+    rows = [
+        SpreadEncoder(8, epochs=2, random_state=0, **how).fit(train, known < 5).transform(train[:9])
+        for how in ({}, {"method": "spread", "classify": 1.0}, {"method": "supcon"})
+    ]
+    assert np.array_equal(rows[0], rows[1])
+    assert not np.allclose(rows[0], rows[2])
+    with pytest.raises(ValueError, match=r"method takes .*spread.*; got 'spred'.*did you mean 'spread'"):
+        SpreadEncoder(method="spred").fit(train, known < 5)
 
 
 def test_pipeline_and_search(digits):
