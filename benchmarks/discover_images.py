@@ -95,11 +95,11 @@ def one_seed(seed: int, folder: Path, threads: int, from_nothing: bool) -> dict[
     }
     random = random_weights(seed, folder / f"random-{seed}.safetensors")
     runs: dict[str, Sequence[str | Path]] = {
-        "thanos": (),
+        "discover": (),
         "supcon": ("--train-method", "supcon"),
-        "thanos on random features": (*RANDOM, random),
+        "discover on random features": (*RANDOM, random),
     }
-    runs |= {"thanos from nothing": ("--encoder", "tiny")} if from_nothing else {}
+    runs |= {"discover from nothing": ("--encoder", "tiny")} if from_nothing else {}
     for name, more in runs.items():
         run = folder / f"{name.replace(' ', '-')}-{seed}"
         seconds, said = command(file, run, more, seed, threads)
