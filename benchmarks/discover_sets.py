@@ -15,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
+import torch
 from discover_images import FROZEN
 
 from thanos import DataConfig, DiscoverConfig, discover, embed, load, read_embeddings, recovery, transfer
@@ -71,7 +73,7 @@ def one(name: str, count: int, seed: int, folder: Path, threads: int) -> dict[st
     file, run = folder / f"{name}-{seed}.npz", folder / f"{name}-{seed}"
     true, names = draw(name, count, seed, file)
     words = [Path(sys.executable).parent / "thanos", "discover", file, "--seed", str(seed), "-o", run]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "THANOS_CACHE": str(folder / "cache")}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "THANOS_CACHE": str(folder / f"cache-{name}-{seed}")}
     started = time.perf_counter()
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - started
@@ -94,16 +96,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--images", type=int, default=3000, help="drawn of each set, at most")
+    parser.add_argument("--jobs", type=int, default=1, help="draws side by side, the cores divided between them")
     parser.add_argument("--set", action="append", choices=SETS, help="default: all five")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    threads, measured = os.cpu_count() or 1, {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in given.set or SETS:
-            measured[name] = []
-            for seed in range(given.seeds):
-                measured[name].append(one(name, given.images, seed, Path(folder), threads))
-                print(name, seed, json.dumps(measured[name][-1]), flush=True)
+    threads = max(1, (os.cpu_count() or 1) // given.jobs)
+    torch.set_num_threads(threads)
+    measured: dict[str, list[dict[str, Any]]] = {name: [] for name in given.set or SETS}
+    tasks = [(name, seed) for name in measured for seed in range(given.seeds)]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(given.jobs) as pool:
+        for name in measured:
+            draw(name, 16, 0, Path(folder) / "none.npz")  # whole sets are in the cache before several want them
+        for (name, seed), found in zip(
+            tasks, pool.map(lambda task: one(task[0], given.images, task[1], Path(folder), threads), tasks), strict=True
+        ):
+            measured[name].append(found)
+            print(name, seed, json.dumps(found), flush=True)
     table: dict[str, Any] = {}
     for name, seeds in measured.items():
         table[name] = {}
