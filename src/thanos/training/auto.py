@@ -93,8 +93,9 @@ def _start_from_photographs(config: DataConfig, images: ImageSet, choices: Choic
     """Choose frozen ImageNet weights where they are at hand and tell superclasses better than pixels do."""
     if not weights_at_hand(PHOTOS):
         choices.reasons.append(
-            "training from nothing: no weights of photographs are at hand. On photographs they find much more in less "
-            "time (docs/discover.md): pip install thanos-repr[photos]"
+            "training from nothing: no weights of photographs are at hand. With them, 2,000 photographs gave clusters "
+            "of .50 adjusted mutual information with their classes instead of .04, in a minute instead of eight "
+            "(docs/examples.md): pip install thanos-repr[photos]"
         )
         return
     larger = images
