@@ -26,6 +26,8 @@ from thanos.runs.run_dir import RunDir
 from thanos.storage import write_atomically
 from thanos.views import clean_view, random_views
 
+UNTRAINED = "timm"
+"""The method that the card of a timm model has which is used as it is."""
 UNCHANGED = "unchanged"
 """The encoder that a card names first where features stand beside a head's embedding."""
 
@@ -131,11 +133,17 @@ class Encoder:
         return (facts_of(self.card, indent=2) + "\n").encode()
 
     def embed(self, images: Samples, *, batch: int = 512) -> NDArray[np.float32]:
-        """Embeddings of the images (or vectors) as they are, (n, dim); frozen features stay in the cache."""
+        """Embeddings of the images (or vectors) as they are, (n, dim); those of a network that nobody trained here, and
+        frozen features, stay in the cache.
+        """
         if isinstance(self.module, Frozen):
             assert isinstance(images, ImageSet)
             _check_taken(self.card, images)
             return self._embed_features(self.module, images, batch)
+        if self.card.method == UNTRAINED and isinstance(images, ImageSet):
+            _check_taken(self.card, images)
+            wanted = Pass(self.module, self.card.mean, self.card.std, views=None)
+            return np.array(frozen_features(wanted, images, lambda line: None)[:, 0])
         return self._run(images, batch, lambda pixels: clean_view(pixels, mean=self.card.mean, std=self.card.std))
 
     def embed_view(self, images: Samples, rng: Generator, *, batch: int = 512) -> NDArray[np.float32]:
@@ -343,7 +351,7 @@ def timm_encoder(
     module = build_encoder(name, channels=images.channels, size=images.size, pretrained=weights)
     say(describe_weights(name, weights))
     mean, std = preprocessing(name).normalisation(images.channels)
-    card = card_for(images, (name,), module, method="timm", mean=mean, std=std)
+    card = card_for(images, (name,), module, method=UNTRAINED, mean=mean, std=std)
     return Encoder(module.eval(), card)
 
 
