@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from thanos.data.labels import SPLITS, UNKNOWN, Labels, ids_of, split_ids
 from thanos.data.samples import Samples
+from thanos.data.vectors import VectorSet
 from thanos.errors import DataError
 from thanos.storage import read_npz, write_atomically
 
@@ -157,10 +158,9 @@ def write_embeddings(embeddings: Embeddings, path: Path | str, more: Mapping[str
         more: Further arrays, one entry an image each or names of ids.
     """
     named = {each.name: getattr(embeddings, each.name) for each in fields(embeddings)} | dict(more or {})
-    arrays = {name: value for name, value in named.items() if value is not None}
-    arrays |= {"parts": np.array(embeddings.parts, dtype=np.int64)}
-    if not embeddings.parts:
-        del arrays["parts"]
+    arrays = {name: value for name, value in named.items() if value is not None and name != "parts"}
+    if embeddings.parts:
+        arrays["parts"] = np.array(embeddings.parts, dtype=np.int64)
     arrays = {
         name: np.array(value, dtype=str) if isinstance(value, (tuple, str)) else value for name, value in arrays.items()
     }
@@ -217,8 +217,8 @@ def read_embeddings(path: Path | str) -> Embeddings:
 
 def embeddings_of(vectors: Samples) -> Embeddings:
     """Anyone's vectors as embeddings, with their labels and splits."""
-    rows = vectors.values[np.arange(len(vectors))] if not isinstance(vectors.values, np.ndarray) else vectors.values
-    return labelled(rows, vectors)
+    assert isinstance(vectors, VectorSet)
+    return labelled(vectors.vectors, vectors)
 
 
 def is_written_by_us(file: Path) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FILES = (".ckpt", ".safetensors", ".npz")
 """Kinds of file that hold an encoder or embeddings; others may hold vectors."""
-OF_VECTORS = {"labels", "skip_bad", "validation", "split_seed", "train_limit", "groups_from", "groups_named"}
+TAKEN_BY_VECTORS = {"labels", "skip_bad", "validation", "split_seed", "train_limit", "groups_from", "groups_named"}
 """Options of reading that a file of vectors takes."""
 
 
@@ -72,7 +72,7 @@ class Source:
         reading = sorted(self._reading)
         if not reading:
             return
-        if self.of_embeddings and (set(reading) - OF_VECTORS or not self._is_of_vectors):
+        if self.of_embeddings and (set(reading) - TAKEN_BY_VECTORS or not self._is_of_vectors):
             raise ConfigError(f"{path} holds embeddings already; drop `data` and the options of reading images.")
         if "data" not in given and not self.of_embeddings:
             named = ", ".join(f"`{name}`" for name in reading)

@@ -57,8 +57,10 @@ def discover(
     quiet
         No progress.
     """
-    vectors = source.exists() and is_of_vectors(source)
-    if _holds_images(source) or (vectors and (training.model_fields_set or of.pretrained)):
+    from thanos.data.load import is_of_vectors
+
+    vectors = is_of_vectors(str(source))
+    if (training.model_fields_set or of.pretrained) if vectors else _holds_images(source):
         if "weights" in of.model_fields_set:
             raise ConfigError("--weights chooses between the weights of a finished run; drop it to train one.")
         if "data" in of.model_fields_set:
@@ -95,14 +97,14 @@ def of_images(
     quiet: bool,
 ) -> None:
     """From images to a run directory with its table and page: choose what was left open, train, embed, discover."""
-    from thanos.data.load import check_superclasses
+    from thanos.data.load import check_superclasses, is_of_vectors
     from thanos.training.auto import load_suitably, settle
     from thanos.training.fit import train
     from thanos.training.of_vectors import load_vectors_suitably
 
     images: Samples
 
-    if is_of_vectors(Path(data.data)):
+    if is_of_vectors(data.data):
         if pretrained:
             raise ConfigError(f"--pretrained is about a network for images, and {data.data} holds vectors. Drop it.")
         images, choices = load_vectors_suitably(data, training)
@@ -166,24 +168,12 @@ def outdated(table: Path) -> list[str]:
     return old + outdated_classifiers(table)
 
 
-def is_of_vectors(source: Path) -> bool:
-    """Whether it holds vectors, and is the name of no data set."""
-    from thanos.data.vector_files import holds_vectors
-
-    return registry.dataset(str(source)) is None and holds_vectors(source)
-
-
 def _holds_images(source: Path) -> bool:
     """Whether there is something to train on first: a data set, a folder that is no run, a table, arrays of images."""
-    if source.exists() and is_of_vectors(source):
-        return False
     if source.suffix == ".npz" and source.is_file():
         import zipfile
 
-        if not zipfile.is_zipfile(source):
-            return False
-        with zipfile.ZipFile(source) as arrays:
-            return "vectors.npy" not in arrays.namelist()
+        return zipfile.is_zipfile(source)
     if source.is_dir():
         here = RunDir(source)
         return not (here.is_run or here.settings_file.is_file() or here.facts().is_file())

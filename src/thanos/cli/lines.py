@@ -47,7 +47,7 @@ def discovered_lines(found: "Discovered", recovered: Mapping[str, "Recovery"]) -
     """How many subclasses of how many images each superclass has, and what they recover of the true ones."""
     lines = []
     if found.standing_out:
-        (chosen, far), (other, less) = [*found.standing_out.items()][:2]
+        (chosen, far), (other, less) = found.standing_out.items()
         lines.append(
             f"clusters of the {chosen}, which stand out {far:.2f} times as far as chance (those of the {other}: "
             f"{less:.2f})"

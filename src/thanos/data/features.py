@@ -25,7 +25,7 @@ class FeatureSet(VectorSet):
     """The fingerprint of the images."""
 
     @property
-    def _own(self) -> NDArray[np.float32]:
+    def own(self) -> NDArray[np.float32]:
         return self.stack
 
     @cached_property

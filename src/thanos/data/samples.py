@@ -53,8 +53,8 @@ class Samples(Labels):
         raise NotImplementedError
 
     @property
-    def _own(self) -> Values:
-        """What is the row's own of these."""
+    def own(self) -> Values:
+        """The same without what of other rows stands beside them, for views."""
         return self.values
 
     @property
@@ -102,7 +102,7 @@ class Samples(Labels):
         return remembered(repr((read, labels, names, self.split.tolist())), self._digest)
 
     def _digest(self) -> str:
-        values = self._own
+        values = self.own
         digest = blake2b(digest_size=16)
         digest.update(repr((values.shape, self.superclass_names, self.subclass_names, self.group_names)).encode())
         for labels in (self.superclass, self.split, self.subclass, self.group):

@@ -56,11 +56,10 @@ class VectorSet(Samples):
 
     @property
     def values(self) -> Values:
-        return WithNeighbours(self._own, self._nearest) if self.views.neighbours else self._own
+        return WithNeighbours(self.own, self._nearest) if self.views.neighbours else self.own
 
     @property
-    def _own(self) -> NDArray[np.float32]:
-        """What is kept of each row."""
+    def own(self) -> NDArray[np.float32]:
         return self.vectors
 
     @cached_property

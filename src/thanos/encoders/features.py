@@ -91,7 +91,7 @@ def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], s
     array = np.lib.format.open_memmap(part, mode="r+" if begun else "w+", dtype=np.float32, shape=shape)
     claim_space(part)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    backbone = _ready(wanted.backbone, images, device)
+    backbone = ready(wanted.backbone, images, device)
     blocks = range(begun, -(-len(images) // BLOCK))
     started = noted = said = time.monotonic()
     for block in blocks:
@@ -111,7 +111,7 @@ def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], s
     note.unlink(missing_ok=True)
 
 
-def _ready(backbone: nn.Module, images: ImageSet, device: str) -> nn.Module:
+def ready(backbone: nn.Module, images: ImageSet, device: str) -> nn.Module:
     """The backbone as it is quickest."""
     sample = torch.randn(2, images.channels, *images.size, generator=Generator().manual_seed(0)).to(device)
     backbone = backbone.to(device).eval()

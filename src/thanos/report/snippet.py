@@ -45,9 +45,7 @@ def embed(images):  # uint8 (n, {height}, {width}, {channels}) -> (n, {dim})
     x = (torch.as_tensor(images).permute(0, 3, 1, 2) / 255 - mean) / std
     return torch.cat([encoder(x) * scale for encoder, scale in zip(encoders, state["scale"])], dim=1)
 """
-_FROZEN = """\
-import timm, torch
-from safetensors.torch import load_file
+_HEAD = """\
 from torch import nn
 
 class Head(nn.Module):
@@ -58,7 +56,11 @@ class Head(nn.Module):
     def forward(self, features):
         return self.head(self.hidden(features).relu())
 
-def part(prefix, module):
+"""
+_FROZEN = """\
+import timm, torch
+from safetensors.torch import load_file
+{built}def part(prefix, module):
     module.load_state_dict({{n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}})
     return module.eval()
 
@@ -98,18 +100,6 @@ def read(path):  # an .npy of vectors as embed takes it
     from numpy import load
     return torch.from_numpy(load(path).astype("float32"))
 """
-_HEAD = """\
-from torch import nn
-
-class Head(nn.Module):
-    def __init__(self, features, hidden, dim):
-        super().__init__()
-        self.hidden, self.head = nn.Linear(features, hidden), nn.Linear(hidden, dim)
-
-    def forward(self, features):
-        return self.head(self.hidden(features).relu())
-
-"""
 _READ = """
 def read(path):  # a picture as embed takes it
     from numpy import array
@@ -145,7 +135,7 @@ def loading_code(card: ModelCard, weights: Path) -> str:
     if card.backbone is not None:
         alone = len(card.encoders) == 1
         heads = [("head." if alone else f"head.parts.{k}.", _sizes(head)) for k, head in enumerate(card.encoders)]
-        return "".join(text.format(heads=heads, **facts) for text in (_FROZEN, _READ))
+        return "".join(text.format(heads=heads, built=_HEAD, **facts) for text in (_FROZEN, _READ))
     builds, own = _TIMM, registry.encoder(name)
     if own is not None and own.alone:
         builds = registry.text(own.alone, own)

@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
 from thanos.data.imageset import ImageSet
-from thanos.data.samples import Samples
+from thanos.data.samples import Samples, Values
 from thanos.embeddings import encoder_fingerprint
 from thanos.encoders.features import Pass, frozen_features
 from thanos.encoders.frozen import Frozen
@@ -144,13 +144,15 @@ class Encoder:
             _check_taken(self.card, images)
             wanted = Pass(self.module, self.card.mean, self.card.std, views=None)
             return np.array(frozen_features(wanted, images, lambda line: None)[:, 0])
-        return self._run(images, batch, lambda pixels: clean_view(pixels, mean=self.card.mean, std=self.card.std))
+        mean, std = self.card.mean, self.card.std
+        return self._run(images, images.own, batch, lambda pixels: clean_view(pixels, mean=mean, std=std))
 
     def embed_view(self, images: Samples, rng: Generator, *, batch: int = 512) -> NDArray[np.float32]:
         """Embeddings of one augmented view of each image, (n, dim)."""
         card = self.card
         return self._run(
             images,
+            images.values,
             batch,
             lambda pixels: random_views(pixels, card.views, rng, count=1, mean=card.mean, std=card.std)[0],
         )
@@ -166,14 +168,16 @@ class Encoder:
                 out[start : start + batch] = module.on_features(rows).float().cpu().numpy()
         return out
 
-    def _run(self, images: Samples, batch: int, to_input: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+    def _run(
+        self, images: Samples, values: Values, batch: int, to_input: Callable[[Tensor], Tensor]
+    ) -> NDArray[np.float32]:
         _check_taken(self.card, images)
         module = self.module.to(self.device).eval()
         out = np.empty((len(images), self.card.dim), dtype=np.float32)
         with torch.inference_mode():  # the module was moved outside: its weights stay ordinary ones
             for start in range(0, len(images), batch):
                 rows = np.arange(start, min(start + batch, len(images)))
-                pixels = torch.from_numpy(np.ascontiguousarray(images.values[rows])).to(self.device)
+                pixels = torch.from_numpy(np.ascontiguousarray(values[rows])).to(self.device)
                 out[rows] = module(to_input(pixels)).float().cpu().numpy()
         return out
 

@@ -39,7 +39,7 @@ def discover(
         ConfigError: for umap without its package, hardness with one superclass, or a part that there is not.
     """
     config = config or DiscoverConfig()
-    if config.part != "auto" and config.part != "whole" and config.part not in embeddings.columns:
+    if config.part not in ("auto", "whole", *embeddings.columns):
         raise ConfigError(
             f"`part={config.part}` chooses between a backbone's features and a head's embedding, and these embeddings "
             f"are not made of both. Drop it."

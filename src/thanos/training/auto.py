@@ -37,7 +37,9 @@ HEAD = {
 features have in common, and leaves superclasses tighter than asked for. Neighbours and a light cross-entropy were
 chosen by how alike the clusters of two heads are that were trained on halves (docs/discover.md)."""
 CLASSIFY = 0.2
-"""Weight of the superclass cross-entropy of such a head."""
+"""Weight of the superclass cross-entropy of such a head, where its method has one."""
+HEAD_METHOD = "spread"
+"""How it is trained, where no method is named."""
 SMALLEST = 16
 """Pixels a side of what may be a photograph."""
 TRIED = 600
@@ -56,6 +58,12 @@ class Choices:
         self.reasons.append(f"`{name}={value}`: {reason}")
 
 
+def head_settings(given: AutoTrainConfig) -> dict[str, Any]:
+    """:data:`HEAD`, with the weight of the cross-entropy."""
+    own = registry.method(given.train_method or HEAD_METHOD).classify
+    return HEAD | ({"classify_weight": CLASSIFY} if own > CLASSIFY else {})
+
+
 def load_suitably(
     config: DataConfig, given: AutoTrainConfig, pretrained: bool | Path = False
 ) -> tuple[ImageSet, Choices]:
@@ -68,9 +76,9 @@ def load_suitably(
         choices.settings["convert"] = True
         choices.reasons.append("`convert`: images of several modes")
     if given.frozen:
-        choices.settings |= HEAD
+        choices.settings |= head_settings(given)
     elif given.encoder is None and not pretrained and images.channels == 3 and min(images.size) >= SMALLEST:
-        _start_from_photographs(config, images, choices)
+        _start_from_photographs(config, given, images, choices)
     if "frozen" in choices.settings or given.frozen:
         if config.size is None:
             choices.choose("size", FROZEN_SIDE, "what a frozen backbone gets; larger ones cost more")
@@ -89,7 +97,7 @@ def _brought_to(images: ImageSet, config: DataConfig, chosen: dict[str, Any]) ->
     return images if size is None or images.size == (size, size) else load(config.model_copy(update=read))
 
 
-def _start_from_photographs(config: DataConfig, images: ImageSet, choices: Choices) -> None:
+def _start_from_photographs(config: DataConfig, given: AutoTrainConfig, images: ImageSet, choices: Choices) -> None:
     """Choose frozen ImageNet weights where they are at hand and tell superclasses better than pixels do."""
     if not weights_at_hand(PHOTOS):
         choices.reasons.append(
@@ -107,7 +115,7 @@ def _start_from_photographs(config: DataConfig, images: ImageSet, choices: Choic
         choices.reasons.append(f"no weights of photographs: {PHOTOS} suits these images no better; {said}")
         return
     choices.choose("encoder", PHOTOS, f"frozen; what it has seen of ImageNet suits these images: {said}")
-    choices.settings |= HEAD | {"frozen": True, "pretrained": True}
+    choices.settings |= head_settings(given) | {"frozen": True, "pretrained": True}
 
 
 def _some(images: ImageSet) -> ImageSet:
@@ -148,17 +156,12 @@ def settle(
     chosen = choices.settings
     frozen = given.frozen or "frozen" in chosen or images.size is None
     if method is None:
-        method = "spread" if frozen else "thanos"
-        why = (
-            f"spreads what a superclass's {images.kind} differ in"
-            if frozen
-            else "keeps what they differ in, by two encoders"
-        )
-        choices.reasons.append(f"`train_method={method}`: draws superclasses together and {why}")
-    if frozen and registry.method(method).classify > CLASSIFY:
-        chosen["classify_weight"] = CLASSIFY
+        method = HEAD_METHOD if frozen else "thanos"
+        how = "draws superclasses together and spreads" if frozen else "by two encoders keeps"
+        choices.reasons.append(f"`train_method={method}`: {how} what a superclass's {images.kind} differ in")
     if "encoder" not in asked and "encoder" not in chosen:
-        if images.size is None or not on_gpu:
+        assert images.size is not None  # of vectors it is chosen
+        if not on_gpu:
             choices.choose("encoder", "tiny", "made for a CPU; any timm model can be named")
         else:
             small = max(images.size) <= 64

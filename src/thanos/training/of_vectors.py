@@ -2,14 +2,13 @@
 
 from dataclasses import replace
 
-from thanos import registry
 from thanos.config import AutoTrainConfig, DataConfig, FeatureViewSpec, TrainConfig
 from thanos.config.train import OF_FEATURES
 from thanos.data.load import load_samples
 from thanos.data.samples import Samples
 from thanos.data.vectors import VectorSet
 from thanos.errors import ConfigError
-from thanos.training.auto import CLASSIFY, HEAD, Choices
+from thanos.training.auto import Choices, head_settings
 
 ENCODER = "mlp"
 """Of vectors, where none is named."""
@@ -56,18 +55,18 @@ def load_vectors_suitably(config: DataConfig, given: AutoTrainConfig) -> tuple[V
     assert isinstance(vectors, VectorSet)
     if given.frozen:
         raise ConfigError(f"`frozen` keeps a network for images, and {config.data} holds vectors. Drop it.")
-    choices = Choices()
+    choices, settings = Choices(), head_settings(given)
     if given.encoder is None:
-        choices.choose("encoder", HEAD["head"], f"one hidden layer on the {vectors.channels} numbers of a vector")
+        choices.choose("encoder", settings["head"], f"one hidden layer on the {vectors.channels} numbers of a vector")
     if "alpha" not in given.model_fields_set:
         why = "by the spread that is measured; the formula does not know what all vectors have in common"
-        choices.choose("alpha", HEAD["alpha"], why)
+        choices.choose("alpha", settings["alpha"], why)
     if len(vectors.rows("train")) <= FEW_ENOUGH:
-        neighbours, why = HEAD["feature_neighbours"], "a view may be of so many nearest vectors of its superclass"
+        neighbours, why = settings["feature_neighbours"], "a view may be of so many nearest vectors of its superclass"
         choices.choose("feature_neighbours", neighbours, why)
     why = "half the numbers are missing from a view, as from those of a frozen backbone's features"
-    choices.choose("feature_dropout", HEAD["feature_dropout"], why)
-    if registry.method(given.train_method or "spread").classify > CLASSIFY:
+    choices.choose("feature_dropout", settings["feature_dropout"], why)
+    if (light := settings.get("classify_weight")) is not None:
         why = "a light cross-entropy, as of heads on frozen features (docs/discover.md)"
-        choices.choose("classify_weight", CLASSIFY, why)
+        choices.choose("classify_weight", light, why)
     return vectors, choices

@@ -40,7 +40,7 @@ def resolve_settings(
             if isinstance(config.alpha, str):
                 raise ConfigError(str(error)) from None
         alpha = window.alpha if isinstance(config.alpha, str) and window else float(config.alpha)
-    if config.pretrained and not config.frozen and images.size is not None:
+    if config.pretrained and images.size is not None:
         mean, std = preprocessing(config.encoder).normalisation(images.channels)
     else:
         mean, std = images.mean_std
