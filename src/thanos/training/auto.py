@@ -35,7 +35,7 @@ HEAD = {
 }
 """How a head on frozen features is trained: alpha follows the measured spread, since its formula knows nothing of what
 features have in common, and leaves superclasses tighter than asked for. Neighbours and a light cross-entropy were
-chosen by how alike the clusters of two heads are that were trained on halves (docs/discover.md)."""
+chosen by how alike the clusters of two heads are that were trained on halves (docs/examples.md)."""
 CLASSIFY = 0.2
 """Weight of the superclass cross-entropy of such a head, where its method has one."""
 HEAD_METHOD = "spread"

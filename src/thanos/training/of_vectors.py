@@ -67,6 +67,6 @@ def load_vectors_suitably(config: DataConfig, given: AutoTrainConfig) -> tuple[V
     why = "half the numbers are missing from a view, as from those of a frozen backbone's features"
     choices.choose("feature_dropout", settings["feature_dropout"], why)
     if (light := settings.get("classify_weight")) is not None:
-        why = "a light cross-entropy, as of heads on frozen features (docs/discover.md)"
+        why = "a light cross-entropy, as of heads on frozen features (docs/examples.md)"
         choices.choose("classify_weight", light, why)
     return vectors, choices
