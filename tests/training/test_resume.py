@@ -213,7 +213,7 @@ def test_weights_stay_ordinary_when_an_encoder_moves(tmp_path):
     encoder.card = SimpleNamespace(channels=1, size=(8, 8), mean=(0.3,), std=(0.4,), dim=128)
     images = load(CONFIG)
     with pytest.raises(RuntimeError, match="should be the same"):  # float64 weights meet float32 images
-        encoder._run(images, 8, lambda pixels: clean_view(pixels, mean=(0.3,), std=(0.4,)))
+        encoder._run(images, images.own, 8, lambda pixels: clean_view(pixels, mean=(0.3,), std=(0.4,)))
     assert not any(p.is_inference() for p in module.parameters())
 
 
