@@ -1,6 +1,7 @@
 """The same images and labels are the same data set, wherever a person has them."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 from thanos.cli import run_command
 from thanos.config import DataConfig, RunConfig, TrainConfig
 from thanos.data.arrays import from_arrays, from_dataset
+from thanos.data.imageset import ImageSet
 from thanos.data.load import load
 from thanos.errors import ConfigError, DataError
 from thanos.training.fit import train
@@ -190,3 +192,36 @@ def test_arrays_of_a_file_are_checked_before_they_are_resized(tmp_path):
         load(DataConfig(data=str(tmp_path / "x.npz"), size=32))
     with pytest.raises(DataError, match="10 images and 2 of them"):
         from_arrays(np.zeros((10, 8, 8), np.uint8), np.arange(10) % 2, refs=["a", "b"])
+
+
+def test_images_in_a_map_are_read_once_for_their_fingerprints_and_again_when_the_file_changes(tmp_path, monkeypatch):
+    """Equal to those of an array in memory; some rows of a map are not taken for all of it."""
+    monkeypatch.setenv("THANOS_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    pixels, file = rng.integers(0, 256, (12, 4, 4, 3), dtype=np.uint8), tmp_path / "pixels.npy"
+    reads = []
+    digest = ImageSet._digest_pixels
+    monkeypatch.setattr(ImageSet, "_digest_pixels", lambda images: reads.append(images) or digest(images))
+
+    def as_map(content):
+        np.save(file, content)
+        return np.load(file, mmap_mode="r")
+
+    def a_set(images):
+        found = from_arrays(np.array(images), np.arange(len(images)) % 2, split=["train"] * len(images))
+        return replace(found, images=images)
+
+    def facts(images):
+        return a_set(images).pixels, a_set(images).fingerprint
+
+    kept = as_map(pixels)
+    assert facts(kept) == facts(pixels)
+    reads.clear()
+    assert facts(np.load(file, mmap_mode="r")) == facts(kept)
+    assert not reads
+    assert facts(kept[2:]) == facts(pixels[2:])
+    some = np.array([3, 5])
+    assert a_set(kept).take(some).pixels == a_set(pixels).take(some).pixels
+    changed = facts(as_map(255 - pixels))
+    assert changed == facts(255 - pixels)
+    assert changed != facts(pixels)

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import blake2b
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,17 @@ def remembered(key: str, find: Callable[[], str]) -> str:
     with suppress(OutputError):  # where it cannot be kept, it is found anew each time
         write_text(file, found)
     return found
+
+
+def identity_of(values: Any) -> str | None:
+    """What changes if these rows do, for such as lie in a file; None: they lie in memory alone.
+
+    A read-only memory map of a whole file has its file's path, size and time; others say it themselves.
+    """
+    if isinstance(values, np.memmap) and isinstance(values.base, mmap) and not values.flags.writeable:
+        file = Path(str(values.filename)).stat()
+        return f"{values.filename} {file.st_size} {file.st_mtime_ns}"
+    return getattr(values, "identity", None)
 
 
 def cached_images(key: str, shape: tuple[int, ...], fill: Callable[[NDArray[np.uint8]], None]) -> NDArray[np.uint8]:

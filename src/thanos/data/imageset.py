@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import ViewSpec
+from thanos.data.cache import identity_of, remembered
 from thanos.data.samples import Samples
 from thanos.errors import DataError
 
@@ -57,12 +58,17 @@ class ImageSet(Samples):
     @cached_property
     def pixels(self) -> str:
         """The fingerprint of the pixels alone, whatever their labels."""
-        read = getattr(self.images, "identity", None)
-        if read is not None:
+        read = identity_of(self.images)
+        if read is None:
+            return self._digest_pixels()
+        if self.on_demand:
             return f"{read} {self.images.shape}"
+        return remembered(f"pixels {read}", self._digest_pixels)
+
+    def _digest_pixels(self) -> str:
         digest = blake2b(repr(self.images.shape).encode(), digest_size=16)
         for rows in np.array_split(np.arange(len(self)), max(1, len(self) // 4096)):
-            digest.update(np.ascontiguousarray(self.images[rows]).tobytes())
+            digest.update(np.ascontiguousarray(self.images[rows]).data)
         return digest.hexdigest()
 
     @property
@@ -95,7 +101,7 @@ class Rows:
         self._images, self._rows = images, rows
         self.on_demand = getattr(images, "on_demand", False)
         self.shape = (len(rows), *images.shape[1:])
-        read = getattr(images, "identity", None)
+        read = identity_of(images)
         self.identity = read and f"{read} {blake2b(rows.astype(np.int64).tobytes(), digest_size=16).hexdigest()}"
 
     def __len__(self) -> int:

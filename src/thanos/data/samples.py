@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import FeatureViewSpec, ViewSpec
-from thanos.data.cache import remembered
+from thanos.data.cache import identity_of, remembered
 from thanos.data.labels import Labels
 
 
@@ -94,7 +94,7 @@ class Samples(Labels):
     @cached_property
     def fingerprint(self) -> str:
         """Of the rows, labels and splits: equal for the same data however they were read."""
-        read = getattr(self.values, "identity", None)
+        read = identity_of(self.values)
         if read is None:
             return self._digest()
         labels = [None if each is None else each.tolist() for each in (self.superclass, self.subclass, self.group)]
