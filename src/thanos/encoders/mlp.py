@@ -1,5 +1,8 @@
 """The encoders of ready-made vectors: one hidden layer; and none, which leaves them as they are."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 
@@ -23,11 +26,21 @@ class VectorEncoder(nn.Module):
 
 
 class Unchanged(nn.Module):
-    """Standardised vectors (batch, features) as their own embedding; stands beside a trained one, has no weights."""
+    """Vectors as they were before they were standardised, (batch, features); stands beside a trained encoder.
 
-    def __init__(self, features: int):
+    Args:
+        features: How many.
+        mean, std: Of each, by which they were standardised. Default: 0 and 1, for weights that are loaded.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, features: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None):
         super().__init__()
         self.num_features = features
+        self.register_buffer("mean", torch.zeros(features) if mean is None else torch.tensor(mean))
+        self.register_buffer("std", torch.ones(features) if std is None else torch.tensor(std))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        return vectors
+        return vectors * self.std + self.mean

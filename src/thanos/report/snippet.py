@@ -66,15 +66,15 @@ from safetensors.torch import load_file
 
 state = load_file({weights!r})
 backbone = part("backbone.", timm.create_model({name!r}, num_classes=0, in_chans={channels}{sized}))
-heads = [part(prefix, Head(len(state["mean"]), *sizes) if sizes else nn.Identity()) for prefix, sizes in {heads}]
+heads = [part(prefix, Head(len(state["mean"]), *sizes)) if sizes else None for prefix, sizes in {heads}]
 scales = state.get("head.scale", torch.ones(len(heads)))
 
 @torch.inference_mode()
 def embed(images):  # uint8 (n, {height}, {width}, {channels}) -> (n, {dim})
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in ({mean}, {std}))
     features = backbone((torch.as_tensor(images).permute(0, 3, 1, 2) / 255 - mean) / std)
-    features = (features - state["mean"]) / state["std"]
-    return torch.cat([head(features) * scale for head, scale in zip(heads, scales)], dim=1)
+    x = (features - state["mean"]) / state["std"]
+    return torch.cat([(head(x) if head else features) * scale for head, scale in zip(heads, scales)], dim=1)
 """
 _OF_VECTORS = """\
 import json, torch

@@ -128,4 +128,4 @@ def _whole(settings: StepSettings, branches: nn.ModuleDict, images: Samples) -> 
     if not settings.config.keep_features:
         return trained
     parts = [*trained.parts] if isinstance(trained, SideBySide) else [trained]
-    return SideBySide([Unchanged(images.channels), *parts])
+    return SideBySide([Unchanged(images.channels, settings.mean, settings.std), *parts])
