@@ -42,12 +42,13 @@ def test_equal_the_plain_ones(name, contrast, batch, temperature, side):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("classes", [1, 2, 7, 500])
 @pytest.mark.parametrize("temperature", [0.005, 0.03, 0.5])
-def test_float32_agrees_with_float64(name, contrast, classes, temperature):
+@pytest.mark.parametrize("side", [64, 300])
+def test_float32_agrees_with_float64(name, contrast, classes, temperature, side):
     generator = torch.Generator().manual_seed(classes)
     views = torch.randn(2, 300, 16, generator=generator)
     label = torch.randint(0, classes, (300,), generator=generator)
-    (value, gradient), _ = both(name, contrast, temperature, views.double(), label, 64)
-    _, (ours, slope) = both(name, contrast, temperature, views, label, 64)
+    (value, gradient), _ = both(name, contrast, temperature, views.double(), label, side)
+    _, (ours, slope) = both(name, contrast, temperature, views, label, side)
     assert ours.dtype == torch.float32
     assert_close(ours.double(), value, rtol=1e-5, atol=1e-5)
     assert_close(
@@ -56,14 +57,15 @@ def test_float32_agrees_with_float64(name, contrast, classes, temperature):
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)
-def test_near_points_lose_no_digits(contrast):
+@pytest.mark.parametrize("side", [16, 60])
+def test_near_points_lose_no_digits(contrast, side):
     """Positives that are much nearer than all negatives: a small loss that differences of large numbers would drown."""
     label = torch.arange(60) % 3
     centre = torch.eye(3, dtype=torch.float64)[label]
     noise = torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     views = centre + 0.01 * noise
-    (value, gradient), _ = both("supcon", contrast, 0.06, views, label, 16)
-    _, (ours, slope) = both("supcon", contrast, 0.06, views.float(), label, 16)
+    (value, gradient), _ = both("supcon", contrast, 0.06, views, label, side)
+    _, (ours, slope) = both("supcon", contrast, 0.06, views.float(), label, side)
     assert value < 1e-5
     assert float(ours) == pytest.approx(float(value), rel=1e-3)
     assert_close(slope.double(), gradient, rtol=0, atol=1e-3 * float(gradient.abs().max()))

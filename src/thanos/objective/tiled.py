@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import softplus
 
+from thanos.objective.dense import DenseParts
+
 SIDE = 640
 """The largest side of a tile: it stays in a core's cache."""
 SIDE_ELSEWHERE = 4096
@@ -63,7 +65,9 @@ def tiled_parts(views: Tensor, superclass: Tensor, *, temperature: float, all_vi
     if all_view:
         return Parts(*parts(rows, None, label.repeat_interleave(count, output_size=len(rows)), count))
     views = rows.unbind(0)  # their gradients are laid side by side, where those of rows[i] would each fill all of rows
-    pairs = [parts(views[i], views[j], label, 1) for i in range(count) for j in range(i)]
+    small = rows.device.type == "cpu" and len(label) <= SIDE and 1 / temperature <= LARGEST
+    apart = [(views[i], views[j]) for i in range(count) for j in range(i)]
+    pairs = [DenseParts.apply(*pair, label) if small else parts(*pair, label, 1) for pair in apart]
     return Parts(*(torch.stack(part).mean() for part in zip(*pairs, strict=True)))
 
 
