@@ -42,7 +42,7 @@ class DenseParts(torch.autograd.Function):
             pull = slope.sum(dim) / size
             pulls += slope.mul_((1 / size).unsqueeze(dim))
             against = against + (loss.sum(dim) / size).mean()
-            total = torch.zeros(len(sizes), x.shape[1], dtype=x.dtype).index_add_(0, kind, points)
+            total = torch.segment_reduce(points, "sum", lengths=sizes)
             mean = torch.linalg.vecdot(rows, total[kind]) / size
             among_all = among_all + ((of_negatives + of_positives).log() - mean).mean()
             conditional = conditional + of_positives.log().mean()
