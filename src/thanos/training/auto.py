@@ -1,5 +1,6 @@
 """The settings of a training that its user left open, each with a reason that is printed."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _brought_to(images: ImageSet, config: DataConfig, chosen: dict[str, Any]) ->
 
 
 def _start_from_photographs(config: DataConfig, given: AutoTrainConfig, images: ImageSet, choices: Choices) -> None:
-    """Choose frozen ImageNet weights where they are at hand and tell superclasses better than pixels do."""
+    """Choose frozen ImageNet weights where they are at hand, unless pixels tell superclasses better than they do."""
     if not weights_at_hand(PHOTOS):
         choices.reasons.append(
             "training from nothing: no weights of photographs are at hand. With them, 2,000 photographs gave clusters "
@@ -111,8 +112,9 @@ def _start_from_photographs(config: DataConfig, given: AutoTrainConfig, images: 
         larger = _brought_to(images, config, choices.settings | {"size": FROZEN_SIDE})
     features, pixels = (_told_by_neighbours(each) for each in (_features(larger), _pixels(images)))
     said = f"neighbours tell {features:.1%} of training images' superclasses by its features, {pixels:.1%} by pixels"
-    if features <= pixels:
-        choices.reasons.append(f"no weights of photographs: {PHOTOS} suits these images no better; {said}")
+    chance = 2 * math.sqrt((features * (1 - features) + pixels * (1 - pixels)) / len(_some(images)))
+    if features + chance < pixels:  # by more than two standard errors: from nothing takes ten times as long
+        choices.reasons.append(f"no weights of photographs: {PHOTOS} suits these images less; {said}")
         return
     choices.choose("encoder", PHOTOS, f"frozen; what it has seen of ImageNet suits these images: {said}")
     choices.settings |= head_settings(given) | {"frozen": True, "pretrained": True}
