@@ -38,14 +38,20 @@ def remembered(key: str, find: Callable[[], str]) -> str:
     return found
 
 
+def identity(path: Path) -> str:
+    """Changes if the file does."""
+    stat = path.stat()
+    said = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    return blake2b(said.encode(), digest_size=16).hexdigest()
+
+
 def identity_of(values: Any) -> str | None:
     """What changes if these rows do, for such as lie in a file; None: they lie in memory alone.
 
-    A read-only memory map of a whole file has its file's path, size and time; others say it themselves.
+    A read-only memory map of a whole file has that of its file; others say it themselves.
     """
     if isinstance(values, np.memmap) and isinstance(values.base, mmap) and not values.flags.writeable:
-        file = Path(str(values.filename)).stat()
-        return f"{values.filename} {file.st_size} {file.st_mtime_ns}"
+        return identity(Path(str(values.filename)))
     return getattr(values, "identity", None)
 
 

@@ -4,7 +4,6 @@ import csv
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.arrays import PICTURES
-from thanos.data.cache import cached_array
+from thanos.data.cache import cached_array, identity
 from thanos.data.vector_labels import VECTORS, plain, vector_columns
 from thanos.errors import DataError
 from thanos.storage import read_npz
@@ -74,13 +73,6 @@ def read_columns(path: Path, *, vectors: bool = True) -> Columns:
     if suffix == ".npy":
         return _npy(path) if vectors else _npy_labels(path)
     return _npz(path, vectors=vectors) if suffix == ".npz" else _table(path, vectors=vectors)
-
-
-def identity(path: Path) -> str:
-    """Changes if the file does."""
-    stat = path.stat()
-    said = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    return blake2b(said.encode(), digest_size=16).hexdigest()
 
 
 def gathered(shape: tuple[int, int], blocks: Iterator[NDArray[Any]], key: str) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """The contrastive losses of a pair of views whose similarities fit a core's cache: all at once, without tiles.
 
-What :mod:`thanos.objective.tiled` computes, in a third of its operations: a batch of some hundred images is bound by
-their number, not by the memory. The slopes that need a second look at the pairs are made in forward.
+What :mod:`thanos.objective.tiled` computes, in a third of its time: with some hundred images it is the
+number of operations that counts, not the memory. The slopes that need a second look at the pairs are made in forward.
 """
 
 from typing import Any

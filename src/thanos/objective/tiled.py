@@ -7,8 +7,8 @@ these and one more look at each tile.
 
 Rows are sorted by superclass, so that most tiles hold negatives only and need no mask. A tile serves its rows and its
 columns as anchors at once: in cross-view contrast these are the two directions of a pair of views, in all-view contrast
-the two triangles of the symmetric matrix, of which only one is computed. On a GPU with Triton the tiles stay on the
-chip (thanos.objective.fused).
+the two triangles of the symmetric matrix, of which only one is computed. A pair of views that fits one tile needs none
+of this (thanos.objective.dense). On a GPU with Triton the tiles stay on the chip (thanos.objective.fused).
 """
 
 from collections.abc import Callable, Iterator
@@ -61,13 +61,14 @@ def tiled_parts(views: Tensor, superclass: Tensor, *, temperature: float, all_vi
     order = superclass.argsort(stable=True)
     label = superclass[order]
     rows = _Rows.apply(views, order, temperature**-0.5, all_view)
-    parts = partial(_Tiles.apply, 1 / temperature <= LARGEST) if (fused := _fused(rows)) is None else fused
+    narrow = 1 / temperature <= LARGEST
+    parts = partial(_Tiles.apply, narrow) if (fused := _fused(rows)) is None else fused
     if all_view:
         return Parts(*parts(rows, None, label.repeat_interleave(count, output_size=len(rows)), count))
     views = rows.unbind(0)  # their gradients are laid side by side, where those of rows[i] would each fill all of rows
-    small = rows.device.type == "cpu" and len(label) <= SIDE and 1 / temperature <= LARGEST
+    one_tile = rows.device.type == "cpu" and len(label) <= SIDE and narrow
     apart = [(views[i], views[j]) for i in range(count) for j in range(i)]
-    pairs = [DenseParts.apply(*pair, label) if small else parts(*pair, label, 1) for pair in apart]
+    pairs = [DenseParts.apply(*pair, label) if one_tile else parts(*pair, label, 1) for pair in apart]
     return Parts(*(torch.stack(part).mean() for part in zip(*pairs, strict=True)))
 
 
