@@ -41,6 +41,8 @@ EACH = 200
 FROZEN = "tf_efficientnet_lite0"
 RANDOM = ("--encoder", FROZEN, "--frozen", "--pretrained")
 """And the file of its random weights."""
+HEAD = ("--part", "head")
+"""Of the controls: the command would turn to the features where the head's clusters do not stand out further."""
 CLUSTERINGS = {"chosen": DiscoverConfig(), "five": DiscoverConfig(clusters=5)}
 
 
@@ -74,10 +76,10 @@ def random_weights(seed: int, file: Path) -> Path:
     return file
 
 
-def score(embeddings: Embeddings, true: np.ndarray, seed: int) -> dict[str, dict[str, float]]:
+def score(embeddings: Embeddings, true: np.ndarray, seed: int, **more: str) -> dict[str, dict[str, float]]:
     scores = {}
     for name, config in CLUSTERINGS.items():
-        found = discover(embeddings, config.model_copy(update={"seed": seed}))
+        found = discover(embeddings, config.model_copy(update={"seed": seed, **more}))
         against = recovery(found.cluster, true, embeddings.superclass)
         wanted = ("adjusted_mutual_information", "macro_f1", "purity")
         scores[name] = {key: getattr(against, key) for key in wanted} | {"clusters": float(len(found.names))}
@@ -96,15 +98,16 @@ def one_seed(seed: int, folder: Path, threads: int, from_nothing: bool) -> dict[
     random = random_weights(seed, folder / f"random-{seed}.safetensors")
     runs: dict[str, Sequence[str | Path]] = {
         "discover": (),
-        "supcon": ("--train-method", "supcon"),
-        "discover on random features": (*RANDOM, random),
+        "supcon": ("--train-method", "supcon", *HEAD),
+        "discover on random features": (*RANDOM, random, *HEAD),
     }
     runs |= {"discover from nothing": ("--encoder", "tiny")} if from_nothing else {}
     for name, more in runs.items():
         run = folder / f"{name.replace(' ', '-')}-{seed}"
         seconds, said = command(file, run, more, seed, threads)
         own = json.loads((run / "subclasses.json").read_text())["superclasses"]
-        measured[name] = score(read_embeddings(run / "embeddings.npz"), true, seed) | {
+        part = {"part": "head"} if "--part" in more else {}
+        measured[name] = score(read_embeddings(run / "embeddings.npz"), true, seed, **part) | {
             "seconds": round(seconds, 1),
             "lines": len(said.splitlines()),
             "escape_codes": len(re.findall("\x1b", said)),
