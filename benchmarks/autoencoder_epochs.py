@@ -1,7 +1,7 @@
-"""Does the autoencoder earn its place over a second spread encoder of the same width, when both are trained to the end?
+"""Does the autoencoder earn its place over a second spread encoder of the same width, trained to the end?
 
-Heads of Table 3's scale `frozen`, trained for 10, 100 and 1,000 epochs, with several weights of the reconstruction. Every
-row of two encoders is held against the control of its width and of its number of epochs, paired by seed. Nothing is
+Heads of Table 3's scale `frozen`, trained for 10, 100 and 1,000 epochs, with several weights of the reconstruction.
+Every row of two encoders is held against the control of its width and number of epochs, paired by seed. Nothing is
 chosen here: settings are the scale's, and all that were run are shown.
 
 THANOS_DATA=DIR python benchmarks/autoencoder_epochs.py --work runs/autoencoder-epochs --jobs 2
