@@ -357,7 +357,7 @@ def test_new_images_are_brought_to_what_the_encoder_takes(inputs, tmp_path, caps
     assert set(found[0].split.tolist()) == {2}
     asked = load(DataConfig(data=str(tmp_path / "new"), size=8))
     np.testing.assert_allclose(embed(load_encoder(run), asked).vectors, found[0].vectors, rtol=1e-5, atol=1e-6)
-    with pytest.raises(DataError, match="training needs labels, and new has none"):
+    with pytest.raises(DataError, match="thanos needs labels, and new has none"):
         train(TrainConfig(data=str(tmp_path / "new.csv"), size=8), tmp_path / "run")
 
 

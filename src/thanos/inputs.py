@@ -254,7 +254,8 @@ class Source:
 
         if self.data is None:
             return self._own_images()
-        return self._told(load_samples(self.data.model_copy(update=self._as_the_encoder_takes_them())))
+        config = self.data.model_copy(update=self._as_the_encoder_takes_them())
+        return self._told(load_samples(config, to_embed=True))
 
     def _as_the_encoder_takes_them(self) -> dict[str, Any]:
         """How images must be read that were named without a word on it."""
@@ -364,7 +365,7 @@ class Source:
         from thanos.data.load import load_samples
 
         given = self.options.model_dump(include=self._reading) | {"data": str(self.path)}
-        return self._told(load_samples(DataConfig(**given)))
+        return self._told(load_samples(DataConfig(**given), to_embed=True))
 
     def _told(self, images: "Samples") -> "Samples":
         """The same, after what is worth knowing of them was said."""

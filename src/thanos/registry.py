@@ -89,6 +89,8 @@ class MethodSpec:
     """Whether it trains the superclass classifier that ``robust`` and ``select`` are about."""
     one_device: bool = False
     """Whether it trains on one device and two views only."""
+    one_is_enough: bool = False
+    """Whether there is something to learn where all images are of one superclass, or of none that is known."""
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,13 @@ _CAUTO: dict[str, Target] = {"autoencoder": f"{_AUTOENCODER}:cauto_step"}
 
 _METHODS = (
     MethodSpec("infonce", "InfoNCE, which sees no label (SimCLR)", {"contrastive": f"{_CONTRASTIVE}:infonce_step"},
-               classify=0.0, sees_labels=False, serves_groups=False),
+               classify=0.0, sees_labels=False, serves_groups=False, one_is_enough=True),
     MethodSpec("supcon", "SupCon + superclass cross-entropy (Khosla et al. 2020)", _SUPCON,
                attracts=True, denominators=True),
     MethodSpec("supcon+infonce", "SupCon + InfoNCE + superclass cross-entropy (Islam et al. 2021)",
                {"contrastive": f"{_CONTRASTIVE}:supcon_infonce_step"}, attracts=True, denominators=True),
     MethodSpec("cauto", "class-conditional autoencoder (Chen et al. 2022)", _CAUTO,
-               contrasts=False, serves_groups=False),
+               contrasts=False, serves_groups=False, one_is_enough=True),
     MethodSpec("spread", "L_spread: SupCon + class-conditional InfoNCE (Chen et al. 2022)", _SPREAD,
                attracts=True, spreads=True),
     MethodSpec("supcon+cauto", "supcon and cauto side by side, or one encoder on both", _SUPCON | _CAUTO,

@@ -116,7 +116,8 @@ def test_images_without_a_row_are_told(folder, tmp_path):
     file.write_text("\n".join(lines[:-3]))
     images = load(DataConfig(data=str(folder), labels=file))
     assert len(images) == 39
-    assert any("3 images of" in note and "are not in t.csv" in note for note in images.notes)
+    assert any(note == "3 files left out: 3 not in t.csv" for note in images.notes)
+    assert len(images.left_out) == 3
 
 
 @pytest.mark.parametrize("unknown", ["", "nan", None, -1])

@@ -13,6 +13,7 @@ from thanos.data.cache import cached_images
 from thanos.data.files import decode
 from thanos.data.labels import SPLITS
 from thanos.data.load import check_superclasses, draw_stratified, load
+from thanos.data.pixels import Scale
 from thanos.errors import DataError
 
 
@@ -128,7 +129,12 @@ def test_missing_fine_labels_and_groups_are_unknown(folder, tmp_path):
 def test_equal_subclass_names_in_two_superclasses_stay_apart(tmp_path):
     for i in range(16):
         picture(tmp_path / "x" / "ab"[i % 2] / ("other", "same")[i // 8] / f"{i}.png", seed=i)
-    assert read(tmp_path / "x").subclass_names == ("a/other", "a/same", "b/other", "b/same")
+    assert read(tmp_path / "x", layout="superclass/subclass").subclass_names == (
+        "a/other",
+        "a/same",
+        "b/other",
+        "b/same",
+    )
 
 
 def test_training_limit_keeps_validation_and_test(folder):
@@ -192,7 +198,7 @@ def test_oblong_images(tmp_path):
 
 @pytest.mark.parametrize(
     ("mode", "suffix", "said"),
-    [("L", "png", "grey"), ("RGBA", "png", "with transparency"), ("CMYK", "jpg", "CMYK"), ("I;16", "png", "16 bit")],
+    [("L", "png", "grey"), ("RGBA", "png", "with transparency"), ("CMYK", "jpg", "CMYK"), ("1", "png", "black and")],
 )
 def test_mixed_modes(folder, mode, suffix, said):
     odd = picture(folder / "cats" / "cats-a" / f"odd.{suffix}", mode=mode)
@@ -216,7 +222,7 @@ def test_palette_images_count_as_rgb(tmp_path):
 def test_conversions_by_hand(tmp_path):
     deep = np.array([[0, 65535], [32768, 256]], dtype=np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
-    assert decode(tmp_path / "deep.png", 2, 3)[..., 0].tolist() == [[0, 255], [128, 1]]
+    assert decode(tmp_path / "deep.png", 2, 3, Scale(0, 65535))[..., 0].tolist() == [[0, 255], [128, 1]]
     half = np.array([[[200, 0, 100, 128]]], dtype=np.uint8)
     Image.fromarray(half, "RGBA").save(tmp_path / "half.png")
     assert np.abs(decode(tmp_path / "half.png", 1, 3)[0, 0].astype(int) - [227, 127, 177]).max() <= 1
@@ -272,13 +278,25 @@ def test_a_table_in_another_encoding_is_refused_with_the_remedy(folder, tmp_path
     assert "Save it anew as CSV UTF-8" in refusal(table)
 
 
-def test_an_image_that_is_elsewhere_is_hinted_at(folder, tmp_path):
+def test_a_path_is_taken_for_the_one_file_that_fits(folder, tmp_path):
     rows = rows_of(folder)
     rows[2][0] = rows[2][0].removesuffix(".png")
-    assert f"{rows[2][0].rpartition('/')[2]}.png is there" in refusal(write_table(tmp_path / "labels.csv", rows))
-    table = write_table(tmp_path / "beside.csv", [["a.png", "cats", "", "", ""]])
-    picture(tmp_path / "photos" / "a.png")
-    assert f"for images in {tmp_path / 'photos'} name that folder" in refusal(table)
+    rows[3][0] = rows[3][0].upper()
+    rows[4][0] = f"C:\\Users\\eve\\{rows[4][0]}".replace("/", "\\")
+    rows[5][0] = rows[5][0].rpartition("/")[2]
+    rows[6][0] = rows[6][0].replace(".png", "\0.png")
+    images = read(write_table(tmp_path / "labels.csv", rows))
+    assert images.fingerprint == read(folder).fingerprint
+    assert images.notes[0].startswith("5 paths did not exist and are repaired, each to the one file"), images.notes
+
+
+def test_a_path_that_could_be_two_files_is_none(folder, tmp_path):
+    rows = rows_of(folder)
+    picture(folder / "dogs" / "dogs-a" / "00.png", seed=99)
+    rows[0][0] = "00.png"
+    assert "row 2 names the image '00.png', which does not exist" in refusal(write_table(tmp_path / "l.csv", rows))
+    rows[0][0] = rows[5][0].replace("cats/", "elsewhere/")  # one such name, and in another folder
+    assert "which does not exist" in refusal(write_table(tmp_path / "l.csv", rows))
 
 
 def test_images_without_labels_are_not_trained_on(tmp_path):

@@ -357,9 +357,9 @@ def test_images_stay_images(tmp_path):
         load(tmp_path / "v.npy")
 
 
-def test_without_labels_all_rows_are_for_testing(made, tmp_path):
+def test_rows_without_labels_that_are_only_embedded_are_for_testing(made, tmp_path):
     np.save(tmp_path / "v.npy", made[0])
-    found = load_samples(DataConfig(data=str(tmp_path / "v.npy")))
+    found = load_samples(DataConfig(data=str(tmp_path / "v.npy")), to_embed=True)
     assert found.in_split("test").all()
     assert found.superclass_names == ("unknown",)
 

@@ -110,8 +110,8 @@ def of_images(
         images, choices = load_vectors_suitably(data, training)
     else:
         images, choices = load_suitably(data, training, pretrained)
-    check_superclasses(images)
     chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
+    check_superclasses(images, chosen.method)
     for reason in choices.reasons:
         say(f"chosen {reason}")
     trained = train(chosen, run, images=images, run=RunConfig(quiet=quiet), say=say)

@@ -10,7 +10,7 @@ from thanos.config.base import Fraction, Settings
 from thanos.errors import ConfigError
 from thanos.names import nearest
 
-LISTINGS = (".csv", ".tsv", ".txt", ".npz")
+LISTINGS = (".csv", ".tsv", ".txt", ".jsonl", ".npz")
 """Kinds of file that list images or hold them."""
 OF_VECTORS = (".npy", ".parquet")
 """Kinds of file that hold vectors alone; those of LISTINGS may."""
@@ -66,6 +66,22 @@ class DataConfig(Settings):
     """Bring images of mixed modes (grey, alpha, CMYK, 16 bit) to 8-bit RGB instead of stopping."""
     skip_bad: bool = False
     """Go on without unreadable images and rows, and list them in skipped.csv, instead of stopping."""
+    columns: str | None = None
+    """Which columns of a table say what, where their names do not: path=image_id,superclass=dx,subclass=...,group=sex,
+    split=...,together=lesion_id. Columns of a list without header are numbered from 1."""
+    together: str | None = None
+    """The column that says what an image is of (a patient, a lesion, a track): images of one stay in one split."""
+    layout: str | None = None
+    """What the levels of folders are, where their names do not say: split/superclass, superclass/subclass,
+    */superclass."""
+    level: Annotated[int, Field(ge=1)] | None = None
+    """Which level of labels is the superclass, where there are more than two: folders in folders, or 'animal > dog >
+    beagle' in a table; default: the first. What lies below is the subclass."""
+    unknown: str | None = None
+    """Labels that mean not known, split by commas; default: none, na, n/a and null, unless they are frequent. Empty and
+    nan always do."""
+    megapixels: Annotated[float, Field(gt=0)] = 179
+    """The largest image that is opened; a file may claim more than memory can hold."""
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Share of the training images held out for validation, where the data name no such split."""
     train_limit: Annotated[int, Field(ge=1)] | None = None

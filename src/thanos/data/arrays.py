@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from thanos.config import DataConfig
-from thanos.data.files import default_views, squared, unique_names
+from thanos.data.columns import columns_of
+from thanos.data.files import default_views, squared
 from thanos.data.imageset import ImageSet, check_enlarged
-from thanos.data.labels import SPLITS, ids_of, split_ids
+from thanos.data.labels import label_fields
 from thanos.data.splits import with_splits
-from thanos.data.table import columns_of, label_or_none
 from thanos.errors import DataError
 from thanos.storage import read_npz
 
@@ -147,34 +147,6 @@ def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Seque
     )
 
 
-def label_fields(words: dict[str, list[str]], count: int, name: str, kind: str = "image") -> dict[str, Any]:
-    """Labels as text, by role, as the fields of a record; nothing stands where one is not known.
-
-    Raises:
-        DataError: for a row without superclass, or an unknown split.
-    """
-    if "" in words["superclass"]:
-        row = words["superclass"].index("")
-        raise DataError(f"every {kind} has a superclass; row {row} of {name} has none. Give it one, or leave it out.")
-    splits = words.get("split", [""] * count)
-    if odd := sorted({*splits} - {"", *SPLITS}):
-        raise DataError(f"a split is train, validation, test or empty; {name} has {odd[0]!r}. Rename it.")
-    unknown = [""] * count
-    superclass, superclass_names = ids_of(words["superclass"])
-    subclass, subclass_names = ids_of(unique_names(words["superclass"], words.get("subclass", unknown)))
-    group, group_names = ids_of(words.get("group", unknown))
-    return {
-        "superclass": superclass,
-        "superclass_names": superclass_names,
-        "split": split_ids(splits),
-        "splits_named": any(splits),
-        "subclass": subclass if subclass_names else None,
-        "subclass_names": subclass_names,
-        "group": group if group_names else None,
-        "group_names": group_names,
-    }
-
-
 def words_of(values: ArrayLike, key: str, count: int, name: str, kind: str = "image") -> list[str]:
     """Labels as text; nothing where a label is unknown."""
     array: NDArray[Any] = np.asarray(values)
@@ -187,4 +159,4 @@ def words_of(values: ArrayLike, key: str, count: int, name: str, kind: str = "im
         if (known != np.round(known)).any():
             raise DataError(f"labels are integers or text; {key} of {name} has {known[known != np.round(known)][0]}.")
         return ["" if not np.isfinite(v) or v < 0 else str(int(v)) for v in array.tolist()]
-    return [label_or_none("" if v is None else str(v).strip()) for v in array.tolist()]
+    return ["" if v is None else str(v).strip() for v in array.tolist()]

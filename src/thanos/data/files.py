@@ -5,30 +5,36 @@ are decoded on demand.
 """
 
 import json
+import os
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
 from os import cpu_count
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cached_images, remembered
 from thanos.data.imageset import Images, ImageSet, check_enlarged
-from thanos.data.labels import ids_of, split_ids
+from thanos.data.labels import label_fields
+from thanos.data.pixels import DEEP, EIGHT_BITS, Scale, limits_of, scale_of
 from thanos.data.samples import Samples
+from thanos.data.walk import tell_left_out
 from thanos.errors import DataError, OutputError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a file is said by its fault
 IN_CACHE = 4 * 2**30
 """Collections up to this many decoded bytes are decoded once; larger ones on demand."""
+MOST_THREADS = 8
+"""Images of many pixels that are in memory at a time."""
 MANY = 512
 """Files at a time above which all cores decode; a batch has fewer, and worker processes of its own."""
 
@@ -43,28 +49,37 @@ class Listing:
     subclass: list[str] = field(default_factory=list)
     group: list[str] = field(default_factory=list)
     split: list[str] = field(default_factory=list)
+    together: list[str] = field(default_factory=list)
+    """What an image is of, where several can be of one: these stay in one split."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """On how the labels were read."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """(file, kind of reason) of what is no image of this set: all that was seen is images, skipped, or left out."""
+    unknown: str | None = None
+    """Labels that mean not known; see :func:`~thanos.data.labels.known_words`."""
 
-    def add(self, path: Path, *, superclass: str, subclass: str = "", group: str = "", split: str = "") -> None:
+    def add(
+        self,
+        path: Path,
+        *,
+        superclass: str,
+        subclass: str = "",
+        group: str = "",
+        split: str = "",
+        together: str = "",
+    ) -> None:
         self.paths.append(path)
         self.superclass.append(superclass)
         self.subclass.append(subclass)
         self.group.append(group)
         self.split.append(split)
+        self.together.append(together)
 
     def keep(self, rows: Sequence[int]) -> "Listing":
-        return Listing(
-            name=self.name,
-            paths=[self.paths[i] for i in rows],
-            superclass=[self.superclass[i] for i in rows],
-            subclass=[self.subclass[i] for i in rows],
-            group=[self.group[i] for i in rows],
-            split=[self.split[i] for i in rows],
-            skipped=self.skipped,
-            notes=self.notes,
-        )
+        columns = ("paths", "superclass", "subclass", "group", "split", "together")
+        kept: dict[str, Any] = {column: [getattr(self, column)[i] for i in rows] for column in columns}
+        return replace(self, **kept)
 
 
 def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = None) -> ImageSet:
@@ -75,62 +90,58 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
             little free space for the cache.
     """
     files = _key(listing.paths)
-    looks = _look_at_all(listing.paths, files)
+    looks = _look_at_all(listing.paths, files, config.megapixels)
     bad = [i for i, look in enumerate(looks) if look.fault]
     if bad and not config.skip_bad:
         first = listing.paths[bad[0]]
         raise DataError(
-            f"{first} cannot be read as an image ({looks[bad[0]].fault}); {len(bad)} of {len(looks)} files are like "
-            f"it. Replace or remove it, or pass `skip_bad` to go on without and list it in skipped.csv."
+            f"{shown(first)} cannot be read as an image ({looks[bad[0]].fault}); {len(bad)} of {len(looks)} files are "
+            f"like it. Replace or remove it, or pass `skip_bad` to go on without and list it in skipped.csv."
         )
-    skipped = [*listing.skipped, *((str(listing.paths[i]), looks[i].fault) for i in bad)]
+    listing.skipped += [(shown(listing.paths[i]), looks[i].fault) for i in bad]
     good = [i for i, look in enumerate(looks) if not look.fault]
     if not good:
         raise DataError(f"none of the {len(looks)} files of {listing.name} can be read as an image ({looks[0].fault}).")
     listing, looks = listing.keep(good), [looks[i] for i in good]
     size, size_note = _agree_on_size(listing, looks, config)
-    channels, mode_note = _agree_on_mode(listing, looks, config)
-    images: Images = FileImages(listing.paths, size, channels, identity=repr((files, good, size, channels)))
+    channels, scale, mode_note = _agree_on_mode(listing, looks, config)
+    moving = sum(look.frames > 1 for look in looks)
+    told = f"{moving} of {len(looks)} have several frames or pages: the first of each is read"
+    frames_note = [told] if moving else []
+    how = _How(size, channels, scale, config.megapixels)
+    marks = (files, good, size, channels, *([scale] if scale != EIGHT_BITS else []))
+    images: Images = FileImages(listing.paths, how, identity=repr(marks))
     if len(good) * size * size * channels <= IN_CACHE:
-        kept = blake2b(repr((files, good, size, channels)).encode(), digest_size=16).hexdigest()
+        kept = blake2b(repr(marks).encode(), digest_size=16).hexdigest()
         try:
-            images = cached_images(kept, images.shape, partial(_decode_all, listing.paths))
+            images = cached_images(kept, images.shape, partial(_decode_all, listing.paths, how))
         except OutputError as error:
             listing.notes.append(f"images are decoded anew at every use: {error}")
-    skip_note = [f"{len(skipped)} skipped (listed in the run's skipped.csv, or in OUT-skipped.csv)"] if skipped else []
-    return _labelled(
-        listing, images, views or default_views(channels), [*listing.notes, *skip_note, *size_note, *mode_note], skipped
-    )
+    skipped = len(listing.skipped)
+    skip_note = [f"{skipped} skipped (listed in the run's skipped.csv, or in OUT-skipped.csv)"] if skipped else []
+    left_note = tell_left_out(reason for _, reason in listing.left_out)
+    notes = [*listing.notes, *left_note, *skip_note, *size_note, *mode_note, *frames_note]
+    return _labelled(listing, images, views or default_views(channels), notes)
 
 
-def _labelled(
-    listing: Listing, images: Images, views: ViewSpec, notes: list[str], skipped: list[tuple[str, str]]
-) -> ImageSet:
-    superclass, superclass_names = ids_of(listing.superclass)
-    subclass, subclass_names = ids_of(unique_names(listing.superclass, listing.subclass))
-    group, group_names = ids_of(listing.group)
+def _labelled(listing: Listing, images: Images, views: ViewSpec, notes: list[str]) -> ImageSet:
+    words = {role: getattr(listing, role) for role in ("superclass", "subclass", "group", "split")}
     return ImageSet(
         name=listing.name,
         images=images,
-        superclass=superclass,
-        superclass_names=superclass_names,
-        split=split_ids(listing.split),
-        splits_named=any(listing.split),
-        subclass=subclass if subclass_names else None,
-        subclass_names=subclass_names,
-        group=group if group_names else None,
-        group_names=group_names,
-        refs=tuple(str(p) for p in listing.paths),
+        refs=tuple(shown(path) for path in listing.paths),
+        together=tuple(listing.together) if any(listing.together) else (),
         views=views,
         notes=tuple(notes),
-        skipped=tuple(skipped),
+        skipped=tuple(listing.skipped),
+        left_out=tuple((name.encode("utf-8", "backslashreplace").decode(), why) for name, why in listing.left_out),
+        **label_fields(words, len(images), listing.name, unknown=listing.unknown),
     )
 
 
-def unique_names(superclass: list[str], subclass: list[str]) -> list[str]:
-    """Subclass names; one that occurs in two superclasses becomes SUPERCLASS/SUBCLASS."""
-    homes = Counter(sub for _, sub in set(zip(superclass, subclass, strict=True)) if sub)
-    return [f"{sup}/{sub}" if homes[sub] > 1 else sub for sup, sub in zip(superclass, subclass, strict=True)]
+def shown(path: Path) -> str:
+    """A path as text that can be written anywhere: bytes of its name that are not UTF-8 as backslash and code."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def default_views(channels: int) -> ViewSpec:
@@ -143,16 +154,37 @@ class _Look(NamedTuple):
     width: int
     height: int
     fault: str
+    frames: int = 1
+    limits: tuple[float, float, float, float] | None = None
+    """Of more than 8 bits: lowest and highest value, and two percentiles."""
 
 
-def _look_at_all(paths: Sequence[Path], files: str) -> list[_Look]:
+class _How(NamedTuple):
+    """What a file is brought to."""
+
+    size: int
+    channels: int
+    scale: Scale = EIGHT_BITS
+    megapixels: float = 0
+
+
+def _look_at_all(paths: Sequence[Path], files: str, megapixels: float) -> list[_Look]:
     """Every file opened; what was seen is remembered for as long as no file changes."""
 
     def look() -> str:
-        with ThreadPoolExecutor(cpu_count()) as pool:
+        allow(megapixels)
+        with ThreadPoolExecutor(min(cpu_count() or 1, MOST_THREADS)) as pool:
             return json.dumps(list(pool.map(_look, paths)))
 
-    return [_Look(*entry) for entry in json.loads(remembered(f"looks {files}", look))]
+    key = f"looks with frames and limits, {megapixels} {files}"
+    return [_Look(*entry) for entry in json.loads(remembered(key, look))]
+
+
+def allow(megapixels: float) -> None:
+    """Let Pillow open images of so many pixels; what it takes by itself, it goes on to take."""
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and 2 * most < megapixels * 1e6:  # it refuses at twice what it warns at
+        Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2) + 1
 
 
 def _look(path: Path) -> _Look:
@@ -162,13 +194,17 @@ def _look(path: Path) -> _Look:
             return _Look("", 0, 0, "the file is empty")
         with Image.open(path) as image:
             width, height = _turned(image)
+            frames = getattr(image, "n_frames", 1)
             image.draft(None, (1, 1))  # a JPEG is read to its end, without working out every pixel
             image.load()
             transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            return _Look("RGBA" if transparent else image.mode, width, height, "")
+            limits = limits_of(image) if image.mode in DEEP else None
+            return _Look("RGBA" if transparent else image.mode, width, height, "", frames, limits)
     except UnidentifiedImageError:
         return _Look("", 0, 0, "no image format is recognised")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        return _Look("", 0, 0, f"{str(error).split(' could')[0]}; if it is meant, allow it by `megapixels`")
+    except Exception as error:  # what a broken file makes a decoder raise is not known
         return _Look("", 0, 0, str(error).split("\n")[0] or type(error).__name__)
 
 
@@ -200,11 +236,11 @@ def _typical_size(sizes: list[tuple[int, int]]) -> int:
     return side // 32 * 32 if side >= 32 else side
 
 
-def _agree_on_mode(listing: Listing, looks: list[_Look], config: DataConfig) -> tuple[int, list[str]]:
+def _agree_on_mode(listing: Listing, looks: list[_Look], config: DataConfig) -> tuple[int, Scale, list[str]]:
     looks = [look._replace(mode="RGB") if look.mode == "P" else look for look in looks]
     modes = Counter(look.mode for look in looks)
     if len(modes) == 1 and set(modes) <= {"L", "RGB"}:
-        return (1 if "L" in modes else 3), []
+        return (1 if "L" in modes else 3), EIGHT_BITS, []
     if not config.convert:
         usual = "RGB" if modes["RGB"] >= modes["L"] else "L"
         odd = next(i for i, look in enumerate(looks) if look.mode != usual)
@@ -213,10 +249,20 @@ def _agree_on_mode(listing: Listing, looks: list[_Look], config: DataConfig) -> 
             f"8-bit images, all grey or all RGB, are wanted; {listing.paths[odd].name} is "
             f"{_MODES.get(looks[odd].mode, looks[odd].mode)} ({listed}). Pass `convert` to bring all to 8-bit RGB."
         )
-    return 3, [f"{sum(modes.values()) - modes['RGB']} of {len(looks)} converted to 8-bit RGB"]
+    deep = [look for look in looks if look.limits is not None]
+    if deep and len(deep) < len(looks):
+        odd = next(i for i, look in enumerate(looks) if look.limits is not None)
+        raise DataError(
+            f"{len(deep)} of {len(looks)} images have more than 8 bits, {listing.paths[odd].name} first, and the "
+            f"others 8: no one scale fits both. Convert them to one depth, or name one kind alone."
+        )
+    scale, note = scale_of([(look.mode, *look.limits) for look in deep if look.limits]) if deep else (EIGHT_BITS, "")
+    odd_ones = f"{sum(modes.values()) - modes['RGB']} of {len(looks)} converted to 8-bit RGB"
+    return 3, scale, [f"{odd_ones}: {note}" if note else odd_ones]
 
 
-_MODES = {"L": "grey", "RGBA": "with transparency", "CMYK": "CMYK", "I;16": "16 bit", "1": "black and white"}
+_MODES = {"L": "grey", "RGBA": "with transparency", "CMYK": "CMYK", "1": "black and white", "F": "32-bit fractions"}
+_MODES |= {"I;16": "16 bit", "I;16B": "16 bit", "I": "32 bit"}
 
 
 def _key(paths: Sequence[Path]) -> str:
@@ -224,53 +270,82 @@ def _key(paths: Sequence[Path]) -> str:
     digest = blake2b(digest_size=16)
     for path in paths:
         stat = path.stat()
-        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        digest.update(os.fsencode(path) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()
 
 
-def _decode_all(paths: Sequence[Path], out: NDArray[np.uint8]) -> None:
-    def decode_into(i: int) -> None:
-        out[i] = decode(paths[i], out.shape[1], out.shape[3])
+def _decode_all(paths: Sequence[Path], how: _How, out: NDArray[np.uint8]) -> None:
+    allow(how.megapixels)
 
-    with ThreadPoolExecutor(cpu_count()) as pool:
+    def decode_into(i: int) -> None:
+        out[i] = decode(paths[i], how.size, how.channels, how.scale)
+
+    with ThreadPoolExecutor(min(cpu_count() or 1, MOST_THREADS)) as pool:
         list(pool.map(decode_into, range(len(paths))))
 
 
-def decode(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
+def decode(path: Path, size: int, channels: int, scale: Scale = EIGHT_BITS) -> NDArray[np.uint8]:
     """One file as uint8 (size, size, channels): upright, scaled by its shorter side, antialiased, cut to the centre.
 
     A JPEG more than twice as large is decoded at a half, a quarter or an eighth of its size, no smaller than twice
     ``size``: several times as fast.
+
+    Args:
+        path: Of the file; of several frames the first.
+        size: Pixels a side.
+        channels: 1 or 3.
+        scale: Of images of more than 8 bits: what becomes 0 and 255.
     """
     with Image.open(path) as opened:
         if min(opened.size) > 2 * size:
             opened.draft(None, (2 * size, 2 * size))
-        image = _to_eight_bits(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
+        turn = _TURNS.get(_orientation(opened))
+        image = opened if turn is None else opened.transpose(turn)
+        image = _to_eight_bits(image, "L" if channels == 1 else "RGB", scale)
     return np.asarray(squared(image, size)).reshape(size, size, channels)
 
 
 def squared(image: Image.Image, size: int) -> Image.Image:
-    """Scaled by its shorter side, antialiased, and cut to the centre."""
+    """Scaled by its shorter side, antialiased, and cut to the centre; of a strip no more than that is worked out."""
     if image.size == (size, size):
         return image
     scale = size / min(image.size)
-    image = image.resize(
-        (max(size, round(image.width * scale)), max(size, round(image.height * scale))), Image.Resampling.BILINEAR
-    )
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return image.crop((left, top, left + size, top + size))
+    width, height = max(size, round(image.width * scale)), max(size, round(image.height * scale))
+    left, top = (width - size) // 2, (height - size) // 2
+    across, down = image.width / width, image.height / height
+    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings an image upright, by its EXIF orientation."""
+
+
+def _orientation(image: Image.Image) -> int:
+    """The mark of a camera, 1 to 8; 1 where there is none, or it cannot be read."""
+    try:
+        mark = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a broken tag says nothing about the pixels
+        return 1
+    return mark if isinstance(mark, int) else 1
 
 
 def _turned(image: Image.Image) -> tuple[int, int]:
     """Width and height as a camera's orientation mark wants the image shown."""
-    lying = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    return (image.height, image.width) if lying else (image.width, image.height)
+    return (image.height, image.width) if _orientation(image) in (5, 6, 7, 8) else (image.width, image.height)
 
 
-def _to_eight_bits(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode.startswith("I"):  # 16 bit: PIL's own conversion would clip at 255
-        values = np.asarray(image).astype(np.float64)
-        image = Image.fromarray((values / (65535 if values.max() > 255 else 255) * 255).round().astype(np.uint8))
+def _to_eight_bits(image: Image.Image, mode: str, scale: Scale) -> Image.Image:
+    if image.mode in DEEP:  # PIL's own conversion would clip at 255
+        image = Image.fromarray(scale.apply(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert(mode)
@@ -279,12 +354,12 @@ def _to_eight_bits(image: Image.Image, mode: str) -> Image.Image:
 class FileImages:
     """Image files that are decoded when asked for."""
 
-    def __init__(self, paths: Sequence[Path], size: int, channels: int, *, identity: str):
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], how: _How, *, identity: str):
+        self._paths, self._how = paths, how
         self.on_demand = True
         self.identity = identity
         """Changes if any of the files does."""
-        self.shape = (len(paths), size, size, channels)
+        self.shape = (len(paths), how.size, how.size, how.channels)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -292,10 +367,11 @@ class FileImages:
     def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
         if len(rows) > MANY:
-            _decode_all([self._paths[i] for i in rows], out)
+            _decode_all([self._paths[i] for i in rows], self._how, out)
             return out
+        allow(self._how.megapixels)
         for place, i in enumerate(rows):
-            out[place] = decode(self._paths[i], self.shape[1], self.shape[3])
+            out[place] = decode(self._paths[i], self._how.size, self._how.channels, self._how.scale)
         return out
 
 
@@ -314,6 +390,7 @@ def manifest(images: Samples) -> str:
             "groups": list(images.group_names),
             "fingerprint": images.fingerprint,
             "notes": list(images.notes),
+            "left_out": dict(Counter(reason for _, reason in images.left_out)),
             "skipped": len(images.skipped),
         },
         indent=2,

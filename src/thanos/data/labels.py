@@ -1,5 +1,7 @@
 """What is known of images, or of vectors, beside themselves: superclass, split, and the labels that nobody may use."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
@@ -7,7 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thanos.errors import MissingLabels
+from thanos.errors import DataError, MissingLabels
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, SplitName, SplitName] = ("train", "validation", "test")
@@ -15,6 +17,13 @@ UNKNOWN = -1
 """The subclass or group id of an image whose label is not known."""
 UNLABELLED = "unknown"
 """The superclass of images that come without any."""
+_SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train", "testing": "test"}
+LEVEL = " > "
+"""Stands between the levels of a label: animal > dog > beagle."""
+_NOTHING = {"", "nan"}
+_PERHAPS_NOTHING = {"none", "na", "n/a", "null"}
+FREQUENT = 0.05
+"""A word that may mean nothing is asked about where this share of the rows has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +117,12 @@ class Labels:
         }
 
 
+def split_name(text: str) -> str:
+    """A split under our name for it: val, valid and dev are validation."""
+    plain = text.strip().lower()
+    return _SPLIT_NAMES.get(plain, plain)
+
+
 def split_ids(names: Iterable[str]) -> NDArray[np.int8]:
     """Indices into SPLITS; the empty name is the training split."""
     return np.array([SPLITS.index(name or "train") for name in names], dtype=np.int8)
@@ -118,3 +133,127 @@ def ids_of(names: Sequence[str], known: Sequence[str] | None = None) -> tuple[ND
     ordered = tuple(known) if known is not None else tuple(sorted(set(names) - {""}))
     position = {name: i for i, name in enumerate(ordered)} | {"": UNKNOWN}
     return np.array([position[name] for name in names], dtype=np.int64), ordered
+
+
+def unique_names(superclass: Sequence[str], subclass: Sequence[str]) -> list[str]:
+    """Subclass names; one that occurs in two superclasses becomes SUPERCLASS/SUBCLASS."""
+    homes = Counter(sub for _, sub in set(zip(superclass, subclass, strict=True)) if sub)
+    return [f"{sup}/{sub}" if homes[sub] > 1 else sub for sup, sub in zip(superclass, subclass, strict=True)]
+
+
+def label_fields(
+    words: dict[str, list[str]], count: int, name: str, kind: str = "image", unknown: str | None = None
+) -> dict[str, Any]:
+    """Labels as text, by role, as the fields of a record; nothing stands where one is not known.
+
+    Args:
+        words: Of every row, by role: superclass, subclass, group, split.
+        count: Rows.
+        name: Of the set, for messages.
+        kind: What a row is.
+        unknown: The setting: labels that mean not known; see :func:`known_words`.
+    Raises:
+        DataError: for a row without superclass, an unknown split, or a word of which it is not clear what it means.
+    """
+    none = [""] * count
+    known = {role: known_words(words.get(role, none), role, unknown)[0] for role in ("superclass", "subclass", "group")}
+    if "" in known["superclass"]:
+        row = known["superclass"].index("")
+        raise DataError(f"every {kind} has a superclass; row {row} of {name} has none. Give it one, or leave it out.")
+    splits = words.get("split", none)
+    if odd := sorted({*splits} - {"", *SPLITS}):
+        raise DataError(f"a split is train, validation, test or empty; {name} has {odd[0]!r}. Rename it.")
+    superclass, superclass_names = ids_of(known["superclass"])
+    subclass, subclass_names = ids_of(unique_names(known["superclass"], known["subclass"]))
+    group, group_names = ids_of(known["group"])
+    return {
+        "superclass": superclass,
+        "superclass_names": superclass_names,
+        "split": split_ids(splits),
+        "splits_named": any(splits),
+        "subclass": subclass if subclass_names else None,
+        "subclass_names": subclass_names,
+        "group": group if group_names else None,
+        "group_names": group_names,
+    }
+
+
+def known_words(words: Sequence[str], role: str, unknown: str | None = None) -> tuple[list[str], list[str]]:
+    """Labels as they are compared, empty where not known: one rule for folders, tables, arrays and vectors.
+
+    What cannot be seen (composed or not, of no width, white space around) tells no labels apart, nor does the ``.0`` of
+    a whole number. Empty and ``nan`` are not known. ``none``, ``na``, ``n/a`` and ``null`` are not, unless
+    ``unknown`` says otherwise; where they are frequent, it has to say so.
+
+    Args:
+        words: Of every row.
+        role: For messages.
+        unknown: Labels that mean not known, split by commas; "" for none of them; None: as above.
+    Returns:
+        The labels, and what to tell: which that looked different are one.
+    Raises:
+        DataError: for a frequent word that may mean nothing.
+    """
+    kept = {word: unicodedata.normalize("NFC", word).strip() for word in dict.fromkeys(words)}
+    alike = Counter(_visible(plain) for plain in set(kept.values()))
+    kept = {word: _visible(plain) if alike[_visible(plain)] > 1 else plain for word, plain in kept.items()}
+    if all(not word or _is_whole(word) for word in kept.values()):
+        kept = {word: plain.removesuffix(".0") for word, plain in kept.items()}
+    else:  # 1 and 1.0 are one label also beside text
+        kept = {w: p.removesuffix(".0") if p.removesuffix(".0") in kept.values() else p for w, p in kept.items()}
+    nothing = set(_NOTHING)
+    if unknown is not None:
+        nothing |= {word.strip().lower() for word in unknown.split(",")}
+    else:
+        count = Counter(kept[word] for word in words)
+        for word, often in count.items():
+            if word.lower() in _PERHAPS_NOTHING and often > FREQUENT * len(words):
+                raise DataError(
+                    f"{often:,} of {len(words):,} rows have the {role} {word!r}: is it a class, or not known? Pass "
+                    f'`unknown=""` if it is a class, or `unknown={word}` if it is not known.'
+                )
+        nothing |= _PERHAPS_NOTHING
+    kept = {word: "" if plain.lower() in nothing else plain for word, plain in kept.items()}
+    return [kept[word] for word in words], _one_label(kept, role)
+
+
+def _one_label(kept: dict[str, str], role: str) -> list[str]:
+    """A line for each label that was spelt in several ways that look alike."""
+    spelt: dict[str, list[str]] = {}
+    for word, plain in kept.items():
+        if plain and word.strip():
+            spelt.setdefault(plain, []).append(word.strip())
+    several = {plain: sorted(set(ways)) for plain, ways in spelt.items() if len(set(ways)) > 1}
+    return [
+        f"the {role} {plain!r} is spelt in {len(ways)} ways that look alike, and is one: {', '.join(map(ascii, ways))}"
+        for plain, ways in several.items()
+    ]
+
+
+def _visible(word: str) -> str:
+    """Without what has no width, and without white space at the ends."""
+    seen = "".join(c for c in word if c in _JOINERS or unicodedata.category(c) not in ("Cf", "Cc"))
+    return seen.strip(" \t\n\u200d")
+
+
+_JOINERS = {"\u200d", "\n", "\t"}
+"""Of the characters without width those that a label can need: emoji are joined by one."""
+
+
+def _is_whole(word: str) -> bool:
+    digits = word.removeprefix("-").removesuffix(".0")
+    return digits.isascii() and digits.isdigit()
+
+
+def at_level(steps: Sequence[str], level: int | None) -> tuple[str, str]:
+    """Superclass and subclass of a label of several levels, the coarsest first.
+
+    Args:
+        steps: One name a level, at least one.
+        level: Which is the superclass, from 1; deeper than the label goes: its last. None: the first.
+    Returns:
+        The name of that level, with those above it where it is not the first; and the finest name, with all that lie
+        between, empty where the superclass is the finest.
+    """
+    depth = min(level or 1, len(steps))
+    return "/".join(steps[:depth]), "/".join(steps[depth:])

@@ -16,11 +16,11 @@ from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import UNLABELLED
-from thanos.data.load_vectors import load_vectors
+from thanos.data.load_vectors import read_vectors
 from thanos.data.samples import Samples
 from thanos.data.saved_images import read_saved_images
-from thanos.data.splits import with_splits
-from thanos.data.table import list_table
+from thanos.data.splits import all_for_testing, with_splits
+from thanos.data.table import Reading, list_table
 from thanos.data.vector_arrow import folder_holds
 from thanos.data.vector_files import holds_vectors
 from thanos.data.vectors import VectorSet
@@ -48,17 +48,28 @@ def load(config: DataConfig | str | Path) -> ImageSet:
     return images
 
 
-def load_samples(config: DataConfig) -> ImageSet | VectorSet:
-    """Images as :func:`load` reads them, or vectors as :func:`~thanos.data.load_vectors.load_vectors` does."""
+def load_samples(config: DataConfig, *, to_embed: bool = False) -> ImageSet | VectorSet:
+    """Images as :func:`load` reads them, or vectors as :func:`~thanos.data.load_vectors.load_vectors` does.
+
+    Args:
+        config: What to read and how.
+        to_embed: Nothing is trained on them: rows without labels and splits are all for testing.
+    """
     check_data(config.data)
     known = registry.dataset(config.data)
     if isinstance(config.labels, Path) and known is not None:
         raise ConfigError(f"{config.data} has its own labels; drop `labels={config.labels}`.")
     if known is not None:
-        return _finished(with_splits(_load_known(known, config), config.validation, config.split_seed), config)
+        return _ready(_load_known(known, config), config, to_embed)
     if is_of_vectors(config.data):
-        return _finished(load_vectors(config), config)
-    return _finished(with_splits(_load_own(config), config.validation, config.split_seed), config)
+        return _ready(read_vectors(config), config, to_embed)
+    return _ready(_load_own(config), config, to_embed)
+
+
+def _ready(images: Split, config: DataConfig, to_embed: bool) -> Split:
+    if to_embed and images.superclass_names == (UNLABELLED,) and not images.splits_named:
+        return all_for_testing(images)
+    return _finished(with_splits(images, config.validation, config.split_seed), config)
 
 
 def is_of_vectors(data: str) -> bool:
@@ -111,6 +122,7 @@ def _load_known(spec: registry.DatasetSpec, config: DataConfig) -> ImageSet:
 def _load_own(config: DataConfig) -> ImageSet:
     """A folder, a folder with a table of labels, a table, or a file of arrays."""
     source = Path(config.data)
+    how = Reading(config.columns, config.together, config.level, config.unknown, config.skip_bad)
     if isinstance(config.labels, Path):
         if not config.labels.is_file():
             raise ConfigError(
@@ -119,14 +131,27 @@ def _load_own(config: DataConfig) -> ImageSet:
             )
         if not source.is_dir():
             raise ConfigError(f"`labels` names the labels of the images in a folder; {source} is a file. Drop one.")
-        return read_listing(list_table(config.labels, folder=source, skip_bad=config.skip_bad), config)
+        return read_listing(list_table(config.labels, folder=source, how=how), config)
     if source.is_dir() and folder_holds(source) == "images":
         return read_saved_images(source, config)
+    if source.is_dir() and config.layout is None and (table := _own_table(source)):
+        return read_listing(list_table(table, folder=source, how=how), config)
     if source.is_dir():
-        return read_listing(list_folder(source), config)
+        if config.columns or config.together:
+            raise ConfigError(
+                f"`columns` and `together` name columns of a table; {source} is a folder. Name its table: `labels=...`."
+            )
+        listing = list_folder(source, layout=config.layout, level=config.level)
+        listing.unknown = config.unknown
+        return read_listing(listing, config)
     if source.suffix == ".npz":
         return read_arrays(source, config)
-    return read_listing(list_table(source, skip_bad=config.skip_bad), config)
+    return read_listing(list_table(source, how=how), config)
+
+
+def _own_table(folder: Path) -> Path | None:
+    """The table of labels that published folders hold: Hugging Face's, Waterbirds', SubpopBench's metadata."""
+    return next((file for name in ("metadata.csv", "metadata.jsonl") if (file := folder / name).is_file()), None)
 
 
 def _limit_training(images: Split, limit: int, label: NDArray[np.int64], seed: int) -> Split:
@@ -151,37 +176,45 @@ def _labelled_finely(images: Split) -> Split:
     return replace(images, superclass=images.subclass, superclass_names=images.subclass_names)
 
 
-def check_superclasses(images: Samples) -> None:
-    """Training contrasts: two or more superclasses with two or more training images each, and some to validate on.
+def check_superclasses(images: Samples, method: str = "thanos") -> None:
+    """Two or more superclasses of two or more training rows, where ``method`` contrasts them; some to validate on.
 
     Raises:
         DataError: if that is not so.
     """
-    if images.superclass_names == (UNLABELLED,) and images.size is None:
-        raise DataError(
-            f"training needs labels, and {images.name} has none. Add an array or a column superclass (or label, y, "
-            f"...), or name a table of labels, one row for each vector: `labels=labels.csv`."
-        )
-    if images.superclass_names == (UNLABELLED,):
-        raise DataError(
-            f"training needs labels, and {images.name} has none. Put its images in a folder for each superclass, or "
-            f"name a table of them: `labels=labels.csv`, with columns path, superclass."
-        )
     train = np.bincount(images.superclass[images.rows("train")], minlength=len(images.superclass_names))
+    if len(images.superclass_names) > 1 or not registry.method(method).one_is_enough:
+        _check_contrast(images, train, method)
+    if train.sum() < 2:
+        raise DataError(f"training needs two or more {images.kind}; {images.name} has {train.sum()}. Add some.")
+    if len(images.rows("validation")) < 2:
+        raise DataError(
+            f"training is watched on two or more validation {images.kind}; {images.name} has "
+            f"{len(images.rows('validation'))}. Add {images.kind}, or raise `validation`."
+        )
+
+
+def _check_contrast(images: Samples, train: NDArray[np.int64], method: str) -> None:
+    able = " or ".join(name for name in registry.methods() if registry.method(name).one_is_enough)
+    if images.superclass_names == (UNLABELLED,):
+        where = (
+            "Add an array or a column superclass (or label, y, ...), or name a table of labels, a row for each vector"
+            if images.size is None
+            else "Put its images in a folder for each superclass, or name a table with columns path, superclass"
+        )
+        raise DataError(
+            f"{method} needs labels, and {images.name} has none. {where}: `labels=labels.csv`; or train by {able}, "
+            f"which need none."
+        )
     if (train > 0).sum() < 2:
         only = images.superclass_names[int(train.argmax())]
         raise DataError(
-            f"training contrasts two or more superclasses; {images.name} has only {only!r} among its training "
-            f"{images.kind}. Add a second superclass."
+            f"{method} contrasts two or more superclasses; {images.name} has only {only!r} among its training "
+            f"{images.kind}. Add a second superclass, or train by {able}, which need none."
         )
     if (train < 2).any():
         thin = images.superclass_names[int((train < 2).argmax())]
         raise DataError(
             f"every superclass needs two or more training {images.kind}; {thin!r} of {images.name} has {train.min()}. "
             f"Add {images.kind}, or merge or remove that superclass."
-        )
-    if len(images.rows("validation")) < 2:
-        raise DataError(
-            f"training is watched on two or more validation {images.kind}; {images.name} has "
-            f"{len(images.rows('validation'))}. Add {images.kind}, or raise `validation`."
         )

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DataConfig
-from thanos.data.arrays import label_fields
-from thanos.data.labels import UNLABELLED
+from thanos.data.labels import UNLABELLED, label_fields
 from thanos.data.splits import with_splits
 from thanos.data.vector_files import Columns, read_columns
 from thanos.data.vector_labels import describe_roles, label_words, roles_of
@@ -25,17 +24,22 @@ def load_vectors(config: DataConfig | str | Path) -> VectorSet:
 
     Args:
         config: ``data`` is a file of vectors (.npy, .npz, .csv, .tsv, .parquet) or the folder of a Hugging Face data
-            set; ``labels`` may be a table of labels. Or the path alone. Without any label all rows are for testing.
+            set; ``labels`` may be a table of labels. Or the path alone.
     Raises:
         ConfigError: for settings of images, or if a file of labels is not there.
         DataError: if vectors or labels cannot be read, or do not fit together; nothing has been written then.
     """
     if not isinstance(config, DataConfig):
         config = DataConfig(data=str(config))
-    return with_splits(_read(config), config.validation, config.split_seed)
+    return with_splits(read_vectors(config), config.validation, config.split_seed)
 
 
-def _read(config: DataConfig) -> VectorSet:
+def read_vectors(config: DataConfig) -> VectorSet:
+    """The same, with no more rows held out than the file says.
+
+    Raises:
+        ConfigError, DataError: as :func:`load_vectors`.
+    """
     source = Path(config.data)
     _refuse_settings_of_images(config)
     found = read_columns(source)

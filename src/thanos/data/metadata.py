@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thanos.config import DataConfig
 from thanos.data.cache import data_folder
-from thanos.data.files import SUFFIXES
+from thanos.data.walk import SUFFIXES
 from thanos.errors import DataError
 
 

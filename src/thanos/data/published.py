@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from thanos.config import DataConfig, ViewSpec
 from thanos.data import hierarchy
 from thanos.data.cache import cached_images, data_folder
-from thanos.data.files import SUFFIXES, Listing, read_listing
+from thanos.data.files import Listing, read_listing
 from thanos.data.imageset import ImageSet, check_enlarged
 from thanos.data.labels import SPLITS, ids_of
+from thanos.data.walk import SUFFIXES
 from thanos.errors import DataError
 
 # Crops are milder where the object fills the frame, and nothing that has a handedness is flipped.

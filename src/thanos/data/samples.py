@@ -1,6 +1,6 @@
 """What an encoder can be trained on: images or vectors, their labels, and how views of them are drawn."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, ClassVar, Protocol
@@ -39,6 +39,10 @@ class Samples(Labels):
     """What was done to the rows on reading: skipped, converted, brought to one size."""
     skipped: tuple[tuple[str, str], ...] = ()
     """(image, reason) for every image left out by ``skip_bad``."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """(file, kind of reason) for what lies beside the rows and is none; seen = rows + skipped + left out."""
+    together: tuple[str, ...] = field(default=(), repr=False)
+    """What each row is of, where several can be of one (a patient, a track): these stay in one split."""
     splits_named: bool = True
     """Whether the data say which rows are for training; else a test split is drawn."""
 
@@ -100,6 +104,10 @@ class Samples(Labels):
         labels = [None if each is None else each.tolist() for each in (self.superclass, self.subclass, self.group)]
         names = (self.superclass_names, self.subclass_names, self.group_names)
         return remembered(repr((read, labels, names, self.split.tolist())), self._digest)
+
+    def taken(self, rows: NDArray) -> dict[str, Any]:
+        together = tuple(np.array(self.together, dtype=object)[rows]) if self.together else ()
+        return super().taken(rows) | {"together": together}
 
     def _digest(self) -> str:
         values = self.own

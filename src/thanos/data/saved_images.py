@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DataConfig
-from thanos.data.arrays import label_fields
 from thanos.data.cache import cached_images
 from thanos.data.files import default_views, squared
 from thanos.data.imageset import ImageSet, check_enlarged
-from thanos.data.labels import UNLABELLED
+from thanos.data.labels import UNLABELLED, label_fields
 from thanos.data.vector_arrow import opened, read_folder
 from thanos.data.vector_labels import describe_roles, label_words, roles_of
 from thanos.errors import DataError

@@ -1,13 +1,14 @@
 """Which images are held out, where the data do not say."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.draw import draw_stratified
-from thanos.data.labels import SPLITS, UNLABELLED
+from thanos.data.draw import draw_stratified, draw_units
+from thanos.data.labels import SPLITS
 from thanos.data.samples import Samples
 
 TEST_SHARE = 0.2
@@ -26,10 +27,8 @@ def watched(held_out: Rows) -> Rows:
 def with_splits(images: Kept, validation: float, seed: int) -> Kept:
     """Hold out test (where there is none) and validation rows, stratified by superclass; fine labels play no part.
 
-    Rows without labels are there to be embedded, and all for testing.
+    Rows of one thing (``together``) are in one split.
     """
-    if images.superclass_names == (UNLABELLED,) and not images.splits_named:
-        return replace(images, split=np.full(len(images), SPLITS.index("test"), dtype=np.int8))
     split = images.split.copy()
     notes = list(images.notes)
     for name, share in (("test", TEST_SHARE), ("validation", validation)):
@@ -37,5 +36,43 @@ def with_splits(images: Kept, validation: float, seed: int) -> Kept:
             notes += [f"{share:.0%} held out for testing"] if name == "test" else []
             train = np.flatnonzero(split == SPLITS.index("train"))
             rng = np.random.default_rng((seed, SPLITS.index(name)))
-            split[draw_stratified(train, images.superclass, round(share * len(train)), rng)] = SPLITS.index(name)
+            if images.together and len(train):
+                drawn = _whole(images, train, share, rng)
+            else:
+                drawn = draw_stratified(train, images.superclass, round(share * len(train)), rng)
+            split[drawn] = SPLITS.index(name)
+    if images.together:
+        notes.append(_tell_together(images.together, split))
     return replace(images, split=split, notes=tuple(notes))
+
+
+def all_for_testing(images: Kept) -> Kept:
+    """The same, with no row to train on."""
+    return replace(images, split=np.full(len(images), SPLITS.index("test"), dtype=np.int8))
+
+
+def _whole(images: Samples, train: NDArray[np.int64], share: float, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The rows of a share of all things that are among ``train``; a row whose thing is not known is one of its own."""
+    unit = np.array([images.together[i] or f"\0{i}" for i in train], dtype=object).astype(str)
+    _, first, member = np.unique(unit, return_index=True, return_inverse=True)
+    superclass = images.superclass[train][first][member]  # where a thing has several, that of its first row
+    return train[draw_units(unit, superclass, share, rng)]
+
+
+def torn(together: Sequence[str], split: NDArray[np.int8]) -> list[str]:
+    """The things that are in more than one split."""
+    home: dict[str, int] = {}
+    return sorted(
+        {name for name, at in zip(together, split.tolist(), strict=True) if name and home.setdefault(name, at) != at}
+    )
+
+
+def _tell_together(together: Sequence[str], split: NDArray[np.int8]) -> str:
+    several = torn(together, split)
+    count = len({name for name in together if name})
+    if not several:
+        return f"{count:,} things that images are of, each in one split"
+    return (
+        f"{len(several):,} of {count:,} things that images are of are in several of the named splits, "
+        f"{several[0]} first: scores on them are not honest"
+    )

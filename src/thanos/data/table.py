@@ -1,96 +1,286 @@
-"""A CSV of images: path, superclass[, subclass][, group][, split]; split by commas, semicolons or tabs.
+"""A table of images: path, superclass[, subclass][, group][, split][, together].
 
-Columns may have the names that other tools give them. What a column was taken for is told; others are left out.
+Columns may have the names that other tools give them, or those that the user says. What a column was taken for is
+told; others are left out. A path that is not there is repaired where exactly one file can be meant.
 """
 
-import csv
-import io
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator, Sequence
-from glob import escape
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from thanos.data.files import SUFFIXES, Listing
-from thanos.data.labels import SPLITS, UNLABELLED
+from thanos.data.columns import COLUMNS, columns_of, said_columns
+from thanos.data.files import Listing
+from thanos.data.labels import LEVEL, SPLITS, UNLABELLED, at_level, known_words, split_name
+from thanos.data.sheet import Sheet, read_sheet
+from thanos.data.walk import closest, walk
 from thanos.errors import DataError
-from thanos.names import nearest
 
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "path": ("file", "filename", "file_name", "filepath", "image", "image_path", "image_name", "img", "img_path"),
-    "superclass": ("label", "labels", "class", "class_name", "category", "coarse", "coarse_label", "target", "y"),
-    "subclass": ("fine", "fine_label", "subclass_name", "species", "breed", "subtype"),
-    "group": ("group_name", "subgroup"),
-    "split": ("set", "subset", "partition"),
-}
-"""What a column can be, and other names for it."""
-NEEDED = ("path", "superclass")
-_NOT_A_LABEL = {"", "nan", "na", "n/a", "none", "null"}
-_SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train", "testing": "test"}
+LABELS = ("superclass", "subclass", "group")
+_SUBPOPBENCH = {"filename", "split", "y", "a"}
+_PROPOSE_FROM = 1000
+Words = dict[str, list[str]]
 
 
-def list_table(table: Path, *, folder: Path | None = None, skip_bad: bool = False) -> Listing:
+@dataclass(frozen=True)
+class Reading:
+    """How a table is read; see DataConfig."""
+
+    columns: str | None = None
+    together: str | None = None
+    level: int | None = None
+    unknown: str | None = None
+    skip_bad: bool = False
+
+
+def list_table(table: Path, *, folder: Path | None = None, how: Reading | None = None) -> Listing:
     """Every row's image and labels.
 
     Args:
-        table: A CSV or TSV with a header.
+        table: A CSV or TSV, a list ``path label`` without header, or lines of JSON.
         folder: Where the images are; default: beside the table.
-        skip_bad: Leave out rows without superclass or file, and list them, instead of stopping.
+        how: The settings; default: theirs.
     Raises:
         DataError: naming the row, for columns that are missing, misspelt or there twice, missing labels, missing
-            files, unknown splits, and one image in two rows.
+            files, unknown splits, one image in two rows, and images of several superclasses.
     """
-    first, columns, rows = _read(table)
-    places, note = columns_of(table.name, columns, "column")
-    listing = Listing(name=table.stem, notes=[note] if note else [])
+    how = how or Reading()
+    sheet = read_sheet(table)
+    listing = Listing(name=table.stem, unknown=how.unknown)
+    words, written = _words(sheet, table, how, listing)
+    finder = _Finder(table.parent if folder is None else folder, folder is not None)
     seen: dict[Path, int] = {}
-    home = table.parent if folder is None else folder
-    for number, row in enumerate(rows, start=first):
-        if not row:
-            continue
-        entry = _entry(row, places)
-        path = (home / entry["path"]).resolve()
-        fault = _fault(entry, path, home)
+    for i, (number, _) in enumerate(sheet.rows):
+        entry = {role: words[role][i] for role in words}
+        path = finder.find(entry["path"])
+        fault = _fault(entry, written[i], path, finder)
         if fault is None and path in seen:
             fault = f"lists {entry['path']} a second time (first in row {seen[path]}); list each image once"
         if fault is not None:
-            fault += "" if listing.skipped else _near(path)  # the first tells for all: looking around takes long
-            if not skip_bad:
+            if not how.skip_bad:
                 raise DataError(f"{table.name} row {number} {fault}, or pass `skip_bad` to go on without such rows.")
             listing.skipped.append((f"{table.name} row {number}: {entry['path']}", fault))
             continue
+        assert path is not None
         seen[path] = number
-        subclass, group = label_or_none(entry["subclass"]), label_or_none(entry["group"])
-        listing.add(path, superclass=entry["superclass"], subclass=subclass, group=group, split=entry["split"])
+        listing.add(path, **{role: word for role, word in entry.items() if role != "path"})
     _check_usable(listing, table, folder)
-    if folder is not None:
-        unlisted = sum(p.suffix.lower() in SUFFIXES and p.resolve() not in seen for p in folder.rglob("*"))
-        many = "1 image of {} is" if unlisted == 1 else f"{unlisted:,} images of {{}} are"
-        listing.notes += [f"{many.format(folder)} not in {table.name} and left out"] if unlisted else []
+    listing.notes += finder.told()
+    listing.left_out += [(str(p), f"not in {table.name}") for p in finder.unlisted(seen)] if folder is not None else []
     return listing
 
 
-def _read(table: Path) -> tuple[int, list[str], Iterator[list[str]]]:
-    """The number of the first row after the header, the header's names, and the rows."""
-    text, first = _text(table), 2
-    if text.startswith("sep="):  # Excel's word on the delimiter
-        text, first = text.partition("\n")[2], 3
-    header = text.split("\n", 1)[0]
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=next((d for d in "\t;" if d in header), ","))
-    return first, next(rows, []), rows
+def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[Words, list[str]]:
+    """What every row says, by what its columns were taken for; and what stood in the place of its superclass."""
+    said = said_columns(how.columns, how.together)
+    names, rows = sheet.names, [row for _, row in sheet.rows]
+    if not sheet.headed:
+        said = _without_header(sheet, table, said)
+    elif {name.lower() for name in names} >= _SUBPOPBENCH and "group" not in said:
+        said["group"] = "a"
+    hot = _one_hot(names, rows, said, table)
+    some = rows[:_PROPOSE_FROM]
+    places, note = columns_of(
+        table.name, [*names, *(["superclass"] if hot else [])], "column", said, [] if hot else some
+    )
+    rows = [[*_filled(row, len(names)), hot[i]] for i, row in enumerate(rows)] if hot else rows
+    listing.notes += [note] if note and sheet.headed else []
+    listing.notes += [f"superclasses from {len(set(hot))} columns of 0 and 1"] if hot else []
+    words = {role: [row[i].strip() if i < len(row) else "" for row in rows] for role, i in places.items()}
+    for role in (role for role in LABELS if role in words):
+        if role in said and not (hot and role == "superclass"):
+            words[role] = _named(words[role], said[role], role)
+        words[role] = _from_indices(words[role], role, table, listing)
+    _refuse_several(words.get("superclass", []), table)
+    if "superclass" in words:
+        _split_levels(words, how.level, table)
+    written = words.get("superclass", [UNLABELLED] * len(rows))
+    for role in (role for role in LABELS if role in words):
+        words[role], told = known_words(words[role], role, how.unknown)
+        listing.notes += told
+    words.setdefault("superclass", written)
+    words["split"] = _splits(words.get("split", [""] * len(rows)))
+    if "together" not in words:
+        _point_at_repeats(sheet, places, listing, table.name)
+    return words, written
 
 
-def _entry(row: Sequence[str], places: dict[str, int]) -> dict[str, str]:
-    """What a row says, by what its columns were taken for."""
-    entry = dict.fromkeys(COLUMNS, "") | {k: row[i].strip() for k, i in places.items() if i < len(row)}
-    if "superclass" not in places:
-        entry["superclass"] = UNLABELLED
-    entry["split"] = split_name(entry["split"])
-    return entry
+def _filled(row: Sequence[str], width: int) -> list[str]:
+    return [*row, *[""] * (width - len(row))][:width]
 
 
-def split_name(text: str) -> str:
-    """A split under our name for it: val, valid and dev are validation."""
-    return _SPLIT_NAMES.get(text.lower(), text.lower())
+def _without_header(sheet: Sheet, table: Path, said: dict[str, str]) -> dict[str, str]:
+    """Which column of a list without header is what: the path, and of two columns of labels the coarser above."""
+    if said:
+        return said
+    rows = [row for _, row in sheet.rows]
+    kinds = {i: {row[i].strip() for row in rows if i < len(row)} for i in range(len(sheet.names))}
+    path = max(kinds, key=lambda i: sum("." in cell for cell in kinds[i]))
+    labels = [i for i in kinds if i != path]
+    if len(labels) == 2:
+        fine, coarse = sorted(labels, key=lambda i: -len(kinds[i]))
+        above = {(row[fine].strip(), row[coarse].strip()) for row in rows if len(row) > max(labels)}
+        if len(above) == len(kinds[fine]):
+            return {"path": str(path + 1), "superclass": str(coarse + 1), "subclass": str(fine + 1)}
+    if len(labels) > 1:
+        raise DataError(
+            f"{table.name} has no header and {len(labels)} columns beside the path. Add a header, or pass "
+            f"`columns=path={path + 1},superclass={labels[0] + 1}` with the numbers of the right ones."
+        )
+    return {"path": str(path + 1)} | ({"superclass": str(labels[0] + 1)} if labels else {})
+
+
+def _one_hot(names: Sequence[str], rows: Sequence[Sequence[str]], said: dict[str, str], table: Path) -> list[str]:
+    """The superclass of every row where columns of 0 and 1 say it, exactly one of them 1; else nothing.
+
+    Raises:
+        DataError: if there are such columns, and nothing else for a superclass, and a row has several or none.
+    """
+    plain = [name.strip().lower() for name in names]
+    if "superclass" in said or {"superclass", *COLUMNS["superclass"]} & set(plain) or not rows:
+        return []
+    taken = {word for role, others in COLUMNS.items() for word in (role, *others)} | set(said.values())
+    binary = [
+        i
+        for i, name in enumerate(plain)
+        if name not in taken and {_filled(row, len(names))[i].strip() for row in rows} <= {"0", "1", "0.0", "1.0"}
+    ]
+    if len(binary) < 2:
+        return []
+    hot = [[names[i] for i in binary if float(row[i]) == 1] for row in rows]
+    odd = next((i for i, each in enumerate(hot) if len(each) != 1), None)
+    if odd is not None:
+        what = "none of them" if not hot[odd] else " and ".join(hot[odd])
+        raise DataError(
+            f"{table.name} has {len(binary)} columns of 0 and 1, and row {odd + 2} is {what}: an image has one "
+            f"superclass. Pass `columns=superclass={names[binary[0]]}` for one of them against the rest."
+        )
+    return [each[0] for each in hot]
+
+
+def _named(words: list[str], column: str, role: str) -> list[str]:
+    """A column of yes and no that the user named is called by its name: Male and not Male."""
+    kinds = {word.removesuffix(".0") for word in words if word}
+    if kinds not in ({"0", "1"}, {"-1", "1"}) or column.lower() in (role, *COLUMNS[role]) or column.isdigit():
+        return words
+    return ["" if not word else column if word.removesuffix(".0") == "1" else f"not {column}" for word in words]
+
+
+def _from_indices(words: list[str], role: str, table: Path, listing: Listing) -> list[str]:
+    """Numbers under the names that a ``class_indices.json`` beside the table gives the superclasses."""
+    file = table.parent / "class_indices.json"
+    if role != "superclass" or not file.is_file() or not all(word.isdigit() for word in words if word):
+        return words
+    try:
+        names = {str(index): str(name) for name, index in json.loads(file.read_text("utf-8")).items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{file} is taken for names of classes, and cannot be read: {error}. Mend or move it."
+        ) from None
+    if absent := next((word for word in words if word and word not in names), None):
+        raise DataError(f"{file} names the classes of {table.name}, and has no {absent}. Add it, or move the file.")
+    listing.notes.append(f"superclasses are called as in {file.name}")
+    return [names.get(word, "") for word in words]
+
+
+def _refuse_several(words: Sequence[str], table: Path) -> None:
+    """``cat,dog`` beside ``cat`` and ``dog`` is two labels of one image."""
+    alone = set(words)
+    for i, word in enumerate(words):
+        for mark in ",|;":
+            parts = [part.strip() for part in word.split(mark)]
+            if len(parts) > 1 and all(part in alone for part in parts) and len(set(parts)) > 1:
+                raise DataError(
+                    f"an image has one superclass; row {i + 2} of {table.name} has {word!r}. Keep one of them, leave "
+                    f"such images out, or train on one against the rest (a column of 0 and 1)."
+                )
+
+
+def _split_levels(words: Words, level: int | None, table: Path) -> None:
+    """``animal > dog > beagle`` as superclass and subclass."""
+    if not any(LEVEL in word for word in words["superclass"]):
+        if level is not None and level > 1:
+            raise DataError(
+                f"`level={level}` is for labels of several levels, split by {LEVEL.strip()!r}; {table.name} has none."
+            )
+        return
+    split = [[step.strip() for step in word.split(LEVEL.strip())] for word in words["superclass"]]
+    pairs = [at_level(steps, level) for steps in split]
+    words["superclass"] = [superclass for superclass, _ in pairs]
+    if "subclass" not in words:
+        words["subclass"] = [subclass for _, subclass in pairs]
+
+
+def _splits(words: Sequence[str]) -> list[str]:
+    """Splits under our names; numbers as published sets have them are 0 for train, 1 for validation, 2 for test."""
+    plain = [word.removesuffix(".0") for word in words]
+    if set(plain) - {""} and set(plain) <= {"", "0", "1", "2"}:
+        return [SPLITS[int(word)] if word else "" for word in plain]
+    return [split_name(word) for word in words]
+
+
+def _point_at_repeats(sheet: Sheet, places: dict[str, int], listing: Listing, name: str) -> None:
+    """A column that is not used, and whose values are of a few images each, may say what belongs together."""
+    count = len(sheet.rows)
+    for i, column in enumerate(sheet.names):
+        if i in places.values():
+            continue
+        often = Counter(row[i].strip() for _, row in sheet.rows if i < len(row) and row[i].strip())
+        if count / 20 < len(often) < 0.98 * count and sum(often.values()) > 0.9 * count and max(often.values()) > 1:
+            several = sum(n for n in often.values() if n > 1)
+            listing.notes.append(
+                f"{column} of {name} has {len(often):,} values for {count:,} images, {several:,} of them shared: if "
+                f"it says what an image is of, `together={column}` keeps those in one split"
+            )
+
+
+class _Finder:
+    """From what a table says to the file, repaired where exactly one can be meant."""
+
+    def __init__(self, home: Path, all_in_folder: bool):
+        self.home, self._all = home.resolve(), all_in_folder
+        self._closest: Callable[[str], Path | None] | None = None
+        self._repaired = Counter[str]()
+
+    def find(self, written: str) -> Path | None:
+        path = (self.home / written.replace("\0", "")).absolute() if written else None
+        if path is not None and _is_file(path):
+            self._repaired["without NUL"] += "\0" in written
+            return path.resolve()
+        if not written or (not self._all and self.home == Path(self.home.anchor)):
+            return None
+        if self._closest is None:
+            self._closest = closest(self.home, walk(self.home).images)
+        found = self._closest(written)
+        if found is not None:
+            self._repaired[self._how(written, found)] += 1
+        return None if found is None else found.resolve()
+
+    def _how(self, written: str, found: Path) -> str:
+        name = written.replace("\0", "").replace("\\", "/").rsplit("/", 1)[-1]
+        if name.lower() == found.stem.lower():
+            return "by adding a suffix"
+        return "in another case" if name != found.name else "in another folder"
+
+    def told(self) -> list[str]:
+        """One line on what was repaired."""
+        total = self._repaired.total()
+        how = ", ".join(f"{count:,} {way}" for way, count in self._repaired.most_common() if count)
+        return (
+            [f"{total:,} paths did not exist and are repaired, each to the one file that fits: {how}"] if total else []
+        )
+
+    def unlisted(self, listed: dict[Path, int]) -> list[Path]:
+        """Images of the folder that the table does not name."""
+        return [path for path in walk(self.home).images if path.resolve() not in listed]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no system takes
+        return False
 
 
 def _check_usable(listing: Listing, table: Path, folder: Path | None) -> None:
@@ -105,84 +295,11 @@ def _check_usable(listing: Listing, table: Path, folder: Path | None) -> None:
     raise DataError(f"{table} has no usable row; the first of {count}: {where} {fault}.{hint}")
 
 
-def label_or_none(text: str) -> str:
-    """The label, or nothing where a word for nothing stands."""
-    return "" if text.lower() in _NOT_A_LABEL else text
-
-
-def columns_of(source: str, names: Sequence[str], kind: str) -> tuple[dict[str, int], str]:
-    """Where each of COLUMNS stands among ``names``, and one line on what was taken for what.
-
-    Args:
-        source: Named in messages.
-        names: Of the columns (or arrays).
-        kind: What they are called in messages.
-    Raises:
-        DataError: if one that is needed is missing or misspelt, or two could be the same thing.
-    """
-    meant = {other: name for name, others in COLUMNS.items() for other in (name, *others)}
-    places: dict[str, int] = {}
-    taken, ignored = [], []
-    plain = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]
-    for i, word in enumerate(plain):
-        name = meant.get(word)
-        if name is None or (word != name and name in plain):  # beside 'superclass', 'class' is something else
-            ignored.append(i)
-            continue
-        if name in places:
-            raise DataError(
-                f"{source} has two {kind}s for the {name}, {names[places[name]]!r} and {names[i]!r}. Rename the right "
-                f"one to {name!r}."
-            )
-        places[name] = i
-        taken += [f"{name} from {names[i]!r}"] if word != name else []
-    for i in ignored:
-        close = nearest(plain[i], [name for name in COLUMNS if name not in places], cutoff=0.8)
-        if close and plain[i] not in meant:
-            raise DataError(
-                f"{source} may have the {kind}s {', '.join(COLUMNS)}; it has {names[i]!r}{close}. Rename or remove it."
-            )
-    unlabelled = set(places) == {"path"} and not ignored  # images alone, to embed
-    for name in NEEDED:
-        if name not in places and (name != "path" or kind == "column") and not (name == "superclass" and unlabelled):
-            shown = ", ".join(repr(each) for each in names) or "none"
-            others = ", ".join(COLUMNS[name])
-            raise DataError(f"{source} needs the {kind} {name!r} (or {others}); it has {shown}. Add or rename one.")
-    left = [names[i] for i in ignored]
-    parts = [f"{source}: {', '.join(taken)}"] if taken else []
-    parts += [f"{'' if taken else f'{source}: '}not used: {', '.join(left)}"] if left else []
-    return places, " · ".join(parts)
-
-
-def _text(table: Path) -> str:
-    try:
-        content = table.read_bytes()
-        return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"labels are read from a CSV in UTF-8; {table} is not: {error}. Save it anew as CSV UTF-8 (in Excel a kind "
-            f"of file of its own; else: iconv -f latin1 -t utf8)."
-        ) from None
-    except OSError as error:
-        raise DataError(f"labels are read from a CSV; {table} cannot be read: {error}.") from None
-
-
-def _near(path: Path) -> str:
-    """What may have been meant by an image that does not exist."""
-    if path.exists():
-        return ""
-    named = next((p.name for p in path.parent.glob(f"{escape(path.name)}.*") if p.suffix.lower() in SUFFIXES), None)
-    if named is not None:
-        return f"; {named} is there"
-    inside = next(path.parent.glob(f"*/{escape(path.name)}"), None)
-    return "" if inside is None else f"; for images in {inside.parent} name that folder, and the table by `labels`"
-
-
-def _fault(entry: dict[str, str], path: Path, home: Path) -> str | None:
-    if entry["superclass"].lower() in _NOT_A_LABEL:
-        return f"has no superclass (it says {entry['superclass']!r}); give it one"
-    if entry["path"] == "" or not path.is_file():
-        return f"names the image {entry['path']!r}, which does not exist; mend the path (relative to {home})"
+def _fault(entry: dict[str, str], written: str, path: Path | None, finder: _Finder) -> str | None:
+    if entry["superclass"] == "":
+        return f"has no superclass (it says {written!r}); give it one"
+    if path is None:
+        return f"names the image {entry['path']!r}, which does not exist; mend the path (relative to {finder.home})"
     if entry["split"] not in ("", *SPLITS):
         return f"has the split {entry['split']!r}; a split is train, validation, test or empty"
     return None

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.cache import identity
-from thanos.data.labels import SPLITS
-from thanos.data.table import split_name
+from thanos.data.labels import SPLITS, split_name
 from thanos.data.vector_files import Columns, gathered
 from thanos.data.vector_labels import VECTORS, plain, vector_columns
 from thanos.errors import ConfigError, DataError

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.arrays import words_of
-from thanos.data.labels import SPLITS
-from thanos.data.table import COLUMNS, split_name
+from thanos.data.columns import COLUMNS
+from thanos.data.labels import SPLITS, split_name
 from thanos.errors import DataError
 
 LABELS: dict[str, tuple[str, ...]] = {

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from thanos.data.draw import draw_stratified
-from thanos.data.files import SUFFIXES
 from thanos.data.labels import SPLITS
+from thanos.data.walk import SUFFIXES
 from thanos.errors import DataError, OutputError
 from thanos.storage import write_json, write_text
 

