@@ -253,7 +253,7 @@ def test_vectors_that_moved_are_named_with_the_remedy(made, tmp_path):
         (["train", "--data", "v.npz", "--encoder", "resnet18", "--out", "x"], "--encoder resnet18 takes images"),
         (["train", "--data", "v.npz", "--size", "32", "--out", "x"], "--size is about images"),
         (["train", "--data", "v.npz", "--views.flip", "0", "--out", "x"], "--views crops, flips and colours images"),
-        (["train", "--data", "rows.npy", "--out", "x"], "training needs labels, and rows has none"),
+        (["train", "--data", "rows.npy", "--out", "x"], "thanos needs labels, and rows has none"),
         (
             ["train", "--data", "digits", "--feature-noise", "0.5", "--out", "x"],
             "--feature-noise is about the features",

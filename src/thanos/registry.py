@@ -172,6 +172,7 @@ _DATASETS = (
     DatasetSpec("tiny-imagenet", "Tiny ImageNet: 52 -> 200", _PUBLISHED),
     DatasetSpec("grocery", "photographs in a grocery store: 43 -> 81", _TWO_LEVELS),
     DatasetSpec("ham10000", "skin lesions, benign or malignant: 2 -> 7", _TWO_LEVELS),
+    DatasetSpec("isic-2017", "skin lesions, benign or malignant: 2 -> 3", _TWO_LEVELS),
     DatasetSpec("gtsrb", "German traffic signs: 5 -> 43", _TWO_LEVELS),
     DatasetSpec("dominoes-95", "a digit above a vehicle, 95% its own", _SPURIOUS),
     DatasetSpec("dominoes-99", "a digit above a vehicle, 99% its own", _SPURIOUS),

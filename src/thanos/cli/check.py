@@ -26,7 +26,8 @@ class _Checked(DataConfig):
 @app.command(
     help_epilogue="""Examples:
   thanos check photos/
-  thanos check labels.csv --out faults.csv
+  thanos check labels.csv --out files.csv
+  thanos check images/ --labels metadata.csv --columns path=image_id,superclass=dx,together=lesion_id
   thanos check cifar10
   thanos check vectors.npz"""
 )
@@ -46,19 +47,19 @@ def check(
     data
         A data set's name, a folder SUPERCLASS[/SUBCLASS]/image, a CSV, or a file of vectors.
     out
-        A CSV for all faults; the first 20 are printed.
+        A CSV for every file and what became of it: read, fault, skipped or left out, and why.
     """
     if "data" in config.model_fields_set:
         raise ConfigError("thanos check takes the data as its argument; drop --data.")
     if config.skip_bad:
         raise ConfigError("thanos check lists what is bad and goes on; drop --skip-bad.")
     from thanos.data.check import check as look
-    from thanos.data.check import report, write_faults
+    from thanos.data.check import report, write_fates
 
     checked = look(DataConfig(**config.model_dump(exclude_unset=True) | {"data": data}))
     report(checked, say)
     if out is not None:
-        write_faults(checked.faults, out)
+        write_fates(checked, out)
     if checked.faults:
         many = "1 fault" if len(checked.faults) == 1 else f"{len(checked.faults)} faults"
         remedy = (

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,9 @@ from thanos.config import DataConfig
 from thanos.data.labels import SPLITS
 from thanos.data.load import check_superclasses, is_of_vectors, load_samples, load_together
 from thanos.data.samples import Samples
+from thanos.data.splits import torn
+from thanos.data.twins import exact_twins, near_twins
+from thanos.data.walk import tell_left_out
 from thanos.errors import DataError
 from thanos.names import nearest
 from thanos.storage import begins, refuse_foreign, write_csv
@@ -72,7 +74,8 @@ def check(config: DataConfig) -> Checked:
             faults.append(fault)
         else:
             remarks.append(f"{fault.where}: {fault.what}")
-    faults += twins(images)
+    faults += twins(images) + _torn(images)
+    remarks += _almost_twins(images)
     try:
         check_superclasses(images)
     except DataError as error:
@@ -112,51 +115,81 @@ def _misspelt(images: Samples) -> list[tuple[Fault, bool]]:
 
 def twins(images: Samples) -> list[Fault]:
     """Images outside training with the pixels of a training image, and one picture under two superclasses."""
-    first: dict[bytes, int] = {}
     faults = []
     one, same = ("vector", "numbers") if images.size is None else ("image", "pixels")
-    for i in np.argsort(images.split, kind="stable"):  # training images first
-        mark = blake2b(np.ascontiguousarray(images.values[np.array([i])]).tobytes(), digest_size=16).digest()
-        j = first.setdefault(mark, int(i))
-        if j == i:
-            continue
+    for i, j in exact_twins(images):
         if images.split[i] != images.split[j]:
-            split = SPLITS[images.split[i]]
-            faults.append(
-                Fault(
-                    _place(images, int(i)),
-                    f"is a {split} {one} with the {same} of the {SPLITS[images.split[j]]} {one} {_place(images, j)}; "
-                    f"scores on it are not honest: remove one",
-                )
+            what = (
+                f"is a {SPLITS[images.split[i]]} {one} with the {same} of the {SPLITS[images.split[j]]} {one} "
+                f"{_place(images, j)}; scores on it are not honest: remove one"
             )
-        elif images.superclass[i] != images.superclass[j]:
+        else:
             mine, other = (images.superclass_names[images.superclass[k]] for k in (i, j))
-            faults.append(
-                Fault(
-                    _place(images, int(i)),
-                    f"is {mine!r}, and {_place(images, j)} with the same {same} is {other!r}; mend a label",
-                )
-            )
+            what = f"is {mine!r}, and {_place(images, j)} with the same {same} is {other!r}; mend a label"
+        faults.append(Fault(_place(images, i), what))
     return faults
+
+
+def _almost_twins(images: Samples) -> list[str]:
+    """A remark on images outside training that are almost a training image."""
+    found = near_twins(images)
+    if not found:
+        return []
+    (i, j), count = found[0], len(found)
+    return [
+        f"{count:,} {'image' if count == 1 else 'images'} outside training {'is' if count == 1 else 'are'} almost a "
+        f"training image (the first: {_place(images, i)}, {_place(images, j)}): scores on "
+        f"{'it' if count == 1 else 'them'} flatter; `together` keeps images of one thing in one split"
+    ]
+
+
+def _torn(images: Samples) -> list[Fault]:
+    """What several images are of, and that is in more than one split."""
+    if not images.together:
+        return []
+    rows = {name: i for i, name in reversed(list(enumerate(images.together)))}
+    return [
+        Fault(_place(images, rows[name]), f"is of {name!r}, which is in several splits; scores are not honest")
+        for name in torn(images.together, images.split)
+    ]
 
 
 def _place(images: Samples, i: int) -> str:
     return images.refs[i] if images.refs else f"{'row' if images.size is None else 'image'} {i}"
 
 
-def write_faults(faults: list[Fault], path: Path) -> None:
-    """All faults as a CSV.
+def write_fates(checked: Checked, path: Path) -> None:
+    """Every file that was seen, and what became of it, as a CSV: read, fault, skipped or left out, and why.
 
     Raises:
         OutputError: if another file is there.
     """
-    refuse_foreign(path, begins("where,fault"), "thanos check")
-    write_csv(path, [("where", "fault"), *((f.where, f.what) for f in faults)])
+    refuse_foreign(path, begins("where,fate,why"), "thanos check")
+    images = checked.images
+    skipped = {where for where, _ in images.skipped}
+    faulty = {fault.where for fault in checked.faults}
+    rows = [(f.where, "skipped" if f.where in skipped else "fault", f.what) for f in checked.faults]
+    for i in range(len(images)):
+        place = _place(images, i)
+        if place not in faulty:
+            rows.append((place, "read", f"{images.superclass_names[images.superclass[i]]}, {SPLITS[images.split[i]]}"))
+    rows += [(where, "left out", why) for where, why in images.left_out]
+    write_csv(path, [("where", "fate", "why"), *rows])
+
+
+def account(images: Samples) -> str:
+    """One line: all that was seen is images, skipped, or left out with its reason."""
+    seen = len(images) + len(images.skipped) + len(images.left_out)
+    parts = [f"{len(images):,} {images.kind}"]
+    parts += [f"{len(images.skipped):,} faulty"] if images.skipped else []
+    parts += tell_left_out(why for _, why in images.left_out)
+    return f"seen {seen:,}: {', '.join(parts)}"
 
 
 def report(checked: Checked, say: Callable[[str], None]) -> None:
     """A screenful: what was read, the faults, the counts."""
     images = checked.images
+    say(account(images))
     colours = "" if images.size is None else f", {'grey' if images.channels == 1 else 'colour'}"
     say(f"{images.name}: {len(images):,} {images.kind} of {images.shown_size}{colours}")
     names = images.superclass_names
@@ -167,12 +200,13 @@ def report(checked: Checked, say: Callable[[str], None]) -> None:
         crossed = np.zeros((len(images.group_names), len(names)), dtype=np.int64)
         np.add.at(crossed, (images.group[known], images.superclass[known]), 1)
         _table("group", images.group_names, names, crossed, say)
-    for remark in (*(note for note in images.notes if "skipped.csv" not in note), *checked.remarks):
+    told = {*tell_left_out(why for _, why in images.left_out)}
+    for remark in (*(n for n in images.notes if "skipped.csv" not in n and n not in told), *checked.remarks):
         say(f"note: {remark}")
     for fault in checked.faults[:SHOWN]:
         say(f"fault: {fault.where}: {fault.what}")
     if len(checked.faults) > SHOWN:
-        say(f"... and {len(checked.faults) - SHOWN:,} more; `out=FILE.csv` lists all")
+        say(f"... and {len(checked.faults) - SHOWN:,} more; `out=FILE.csv` lists all, with what became of every file")
 
 
 def _table(

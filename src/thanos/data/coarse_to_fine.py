@@ -14,15 +14,22 @@ from numpy.typing import NDArray
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.draw import draw_units
 from thanos.data.files import Listing, read_listing
-from thanos.data.hierarchy import GTSRB, HAM10000
+from thanos.data.hierarchy import GTSRB, HAM10000, ISIC_2017
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
 from thanos.data.metadata import check_files, code_of, find_folder, read_rows
 from thanos.data.splits import TEST_SHARE
 from thanos.errors import DataError
 
-PUBLISHED_COUNTS = {"grocery": (2640, 296, 2485), "ham10000": (10_015,), "gtsrb": (39_209, 12_630)}
+PUBLISHED_COUNTS = {
+    "grocery": (2640, 296, 2485),
+    "ham10000": (10_015,),
+    "gtsrb": (39_209, 12_630),
+    "isic-2017": (2000, 150, 600),
+}
 """Images: training, validation and test; all; training and test."""
+ISIC_2017_TABLES = tuple(f"ISIC-2017_{part}_Part3_GroundTruth.csv" for part in ("Training", "Validation", "Test_v2"))
+"""Of the published splits, in the order of ours."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,34 @@ def _check_lesions(rows: Sequence[dict[str, str]], table: Path) -> None:
             raise DataError(f"a lesion has one dx; {table} has {both} for {row['lesion_id']}. Fetch it again.")
 
 
+def _isic_2017(config: DataConfig) -> Listing:
+    """For each published split a folder of images and a table of image_id, melanoma, seborrheic_keratosis.
+
+    A lesion that is neither is a nevus. A table that numbers its rows is of the images in the order of their names.
+    """
+    tables = ISIC_2017_TABLES
+    wanted = "isic/{ISIC-2017_PART_Data/*.jpg,ISIC-2017_PART_Part3_GroundTruth.csv}, PART Training, Validation, Test_v2"
+    folder = find_folder(config, ("isic", "isic-2017", "."), tables[:1], wanted, source="docs/own-data.md")
+    listing, counts = Listing("isic-2017"), []
+    for table, split in zip(tables, SPLITS, strict=True):
+        home = folder / table.replace("_Part3_GroundTruth.csv", "_Data")
+        rows = read_rows(folder / table, ("image_id", "melanoma", "seborrheic_keratosis"))
+        names = [row["image_id"].strip() for row in rows]
+        if names == [str(i + 1) for i in range(len(rows))] and home.is_dir():
+            names = sorted(path.stem for path in home.glob("ISIC_*.jpg"))
+            listing.notes.append(f"{table} numbers its rows: taken in the order of the images' names")
+        if len(names) != len(rows):
+            raise DataError(f"{folder / table} has {len(rows)} rows for the {len(names)} images in {home}. Fetch both.")
+        check_files(home, [f"{name}.jpg" for name in names], folder / table, all_listed=True)
+        for name, row in zip(names, rows, strict=True):
+            melanoma, keratosis = code_of(row, "melanoma", 2), code_of(row, "seborrheic_keratosis", 2)
+            kind = "melanoma" if melanoma else "seborrheic keratosis" if keratosis else "nevus"
+            listing.add(home / f"{name}.jpg", superclass=ISIC_2017[kind], subclass=kind, split=split)
+        counts.append(len(rows))
+    _check_counts("isic-2017", counts, folder)
+    return listing
+
+
 def _gtsrb(config: DataConfig) -> Listing:
     """``GT-CLASS.csv`` in each folder of training images; for the test images ``GT-final_test.csv``."""
     first = "Final_Training/Images/00000/GT-00000.csv"
@@ -199,11 +234,11 @@ def _check_counts(name: str, came: Sequence[int], folder: Path) -> None:
 
 
 # Crops are milder where the object fills the frame, and colours change little where they tell one kind from another.
+_OF_SKIN = ViewSpec(crop_scale=0.5, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02, grey=0)
 TWO_LEVELS = {
     "grocery": TwoLevels(_grocery, 128, ViewSpec(crop_scale=0.3, hue=0.02, grey=0)),
-    "ham10000": TwoLevels(
-        _ham10000, 128, ViewSpec(crop_scale=0.5, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.02, grey=0)
-    ),
+    "ham10000": TwoLevels(_ham10000, 128, _OF_SKIN),
+    "isic-2017": TwoLevels(_isic_2017, 128, _OF_SKIN),
     # a sign turned left is another sign
     "gtsrb": TwoLevels(_gtsrb, 32, ViewSpec(crop_scale=0.5, flip=0, hue=0.02, grey=0)),
 }

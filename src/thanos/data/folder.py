@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thanos.data.files import Listing
-from thanos.data.labels import UNLABELLED, at_level, split_name
+from thanos.data.labels import UNLABELLED, at_level, split_name, whole_superclasses
 from thanos.data.walk import SUFFIXES, tell_left_out, walk
 from thanos.errors import DataError
 
@@ -47,6 +47,11 @@ def list_folder(folder: Path, *, layout: str | None = None, level: int | None = 
         superclass, subclass = _labels(steps, roles, level, named=layout is not None)
         loose += [] if superclass else [path]
         listing.add(path, superclass=superclass or UNLABELLED, subclass=subclass, split=split)
+    deep = max(len(steps) for steps in parts.values()) - sum(role in ("split", "*") for role in roles)
+    if layout is None and level is not None and level > deep:
+        raise DataError(f"`level={level}` asks for more levels of folders than {folder} has below its splits: {deep}.")
+    if layout is None and deep > 2:
+        listing.subclass = whole_superclasses(listing.superclass, listing.subclass)
     if loose and len(loose) < len(listing.paths):
         raise DataError(
             f"images lie in SUPERCLASS/ or SUPERCLASS/SUBCLASS/ below {folder}; {loose[0].relative_to(folder)} does "

@@ -111,6 +111,8 @@ GTSRB = {
 }
 """In the order of ClassId, 0 to 42."""
 
+ISIC_2017 = {"melanoma": "malignant", "seborrheic keratosis": "benign", "nevus": "benign"}
+
 
 @cache
 def tiny_imagenet() -> Hierarchy:

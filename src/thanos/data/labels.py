@@ -245,6 +245,13 @@ def _is_whole(word: str) -> bool:
     return digits.isascii() and digits.isdigit()
 
 
+def whole_superclasses(superclass: Sequence[str], subclass: Sequence[str]) -> list[str]:
+    """Subclass names; a superclass that is nowhere divided further is its own only subclass."""
+    divided = {above for above, below in zip(superclass, subclass, strict=True) if below}
+    pairs = zip(superclass, subclass, strict=True)
+    return [below if above in divided else above.rsplit("/", 1)[-1] for above, below in pairs]
+
+
 def at_level(steps: Sequence[str], level: int | None) -> tuple[str, str]:
     """Superclass and subclass of a label of several levels, the coarsest first.
 

@@ -11,7 +11,7 @@ from thanos import registry
 from thanos.config import DataConfig, check_data
 from thanos.data.arrays import read_arrays
 from thanos.data.draw import draw_stratified
-from thanos.data.files import read_listing
+from thanos.data.files import Listing, read_listing
 from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
 from thanos.data.imageset import ImageSet
@@ -142,11 +142,26 @@ def _load_own(config: DataConfig) -> ImageSet:
                 f"`columns` and `together` name columns of a table; {source} is a folder. Name its table: `labels=...`."
             )
         listing = list_folder(source, layout=config.layout, level=config.level)
+        if len(set(listing.superclass)) < 2 and (found := _labels_beside(source, how)):
+            return read_listing(found, config)
         listing.unknown = config.unknown
         return read_listing(listing, config)
     if source.suffix == ".npz":
         return read_arrays(source, config)
     return read_listing(list_table(source, how=how), config)
+
+
+def _labels_beside(folder: Path, how: Reading) -> Listing | None:
+    """What the one table in a folder says, whose own folders tell no superclasses apart; None: there is no such."""
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv") and path.is_file()]
+    if len(tables) != 1:
+        return None
+    try:
+        listing = list_table(tables[0], folder=folder, how=how)
+    except DataError:
+        return None
+    listing.notes.insert(0, f"labels from {tables[0].name}, the one table in {folder.name}")
+    return listing
 
 
 def _own_table(folder: Path) -> Path | None:

@@ -71,8 +71,8 @@ def _tell_together(together: Sequence[str], split: NDArray[np.int8]) -> str:
     several = torn(together, split)
     count = len({name for name in together if name})
     if not several:
-        return f"{count:,} things that images are of, each in one split"
+        return f"what images are of (together) has {count:,} values, each in one split"
     return (
-        f"{len(several):,} of {count:,} things that images are of are in several of the named splits, "
+        f"of {count:,} values of what images are of (together) {len(several):,} are in several of the named splits, "
         f"{several[0]} first: scores on them are not honest"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from thanos.data.columns import COLUMNS, columns_of, said_columns
 from thanos.data.files import Listing
-from thanos.data.labels import LEVEL, SPLITS, UNLABELLED, at_level, known_words, split_name
+from thanos.data.labels import LEVEL, SPLITS, UNLABELLED, at_level, known_words, split_name, whole_superclasses
 from thanos.data.sheet import Sheet, read_sheet
 from thanos.data.walk import closest, walk
 from thanos.errors import DataError
@@ -210,6 +210,8 @@ def _split_levels(words: Words, level: int | None, table: Path) -> None:
     words["superclass"] = [superclass for superclass, _ in pairs]
     if "subclass" not in words:
         words["subclass"] = [subclass for _, subclass in pairs]
+    if max(map(len, split)) > 2:
+        words["subclass"] = whole_superclasses(words["superclass"], words["subclass"])
 
 
 def _splits(words: Sequence[str]) -> list[str]:
