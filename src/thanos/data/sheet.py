@@ -56,28 +56,29 @@ def _with_header(numbered: list[tuple[int, list[str]]], table: Path) -> Sheet:
     if not numbered:
         return Sheet([], [])
     names = [name.strip() for name in numbered[0][1]]
-    has_image = any(_names_image(name) for name in names)
+    has_image = any(names_image(name) for name in names)
     if has_image and not any(name.lower() in _KNOWN for name in names):
         return Sheet([str(i + 1) for i in range(len(names))], numbered, headed=False)
-    if len(numbered) > 1 and len(numbered[1][1]) == len(names) + 1 and _names_image(numbered[1][1][0]):
+    if len(numbered) > 1 and len(numbered[1][1]) == len(names) + 1 and names_image(numbered[1][1][0]):
         names = ["path", *names]  # CelebA's header does not name the first column
     return Sheet(names, numbered[1:])
 
 
-def _names_image(cell: str) -> bool:
+def names_image(cell: str) -> bool:
+    """Whether a cell is the name of an image file."""
     return PurePosixPath(cell.strip()).suffix.lower() in SUFFIXES
 
 
 def _split_by_space(lines: list[str]) -> bool:
     """Whether a table without other delimiters has several columns."""
     some = [line.split() for line in lines[1:20] if line.strip()] or [line.split() for line in lines[:1]]
-    return all(len(cells) > 1 for cells in some) and any(_names_image(cell) for cells in some for cell in cells[:-1])
+    return all(len(cells) > 1 for cells in some) and any(names_image(cell) for cells in some for cell in cells[:-1])
 
 
 def _cells(line: str) -> list[str]:
     """A line split by white space; the name of an image may hold some."""
     cells = line.split()
-    last = max((i for i, cell in enumerate(cells) if _names_image(cell)), default=0)
+    last = max((i for i, cell in enumerate(cells) if names_image(cell)), default=0)
     if last == 0:
         return cells
     end = line.rindex(cells[last]) + len(cells[last])
@@ -109,7 +110,7 @@ def _refuse_open_quote(sheet: Sheet, mark: str, table: Path) -> None:
         for cell in row:
             inner = cell.splitlines()[1:]
             like_rows = [line for line in inner if wanted and line.count(mark) >= wanted]
-            if len(like_rows) > 1 or any(_names_image(line.split(mark)[0]) for line in like_rows):
+            if len(like_rows) > 1 or any(names_image(line.split(mark)[0]) for line in like_rows):
                 start = cell.splitlines()[0][:40]
                 raise DataError(
                     f"{table.name} row {number} opens a quote that swallows the {len(inner)} lines after it (before "

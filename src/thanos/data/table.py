@@ -8,13 +8,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from thanos.data.columns import COLUMNS, columns_of, said_columns
 from thanos.data.files import Listing
 from thanos.data.labels import LEVEL, SPLITS, UNLABELLED, at_level, known_words, split_name, whole_superclasses
 from thanos.data.sheet import Sheet, read_sheet
-from thanos.data.walk import closest, walk
+from thanos.data.walk import Found, closest, walk
 from thanos.errors import DataError
 
 LABELS = ("superclass", "subclass", "group")
@@ -67,7 +68,8 @@ def list_table(table: Path, *, folder: Path | None = None, how: Reading | None =
         listing.add(path, **{role: word for role, word in entry.items() if role != "path"})
     _check_usable(listing, table, folder)
     listing.notes += finder.told()
-    listing.left_out += [(str(p), f"not in {table.name}") for p in finder.unlisted(seen)] if folder is not None else []
+    if folder is not None:
+        listing.left_out += finder.beside(seen, table)
     return listing
 
 
@@ -253,7 +255,7 @@ class _Finder:
         if not written or (not self._all and self.home == Path(self.home.anchor)):
             return None
         if self._closest is None:
-            self._closest = closest(self.home, walk(self.home).images)
+            self._closest = closest(self.home, self.there.images)
         found = self._closest(written)
         if found is not None:
             self._repaired[self._how(written, found)] += 1
@@ -273,9 +275,16 @@ class _Finder:
             [f"{total:,} paths did not exist and are repaired, each to the one file that fits: {how}"] if total else []
         )
 
-    def unlisted(self, listed: dict[Path, int]) -> list[Path]:
-        """Images of the folder that the table does not name."""
-        return [path for path in walk(self.home).images if path.resolve() not in listed]
+    @cached_property
+    def there(self) -> Found:
+        """All files of the folder."""
+        return walk(self.home)
+
+    def beside(self, listed: dict[Path, int], table: Path) -> list[tuple[str, str]]:
+        """Files of the folder that the table does not name, with the kind of reason."""
+        others = [(path, f"not in {table.name}") for path in self.there.images if path.resolve() not in listed]
+        others += [(path, reason) for path, reason in self.there.left_out if path.resolve() != table.resolve()]
+        return [(str(path), reason) for path, reason in others]
 
 
 def _is_file(path: Path) -> bool:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from thanos.data.arrays import PICTURES
 from thanos.data.cache import cached_array, identity
+from thanos.data.sheet import names_image
 from thanos.data.vector_labels import VECTORS, plain, vector_columns
 from thanos.errors import DataError
 from thanos.storage import read_npz
@@ -52,7 +53,7 @@ def holds_vectors(path: Path) -> bool:
         return _vectors_in(_shapes(path)) is not None
     if suffix in TABLES and path.is_file():
         names, first, _ = _head(path)
-        return bool(_places(names, first))
+        return not any(map(names_image, names)) and bool(_places(names, first))  # a list of images without header
     return suffix in (".npy", ".parquet") and path.is_file()
 
 

@@ -1,0 +1,794 @@
+"""Sets of images as people have them: each is read rightly or refused in one right line, and the account adds up.
+
+A situation is a function that writes files into an empty folder and says what must come of it: superclasses with the
+number of their images, and what else; or the words of a refusal. Every file below the folder is an image of the set,
+skipped, or left out.
+"""
+
+import io
+import json
+import os
+import struct
+import sys
+import unicodedata
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from thanos.config import DataConfig
+from thanos.data.check import account
+from thanos.data.files import decode
+from thanos.data.labels import SPLITS
+from thanos.data.load import load, load_together
+from thanos.errors import DataError, ThanosError
+
+SITUATIONS = {}
+
+
+def situation(function):
+    SITUATIONS[function.__name__] = function
+    return function
+
+
+def draw(path, seed=0, mode="RGB", size=(8, 8), form=None, **options):
+    """A random picture; its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    pixels = rng.integers(0, 256, (size[1], size[0], channels), dtype=np.uint8)
+    image = Image.frombytes(mode, size, np.packbits(pixels, axis=1).tobytes() if mode == "1" else pixels.tobytes())
+    image.save(path, format=form, **options)
+    return path
+
+
+def pets(home, suffix=".png", count=6, form=None):
+    """Folders cats and dogs."""
+    for i in range(2 * count):
+        draw(home / ("cats", "dogs")[i % 2] / f"{i:02d}{suffix}", i, form=form)
+
+
+def loose(home, count=12):
+    """Pictures without folders; their names."""
+    for i in range(count):
+        draw(home / f"{i:02d}.png", i)
+    return [f"{i:02d}.png" for i in range(count)]
+
+
+def listed(home, text, name="labels.csv", encoding="utf-8", count=12):
+    loose(home, count)
+    (home / name).write_bytes(text.encode(encoding) if isinstance(text, str) else text)
+    return home / name
+
+
+def rows(form="{i:02d}.png,{label}", count=12, header="path,superclass", end="\n"):
+    lines = [form.format(i=i, label=("cats", "dogs")[i % 2]) for i in range(count)]
+    return end.join([header, *lines] if header else lines) + end
+
+
+PETS = {"cats": 6, "dogs": 6}
+
+# ---------------------------------------------------------------- folders
+
+
+@situation
+def notebooks_leave_hidden_folders(home):
+    pets(home)
+    draw(home / ".ipynb_checkpoints" / "x.png")
+    return PETS, "1 file left out: 1 hidden"
+
+
+@situation
+def archives_of_a_mac(home):
+    pets(home)
+    (home / "__MACOSX" / "cats").mkdir(parents=True)
+    (home / "__MACOSX" / "cats" / "._00.png").write_bytes(b"\0\5\26\7")
+    (home / "cats" / "._00.png").write_bytes(b"\0\5\26\7")
+    return PETS, "2 files left out: 2 hidden"
+
+
+@situation
+def a_synology_disk_and_a_bin(home):
+    pets(home)
+    draw(home / "cats" / "@eaDir" / "00.png")
+    draw(home / ".Trash-1000" / "files" / "old.png")
+    (home / "cats" / ".DS_Store").write_text("x")
+    return PETS, "3 files left out: 3 hidden"
+
+
+@situation
+def other_files_beside(home):
+    pets(home)
+    (home / "readme.txt").write_text("hello")
+    (home / "cats" / "notes").write_text("none")
+    (home / "cats" / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(40))
+    return PETS, "1 .txt", "1 without a suffix", "1 .mp4"
+
+
+@situation
+def jfif_and_no_suffix_are_images(home):
+    pets(home, ".jfif", form="JPEG")
+    draw(home / "cats" / "scan", 50, form="PNG")
+    draw(home / "dogs" / "scan.dat", 51, form="PNG")
+    return {"cats": 7, "dogs": 7}
+
+
+@situation
+def avif(home):
+    pets(home, ".avif")
+    return PETS
+
+
+@situation
+def heic_without_the_extra(home):
+    pets(home)
+    (home / "cats" / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
+    return PETS, "1 .heic (pip install 'thanos-repr[heic]')"
+
+
+@situation
+def upper_case_suffixes(home):
+    pets(home, ".PNG")
+    return PETS
+
+
+@situation
+def a_linked_folder(home):
+    pets(home / "photos")
+    for i in range(4):
+        draw(home / "elsewhere" / f"{i}.png", 60 + i)
+    (home / "photos" / "birds").symlink_to(home / "elsewhere")
+    return home / "photos", PETS | {"birds": 4}
+
+
+@situation
+def a_link_in_a_circle(home):
+    pets(home)
+    (home / "cats" / "again").symlink_to(home)
+    return PETS, "1 linked folders that are read already"
+
+
+@situation
+def a_link_to_nothing(home):
+    pets(home)
+    (home / "cats" / "gone.png").symlink_to(home / "nowhere.png")
+    return PETS, "1 links to nothing"
+
+
+@situation
+def train_and_val(home):
+    for split in ("train", "val"):
+        pets(home / split)
+    return {"cats": 12, "dogs": 12}, {"train": 12, "validation": 12, "test": 0}
+
+
+@situation
+def training_and_testing(home):
+    for split in ("Training", "Testing"):
+        pets(home / split)
+    return {"cats": 12, "dogs": 12}, {"test": 12}
+
+
+@situation
+def train_val_and_unlabeled(home):
+    for split in ("train", "val"):
+        pets(home / split)
+    draw(home / "unlabeled" / "u.png")
+    return {"cats": 12, "dogs": 12}, "1 in unlabeled, outside the splits"
+
+
+@situation
+def only_train(home):
+    pets(home / "train")
+    return PETS, "all images are in train/"
+
+
+@situation
+def splits_below_superclasses(home):
+    for split in ("train", "test"):
+        for i in range(6):
+            draw(home / ("cats", "dogs")[i % 2] / split / f"{i}.png", i)
+    return PETS, {"test": 6}
+
+
+@situation
+def a_train_among_vehicles(home):
+    for name in ("train", "bus", "test car"):
+        for i in range(4):
+            draw(home / name / f"{i}.png", i + 10 * len(name))
+    return {"bus": 4, "test car": 4, "train": 4}
+
+
+@situation
+def yolo(home):
+    for split in ("train", "val"):
+        draw(home / "images" / split / "a.png", len(split))
+        (home / "labels" / split).mkdir(parents=True)
+        (home / "labels" / split / "a.txt").write_text("0 .5 .5 .1 .1")
+    return {"unknown": 2}, "labels/ beside images/ is of another tool", {"train": 1, "validation": 1}
+
+
+@situation
+def the_same_folders_under_every_top(home):
+    for top in ("one", "two"):
+        pets(home / top)
+    return "2 folders in", "hold the same 2 (cats, dogs, ...): splits or superclasses?", "`layout=split/superclass`"
+
+
+@situation
+def the_same_folders_as_said(home):
+    for top in ("one", "two"):
+        pets(home / top)
+    return {"layout": "*/superclass"}, {"cats": 12, "dogs": 12}
+
+
+@situation
+def a_layout_that_is_none(home):
+    pets(home)
+    return {"layout": "superclas"}, "`layout` takes split, superclass, subclass, *"
+
+
+@situation
+def three_levels(home):
+    for i in range(12):
+        place = ("fruit/apple/red", "fruit/apple/green", "fruit/pear", "milk/oat")[i % 4]
+        draw(home / place / f"{i}.png", i)
+    return {"fruit": 9, "milk": 3}, ("apple/green", "apple/red", "oat", "pear")
+
+
+@situation
+def three_levels_the_second_is_the_superclass(home):
+    for i in range(12):
+        place = ("fruit/apple/red", "fruit/apple/green", "fruit/pear", "milk/oat")[i % 4]
+        draw(home / place / f"{i}.png", i)
+    return {"level": 2}, {"fruit/apple": 6, "fruit/pear": 3, "milk/oat": 3}, ("green", "oat", "pear", "red")
+
+
+@situation
+def more_levels_than_there_are(home):
+    pets(home)
+    return {"level": 3}, "`level=3` asks for more levels of folders"
+
+
+@situation
+def a_folder_called_none(home):
+    pets(home)
+    for i in range(6):
+        draw(home / "none" / f"{i}.png", 70 + i)
+    return "6 of 18 rows have the superclass 'none': is it a class, or not known?", 'unknown=""'
+
+
+@situation
+def a_folder_called_none_is_a_class(home):
+    pets(home)
+    for i in range(6):
+        draw(home / "none" / f"{i}.png", 70 + i)
+    return {"unknown": ""}, PETS | {"none": 6}
+
+
+@situation
+def images_alone(home):
+    loose(home)
+    return {"unknown": 12}
+
+
+@situation
+def nothing_but_hidden_files(home):
+    draw(home / ".cache" / "x.png")
+    return "holds no images", "1 file left out: 1 hidden"
+
+
+NAMES = {
+    "newline": "a\nb.png",
+    "quotes": "a\"b'c.png",
+    "emoji": "\U0001f469\u200d\U0001f52c.png",
+    "long": "x" * 250 + ".png",
+    "dash": "-rf.png",
+    "leading_dot": ".x.png",
+    "space": " a .png",
+    "percent": "100%.png",
+    "nfd": unicodedata.normalize("NFD", "é.png"),
+}
+for called, file_name in NAMES.items():
+
+    def named(home, file_name=file_name):
+        pets(home)
+        draw(home / "cats" / file_name, 80)
+        return PETS if file_name.startswith(".") else {"cats": 7, "dogs": 6}
+
+    SITUATIONS[f"a_name_with_{called}"] = named
+
+
+@situation
+def a_name_that_is_not_utf8(home):
+    pets(home)
+    raw = os.fsencode(home / "cats") + b"/caf\xe9.png"
+    with open(raw, "wb") as file:
+        file.write((home / "cats" / "00.png").read_bytes())
+    return {"cats": 7, "dogs": 6}
+
+
+# ---------------------------------------------------------------- tables
+
+
+@situation
+def byte_order_mark(home):
+    return listed(home, rows(), encoding="utf-8-sig"), PETS
+
+
+@situation
+def utf_16(home):
+    return listed(home, rows(), encoding="utf-16"), PETS
+
+
+@situation
+def latin_1(home):
+    return listed(home, rows().replace("cats", "chât"), encoding="latin-1"), "labels are read from a CSV in UTF-8"
+
+
+@situation
+def semicolons(home):
+    return listed(home, rows("{i:02d}.png;{label}", header="path;superclass")), PETS
+
+
+@situation
+def tabs(home):
+    return listed(home, rows("{i:02d}.png\t{label}", header="path\tsuperclass")), PETS
+
+
+@situation
+def excel_says_the_delimiter(home):
+    return listed(home, "sep=;\n" + rows("{i:02d}.png;{label}", header="path;superclass")), PETS
+
+
+@situation
+def carriage_returns(home):
+    return listed(home, rows(end="\r")), PETS
+
+
+@situation
+def carriage_returns_and_line_feeds(home):
+    return listed(home, rows(end="\r\n")), PETS
+
+
+@situation
+def quoted_commas_and_newlines(home):
+    return listed(home, rows('{i:02d}.png,"{label}, all\nof them"')), {"cats, all\nof them": 6, "dogs, all\nof them": 6}
+
+
+@situation
+def a_quote_that_is_not_closed(home):
+    return listed(home, rows().replace("00.png,cats", '00.png,"cats')), "row 2 opens a quote that swallows the 11 lines"
+
+
+@situation
+def a_cell_of_200_kb(home):
+    return listed(home, rows("{i:02d}.png,{label}," + "x" * 200_000, header="path,superclass,mask")), PETS
+
+
+@situation
+def a_row_twice(home):
+    return listed(home, rows() + "00.png,cats\n"), "row 14 lists 00.png a second time (first in row 2)"
+
+
+@situation
+def no_header(home):
+    return listed(home, rows(header="")), PETS
+
+
+@situation
+def paths_and_labels_split_by_a_space(home):
+    return listed(home, rows("{i:02d}.png {label}", header=""), "train.txt"), PETS
+
+
+@situation
+def fine_and_coarse_without_header(home):
+    text = "".join(f"{i:02d}.png, {i % 4}, {i % 2}\n" for i in range(12))
+    return listed(home, text, "train.txt"), {"0": 6, "1": 6}, ("0", "1", "2", "3")
+
+
+@situation
+def three_labels_without_header(home):
+    text = "".join(f"{i:02d}.png,{i % 4},{i % 3},{i % 2}\n" for i in range(12))
+    return listed(home, text), "has no header and 3 columns beside the path"
+
+
+@situation
+def columns_without_header_by_number(home):
+    text = "".join(f"{i:02d}.png,{i % 4},{i % 3},{i % 2}\n" for i in range(12))
+    return listed(home, text), {"columns": "path=1,superclass=4"}, {"0": 6, "1": 6}
+
+
+@situation
+def an_empty_table(home):
+    return listed(home, ""), "needs the column 'path'"
+
+
+@situation
+def a_header_alone(home):
+    return listed(home, "path,superclass\n"), "lists no images"
+
+
+@situation
+def columns_of_another_tool(home):
+    return (
+        listed(home, rows("IMG/{i:02d},{label}", header="ident,kind")),
+        "Pass `columns=path=ident,superclass=kind`",
+    )
+
+
+@situation
+def columns_as_said(home):
+    return listed(home, rows("{i:02d},{label}", header="ident,kind")), {"columns": "path=ident,superclass=kind"}, PETS
+
+
+@situation
+def a_said_column_that_is_not_there(home):
+    return listed(home, rows()), {"columns": "superclass=kinds"}, "has no column 'kinds' for the superclass"
+
+
+@situation
+def a_role_that_is_none(home):
+    return listed(home, rows()), {"columns": "colour=superclass"}, "`columns` takes ROLE=COLUMN"
+
+
+@situation
+def yes_and_no_is_called_by_its_column(home):
+    text = "image_id,Blond,Male\n" + "".join(f"{i:02d}.png,{(1, -1)[i % 2]},{(1, -1)[i // 2 % 2]}\n" for i in range(12))
+    return listed(home, text), {"columns": "superclass=Blond,group=Male"}, {"Blond": 6, "not Blond": 6}
+
+
+@situation
+def celeba(home):
+    text = "12\nBlond Male\n" + "".join(f"{i:02d}.png  {(1, -1)[i % 2]} -1\n" for i in range(12))
+    return listed(home, text, "list_attr.txt"), {"columns": "superclass=Blond"}, {"Blond": 6, "not Blond": 6}
+
+
+@situation
+def one_hot(home):
+    text = "image,MEL,NV,BCC\n" + "".join(f"{i:02d},{i % 3 == 0:d},{i % 3 == 1:d},{i % 3 == 2:d}\n" for i in range(12))
+    return listed(home, text), {"BCC": 4, "MEL": 4, "NV": 4}
+
+
+@situation
+def several_labels_in_columns(home):
+    text = "image,cat,dog\n" + "".join(f"{i:02d},1,{i % 2}\n" for i in range(12))
+    return listed(home, text), "row 3 is cat and dog: an image has one superclass"
+
+
+@situation
+def several_labels_in_a_cell(home):
+    return listed(home, rows().replace("02.png,cats", '02.png,"cats,dogs"')), "an image has one superclass; row 4"
+
+
+@situation
+def levels_in_a_cell(home):
+    text = rows("{i:02d}.png,pet > {label} > kind {i}")
+    return listed(home, text), {"level": 2}, {"pet/cats": 6, "pet/dogs": 6}
+
+
+@situation
+def none_in_a_table_is_asked_about(home):
+    return listed(home, rows().replace("cats", "none")), "6 of 12 rows have the superclass 'none'"
+
+
+@situation
+def none_in_a_table_as_said(home):
+    return listed(home, rows().replace("cats", "none")), {"unknown": ""}, {"dogs": 6, "none": 6}
+
+
+@situation
+def a_rare_na_is_not_known(home):
+    text = rows("{i:02d}.png,{label},a", 40, "path,superclass,subclass").replace("07.png,dogs,a", "07.png,dogs,NA")
+    return listed(home, text, count=40), {"cats": 20, "dogs": 20}, ("cats/a", "dogs/a")
+
+
+@situation
+def whole_numbers_with_a_point(home):
+    return listed(home, rows().replace("cats", "1.0").replace("dogs", "2.0")), {"1": 6, "2": 6}
+
+
+@situation
+def labels_that_look_alike(home):
+    text = rows().replace("00.png,cats", "00.png,cats\u200b").replace("02.png,cats", "02.png,cats\0")
+    return listed(home, text), PETS, "the superclass 'cats' is spelt in 3 ways that look alike"
+
+
+@situation
+def composed_and_not(home):
+    text = rows().replace("cats", "caf\u00e9").replace("00.png,caf\u00e9", "00.png,cafe\u0301")
+    return listed(home, text), {"café": 6, "dogs": 6}
+
+
+@situation
+def another_case_and_another_machine(home):
+    return listed(home, rows("D:\\eve\\photos\\{i:02d}.PNG,{label}")), PETS, "12 paths did not exist and are repaired"
+
+
+@situation
+def a_column_of_patients(home):
+    text = "path,superclass,patient_id\n" + "".join(f"{i:02d}.png,{'ab'[i % 2]},p{i // 4}\n" for i in range(40))
+    return listed(home, text, count=40), {"a": 20, "b": 20}, "(together) has 10 values, each in one split"
+
+
+@situation
+def a_column_that_may_say_what_belongs_together(home):
+    text = "path,superclass,sample\n" + "".join(f"{i:02d}.png,{'ab'[i % 2]},p{i // 4}\n" for i in range(40))
+    return listed(home, text, count=40), {"a": 20, "b": 20}, "`together=sample` keeps those in one split"
+
+
+@situation
+def keras_names_classes(home):
+    (home / "class_indices.json").write_text(json.dumps({"cats": 0, "dogs": 1}))
+    return listed(home, rows().replace("cats", "0").replace("dogs", "1")), PETS, "called as in class_indices.json"
+
+
+@situation
+def hugging_face(home):
+    listed(home, "".join(json.dumps({"file_name": f"{i:02d}.png", "label": "ab"[i % 2]}) + "\n" for i in range(12)),
+           "metadata.jsonl")  # fmt: skip
+    return {"a": 6, "b": 6}
+
+
+@situation
+def subpopbench(home):
+    text = "id,filename,split,y,a\n" + "".join(f"{i},{i:02d}.png,{i % 3},{i % 2},{i // 6}\n" for i in range(12))
+    listed(home, text, "metadata.csv")
+    return {"0": 6, "1": 6}, {"train": 4, "validation": 4, "test": 4}
+
+
+# ---------------------------------------------------------------- pixels
+
+for mode, suffix in (("CMYK", "jpg"), ("LA", "png"), ("1", "png"), ("RGBA", "png"), ("L", "png"), ("P", "gif")):
+
+    def one_mode(home, mode=mode, suffix=suffix):
+        for i in range(12):
+            draw(home / ("cats", "dogs")[i % 2] / f"{i}.{suffix}", i, mode=mode)
+        return {"together": True}, PETS
+
+    SITUATIONS[f"mode_{mode}"] = one_mode
+
+
+@situation
+def a_palette_with_transparency(home):
+    for i in range(12):
+        draw(home / ("cats", "dogs")[i % 2] / f"{i}.png", i, mode="P", transparency=0)
+    return {"together": True}, PETS
+
+
+for most in (255, 300, 1023, 4095, 16383, 65535):
+
+    def deep(home, most=most):
+        for i in range(12):
+            value = most if i == 0 else 250
+            path = home / ("cats", "dogs")[i % 2] / f"{i:02d}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((8, 8), value, dtype=np.uint16)).save(path)
+        top = next(2**bits - 1 for bits in (8, 10, 12, 14, 16) if most < 2**bits)
+        return {"together": True}, PETS, f"0 to {top} (", {1: round(250 / top * 255)}
+
+    SITUATIONS[f"sixteen_bits_up_to_{most}"] = deep
+
+
+@situation
+def fractions(home):
+    for i in range(12):
+        path = home / ("cats", "dogs")[i % 2] / f"{i:02d}.tiff"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), i / 11, dtype=np.float32)).save(path)
+    return {"together": True}, PETS, "0 to 1 becomes 0 to 255", {1: round(2 / 11 * 255)}
+
+
+@situation
+def whole_numbers_of_32_bits(home):
+    for i in range(12):
+        path = home / ("cats", "dogs")[i % 2] / f"{i:02d}.tiff"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), 10_000 * i, dtype=np.int32)).save(path)
+    return {"together": True}, PETS, "0 to 110000 (percentiles", {1: round(2 / 11 * 255)}
+
+
+@situation
+def pixels_that_are_no_numbers(home):
+    for i in range(12):
+        path = home / ("cats", "dogs")[i % 2] / f"{i:02d}.tiff"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), np.nan if i == 3 else 0.5, dtype=np.float32)).save(path)
+    return {"together": True}, "03.tiff cannot be read as an image (some of its pixels are no numbers)"
+
+
+@situation
+def a_mixture_of_depths(home):
+    pets(home)
+    Image.fromarray(np.full((8, 8), 300, dtype=np.uint16)).save(home / "cats" / "deep.png")
+    return {"convert": True}, "1 of 13 images have more than 8 bits, deep.png first, and the others 8"
+
+
+@situation
+def animated(home):
+    pets(home)
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(home / "cats" / "z.gif", save_all=True, append_images=frames[1:])
+    return {"together": True}, {"cats": 7, "dogs": 6}, "1 of 13 have several frames or pages: the first of each is read"
+
+
+@situation
+def pages(home):
+    pets(home)
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(home / "cats" / "z.tiff", save_all=True, append_images=frames[1:])
+    return {"cats": 7, "dogs": 6}, "1 of 13 have several frames or pages"
+
+
+@situation
+def one_pixel(home):
+    pets(home)
+    draw(home / "cats" / "z.png", 90, size=(1, 1))
+    return {"size": 8}, {"cats": 7, "dogs": 6}
+
+
+@situation
+def a_strip(home):
+    pets(home)
+    draw(home / "cats" / "z.png", 90, size=(2, 6000))
+    return {"size": 8}, {"cats": 7, "dogs": 6}
+
+
+@situation
+def more_pixels_than_allowed(home):
+    pets(home)
+    Image.new("1", (14000, 14000)).save(home / "cats" / "z.png")
+    return {"size": 8, "convert": True}, "exceeds limit of", "allow it by `megapixels`"
+
+
+@situation
+def a_large_scan_that_is_allowed(home):
+    pets(home)
+    Image.new("1", (14000, 14000)).save(home / "cats" / "z.png")
+    return {"size": 8, "convert": True, "megapixels": 200.0}, {"cats": 7, "dogs": 6}
+
+
+@situation
+def the_suffix_of_another_format(home):
+    pets(home)
+    draw(home / "cats" / "z.jpg", 90, form="PNG")
+    return {"cats": 7, "dogs": 6}
+
+
+@situation
+def a_page_of_an_error_instead_of_an_image(home):
+    pets(home)
+    (home / "cats" / "z.jpg").write_text("<html>404</html>")
+    return "z.jpg cannot be read as an image (no image format is recognised); 1 of 13"
+
+
+@situation
+def a_page_of_an_error_is_skipped(home):
+    pets(home)
+    (home / "cats" / "z.jpg").write_text("<html>404</html>")
+    return {"skip_bad": True}, PETS, "1 skipped"
+
+
+SETTINGS = {*DataConfig.model_fields, "together"} - {"data"}
+
+
+def read(source, settings):
+    config = {name: value for name, value in settings.items() if name != "together" or value is not True}
+    config = DataConfig(data=str(source), **config)
+    return load_together(config)[0] if settings.get("together") is True else load(config)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("THANOS_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names and links of other systems")
+@pytest.mark.parametrize("name", SITUATIONS)
+def test_a_situation(name, tmp_path):
+    home = tmp_path / "set"
+    home.mkdir()
+    said = SITUATIONS[name](home)
+    said = list(said) if isinstance(said, tuple) else [said]
+    source = said.pop(0) if isinstance(said[0], os.PathLike) else home
+    is_settings = isinstance(said[0], dict) and set(said[0]) <= SETTINGS and not isinstance(said[0].get("unknown"), int)
+    settings = said.pop(0) if is_settings else {}
+    if isinstance(said[0], str):
+        with pytest.raises(ThanosError) as refused:
+            read(source, settings)
+        message = str(refused.value)
+        assert "\n" not in message
+        for words in said:
+            assert words in message, message
+        return
+    images = read(source, settings)
+    wanted, *others = said
+    counts = np.bincount(images.superclass, minlength=len(images.superclass_names))
+    assert dict(zip(images.superclass_names, counts.tolist(), strict=True)) == wanted
+    for other in others:
+        if isinstance(other, str):
+            assert any(other in note for note in images.notes), (other, images.notes)
+        elif isinstance(other, tuple):
+            assert images.subclass_names == other
+        elif isinstance(next(iter(other)), int):  # the value of every pixel of a row
+            for row, value in other.items():
+                assert set(images.images[np.array([row])].ravel().tolist()) == {value}
+        else:
+            assert {split: len(images.rows(split)) for split in other} == other
+    assert len(images.refs) == len(images)
+    assert all(ref.encode("utf-8") for ref in images.refs)
+    if source.is_dir():
+        there = [name for _, _, names in os.walk(source) for name in names]
+        table = any("labels from" in note for note in images.notes) or (source / "metadata.csv").exists()
+        table = table or (source / "metadata.jsonl").exists()
+        linked = sum(path.is_symlink() and path.is_dir() for path in source.rglob("*"))
+        inside = 4 if name == "a_linked_folder" else 0
+        seen = len(images) + len(images.skipped) + len(images.left_out)
+        assert seen == len(there) - table + (inside if inside else linked)
+    assert account(images).startswith(f"seen {len(images) + len(images.skipped) + len(images.left_out):,}: ")
+
+
+def test_there_are_many_situations():
+    assert len(SITUATIONS) >= 60
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_turn_of_a_camera_against_pillow(tmp_path, turn):
+    image = Image.fromarray(np.random.default_rng(turn).integers(0, 256, (16, 12, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    image.save(tmp_path / "x.png", exif=exif)
+    with Image.open(tmp_path / "x.png") as opened:
+        upright = ImageOps.exif_transpose(opened)
+    left, top = (upright.width - 12) // 2, (upright.height - 12) // 2
+    wanted = np.asarray(upright.crop((left, top, left + 12, top + 12)))
+    np.testing.assert_array_equal(decode(tmp_path / "x.png", 12, 3), wanted)
+
+
+def test_a_broken_tag_of_a_camera_says_nothing_about_pixels(tmp_path):
+    pets(tmp_path / "set")
+    broken = b"Exif\0\0II*\0\x08\0\0\0\x05\0" + struct.pack("<HHII", 0x0112, 3, 1000, 0xFFFFFF)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    image.save(tmp_path / "set" / "cats" / "z.jpg", exif=broken, quality=95)
+    images = read(tmp_path / "set", {})
+    assert len(images) == 13
+    row = next(i for i, ref in enumerate(images.refs) if ref.endswith("z.jpg"))
+    wanted = np.asarray(Image.open(tmp_path / "set" / "cats" / "z.jpg"))
+    np.testing.assert_array_equal(images.images[np.array([row])][0], wanted)
+
+
+@pytest.mark.parametrize("cut", np.linspace(0.02, 0.98, 20))
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_an_image_cut_short_is_a_fault_anywhere(tmp_path, cut, form):
+    pets(tmp_path / "set")
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(buffer, form)
+    whole = buffer.getvalue()
+    (tmp_path / "set" / "cats" / f"z.{form.lower()}").write_bytes(whole[: int(cut * len(whole))])
+    with pytest.raises(DataError, match="cannot be read as an image"):
+        read(tmp_path / "set", {"size": 8})
+
+
+@pytest.mark.parametrize("size", [(40, 40), (37, 53), (300, 20), (9, 700), (641, 480)])
+def test_scaling_what_is_kept_is_scaling_all_and_cutting(size):
+    """Against the obvious way: all of the image is scaled, and the centre cut out."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    for side in (8, 32, 64):
+        scale = side / min(size)
+        whole = image.resize((max(side, round(size[0] * scale)), max(side, round(size[1] * scale))), 2)
+        left, top = (whole.width - side) // 2, (whole.height - side) // 2
+        wanted = np.asarray(whole.crop((left, top, left + side, top + side))).astype(int)
+        path = io.BytesIO()
+        image.save(path, "PNG")
+        assert np.abs(decode(path, side, 3).astype(int) - wanted).max() <= 1
+
+
+def test_splits_of_a_table_keep_patients_whole(tmp_path):
+    text = "path,superclass,who\n" + "".join(f"{i:02d}.png,{'ab'[i // 4 % 2]},p{i // 4}\n" for i in range(80))
+    table = listed(tmp_path, text, count=80)
+    images = load(DataConfig(data=str(table), together="who"))
+    where = {}
+    for name, split in zip(images.together, images.split.tolist(), strict=True):
+        assert where.setdefault(name, split) == split
+    assert {split: len(images.rows(split)) for split in SPLITS} == {"train": 56, "validation": 8, "test": 16}
