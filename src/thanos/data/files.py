@@ -193,10 +193,10 @@ def _look(path: Path) -> _Look:
         if path.stat().st_size == 0:
             return _Look("", 0, 0, "the file is empty")
         with Image.open(path) as image:
-            width, height = _turned(image)
-            frames = getattr(image, "n_frames", 1)
+            size, frames = image.size, getattr(image, "n_frames", 1)
             image.draft(None, (1, 1))  # a JPEG is read to its end, without working out every pixel
-            image.load()
+            image.load()  # before anything else may load it: only the first time it says what is wrong
+            width, height = size[::-1] if _orientation(image) in _LYING else size
             transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
             limits = limits_of(image) if image.mode in DEEP else None
             return _Look("RGBA" if transparent else image.mode, width, height, "", frames, limits)
@@ -299,6 +299,7 @@ def decode(path: Path, size: int, channels: int, scale: Scale = EIGHT_BITS) -> N
     with Image.open(path) as opened:
         if min(opened.size) > 2 * size:
             opened.draft(None, (2 * size, 2 * size))
+        opened.load()
         turn = _TURNS.get(_orientation(opened))
         image = opened if turn is None else opened.transpose(turn)
         image = _to_eight_bits(image, "L" if channels == 1 else "RGB", scale)
@@ -327,20 +328,17 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What brings an image upright, by its EXIF orientation."""
+_LYING = (5, 6, 7, 8)
+"""Orientations in which width and height change places."""
 
 
 def _orientation(image: Image.Image) -> int:
-    """The mark of a camera, 1 to 8; 1 where there is none, or it cannot be read."""
+    """The mark of a camera in a loaded image, 1 to 8; 1 where there is none, or it cannot be read."""
     try:
         mark = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a broken tag says nothing about the pixels
         return 1
     return mark if isinstance(mark, int) else 1
-
-
-def _turned(image: Image.Image) -> tuple[int, int]:
-    """Width and height as a camera's orientation mark wants the image shown."""
-    return (image.height, image.width) if _orientation(image) in (5, 6, 7, 8) else (image.width, image.height)
 
 
 def _to_eight_bits(image: Image.Image, mode: str, scale: Scale) -> Image.Image:
