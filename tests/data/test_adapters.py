@@ -3,9 +3,12 @@
 import csv
 from dataclasses import replace
 
+import datasets
 import numpy as np
+import pyarrow
 import pytest
 from PIL import Image
+from pyarrow import parquet
 from torch.utils.data import Dataset
 
 from thanos.cli import run_command
@@ -70,7 +73,17 @@ def every_way(folder, pictures, tmp_path):
     np.savez(tmp_path / "a.npz", images=images, superclass=coarse, subclass=fine)
     np.savez(tmp_path / "b.npz", X=images, y=coarse, fine_label=fine, ages=np.arange(42))
     named = {"columns": ("filename", "Label", "fine"), "inside": False}
+    files = [str(path) for path in sorted(folder.rglob("*.png"))]
+    rows = {"path": files, "superclass": coarse.tolist(), "subclass": fine.tolist()}
+    parquet.write_table(pyarrow.table(rows), tmp_path / "paths.parquet")
+    saved = datasets.Dataset.from_dict({"image": files, "label": rows["superclass"], "fine_label": rows["subclass"]})
+    saved = saved.cast_column("image", datasets.Image())
+    saved.save_to_disk(tmp_path / "saved")
+    saved.to_parquet(tmp_path / "pictures.parquet")
     return {
+        "parquet of paths": load(DataConfig(data=str(tmp_path / "paths.parquet"))),
+        "parquet of pictures": load(DataConfig(data=str(tmp_path / "pictures.parquet"))),
+        "Hugging Face folder": load(DataConfig(data=str(tmp_path / "saved"))),
         "folder": load(DataConfig(data=str(folder))),
         "csv": load(DataConfig(data=str(table(tmp_path / "a.csv", folder, inside=False)))),
         "tsv": load(DataConfig(data=str(table(tmp_path / "a.tsv", folder, inside=False, delimiter="\t")))),
@@ -88,16 +101,53 @@ def test_one_fingerprint(folder, pictures, tmp_path):
     assert len(set(found.values())) == 1, found
 
 
+def test_one_fingerprint_with_labels_that_some_readers_change(tmp_path):
+    """``none`` and ``1.0``, by every way that has text."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    coarse = np.repeat(["1.0", "none"], 20)
+    files = []
+    for i, label in enumerate(coarse):
+        place = tmp_path / "set" / label / f"{i:02d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[i]).save(place)
+        files.append(str(place))
+    lines = ["path,superclass", *(f"{file},{label}" for file, label in zip(files, coarse, strict=True))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    (tmp_path / "a.tsv").write_text("\n".join(lines).replace(",", "\t"))
+    np.savez(tmp_path / "a.npz", images=pixels, superclass=coarse)
+    parquet.write_table(pyarrow.table({"path": files, "superclass": coarse.tolist()}), tmp_path / "a.parquet")
+    sources = [tmp_path / name for name in ("set", "a.csv", "a.tsv", "a.npz", "a.parquet")]
+    found = {source: load(DataConfig(data=str(source), unknown="")) for source in sources}
+    assert {images.fingerprint for images in found.values()} == {found[sources[0]].fingerprint}
+    assert found[sources[0]].superclass_names == ("1.0", "none")
+    for source in sources:
+        with pytest.raises(DataError, match="20 of 40 rows have the superclass 'none'"):
+            load(DataConfig(data=str(source)))
+
+
+def test_arrays_of_each_split_as_medmnist_has_them(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", 20), ("val", 6), ("test", 8)):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, 8, 8), dtype=np.uint8)
+        arrays[f"{part}_labels"] = (np.arange(count) % 2)[:, None]
+    np.savez(tmp_path / "pneumonia.npz", **arrays)
+    images = load(DataConfig(data=str(tmp_path / "pneumonia.npz")))
+    assert [len(images.rows(split)) for split in ("train", "validation", "test")] == [20, 6, 8]
+    assert images.superclass_names == ("0", "1")
+    np.testing.assert_array_equal(images.of("test").images[np.arange(8)][..., 0], arrays["test_images"])
+
+
 def test_one_outcome(folder, pictures, tmp_path):
     config = TrainConfig(method="spread", epochs=2, batch=16)
     ways = every_way(folder, pictures, tmp_path)
     ends = {}
-    for way in ("folder", "npz", "torch data set"):
+    for way in ("folder", "npz", "torch data set", "Hugging Face folder", "parquet of pictures"):
         run = train(
             config, tmp_path / way, images=ways[way], run=RunConfig(quiet=True, threads=1), say=lambda line: None
         )
         ends[way] = run.metrics["final"]
-    assert ends["folder"] == ends["npz"] == ends["torch data set"]
+    assert all(end == ends["folder"] for end in ends.values())
 
 
 def test_what_was_taken_for_what_is_told(folder, tmp_path):

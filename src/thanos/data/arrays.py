@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from thanos.config import DataConfig
-from thanos.data.columns import columns_of
+from thanos.data.columns import columns_of, said_columns
 from thanos.data.files import default_views, squared
 from thanos.data.imageset import ImageSet, check_enlarged
-from thanos.data.labels import label_fields
+from thanos.data.labels import label_fields, split_name
 from thanos.data.splits import with_splits
 from thanos.errors import DataError
 from thanos.storage import read_npz
@@ -92,7 +92,7 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     Raises:
         DataError: if it cannot be read or lacks one of the first two.
     """
-    arrays = read_npz(file)
+    arrays = _of_splits(read_npz(file))
     found = [name for name in arrays if name.lower() in PICTURES and arrays[name].ndim in (3, 4)]
     if len(found) != 1:
         has = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
@@ -102,9 +102,10 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
         )
     pictures = arrays.pop(found[0])
     names = list(arrays)
-    places, note = columns_of(file.name, names, "array")
+    places, note = columns_of(file.name, names, "array", said_columns(config.columns, config.together))
     labels: dict[str, Any] = {key: arrays[names[i]] for key, i in places.items()}
     refs = [str(ref) for ref in labels.pop("path", ())]
+    together = [str(each) for each in labels.pop("together", ())]
     notes = [note] if note else []
     pictures = _pictures(pictures, file.stem)
     if isinstance(config.size, int) and pictures.shape[1:3] != (config.size, config.size):
@@ -112,7 +113,27 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
         check_enlarged(side, min(pictures.shape[1:3]))
         pictures = np.stack([np.asarray(squared(Image.fromarray(picture.squeeze()), side)) for picture in pictures])
         notes.append(f"{len(pictures)} of {len(pictures)} brought to {side}x{side}")
-    return replace(_image_set(pictures, labels, refs, file.stem), notes=tuple(notes))
+    read = _image_set(pictures, labels, refs, file.stem, config.unknown)
+    return replace(read, notes=tuple(notes), together=tuple(together))
+
+
+def _of_splits(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays of a file that has some for each split (MedMNIST's ``train_images``, ``train_labels``), together."""
+    parts = {split: part for part, split in _PARTS.items() if f"{part}_images" in arrays}
+    if not parts:
+        return arrays
+    kinds = {name.removeprefix(f"{part}_") for part in parts.values() for name in arrays if name.startswith(f"{part}_")}
+    every = [kind for kind in sorted(kinds) if all(f"{part}_{kind}" in arrays for part in parts.values())]
+    whole = {kind: np.concatenate([arrays[f"{part}_{kind}"] for part in parts.values()]) for kind in every}
+    whole = {
+        kind: values.squeeze(1) if values.ndim == 2 and values.shape[1] == 1 else values
+        for kind, values in whole.items()
+    }
+    split = [np.full(len(arrays[f"{part}_images"]), split) for split, part in parts.items()]
+    return whole | {"split": np.concatenate(split)}
+
+
+_PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
 def _pictures(pictures: NDArray[Any], name: str) -> NDArray[np.uint8]:
@@ -130,14 +151,17 @@ def _pictures(pictures: NDArray[Any], name: str) -> NDArray[np.uint8]:
     return pictures
 
 
-def _image_set(pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Sequence[str], name: str) -> ImageSet:
+def _image_set(
+    pictures: NDArray[Any], labels: dict[str, ArrayLike], refs: Sequence[str], name: str, unknown: str | None = None
+) -> ImageSet:
     pictures = _pictures(pictures, name)
     if len(refs) not in (0, len(pictures)):
         raise DataError(
             f"every image has one path (or ref); {name} has {len(pictures)} images and {len(refs)} of them."
         )
     words = {key: words_of(values, key, len(pictures), name) for key, values in labels.items()}
-    fields = label_fields(words, len(pictures), name)
+    words["split"] = [split_name(word) for word in words.get("split", ())] or [""] * len(pictures)
+    fields = label_fields(words, len(pictures), name, unknown=unknown)
     return ImageSet(
         name=name,
         images=pictures,

@@ -174,7 +174,7 @@ def _look_at_all(paths: Sequence[Path], files: str, megapixels: float) -> list[_
     def look() -> str:
         allow(megapixels)
         with ThreadPoolExecutor(min(cpu_count() or 1, MOST_THREADS)) as pool:
-            return json.dumps(list(pool.map(_look, paths)))
+            return json.dumps(list(pool.map(partial(_look, megapixels=megapixels), paths)))
 
     key = f"looks with frames and limits, {megapixels} {files}"
     return [_Look(*entry) for entry in json.loads(remembered(key, look))]
@@ -187,12 +187,15 @@ def allow(megapixels: float) -> None:
         Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2) + 1
 
 
-def _look(path: Path) -> _Look:
+def _look(path: Path, megapixels: float) -> _Look:
     """Decode a file fully once: a truncated image shows only at its end."""
     try:
         if path.stat().st_size == 0:
             return _Look("", 0, 0, "the file is empty")
         with Image.open(path) as image:
+            if image.width * image.height > megapixels * 1e6:
+                claimed = f"{image.width}x{image.height} exceeds limit of {megapixels:g} megapixels"
+                return _Look("", 0, 0, f"{claimed}; if it is meant, allow it by `megapixels`")
             size, frames = image.size, getattr(image, "n_frames", 1)
             image.draft(None, (1, 1))  # a JPEG is read to its end, without working out every pixel
             image.load()  # before anything else may load it: only the first time it says what is wrong
@@ -203,7 +206,7 @@ def _look(path: Path) -> _Look:
     except UnidentifiedImageError:
         return _Look("", 0, 0, "no image format is recognised")
     except Image.DecompressionBombError as error:
-        return _Look("", 0, 0, f"{str(error).split(' could')[0]}; if it is meant, allow it by `megapixels`")
+        return _Look("", 0, 0, f"{str(error).split(', could')[0]}; if it is meant, allow it by `megapixels`")
     except Exception as error:  # what a broken file makes a decoder raise is not known
         return _Look("", 0, 0, str(error).split("\n")[0] or type(error).__name__)
 

@@ -21,7 +21,7 @@ from thanos.data.samples import Samples
 from thanos.data.saved_images import read_saved_images
 from thanos.data.splits import all_for_testing, with_splits
 from thanos.data.table import Reading, list_table
-from thanos.data.vector_arrow import folder_holds
+from thanos.data.vector_arrow import folder_holds, parquet_holds
 from thanos.data.vector_files import holds_vectors
 from thanos.data.vectors import VectorSet
 from thanos.errors import ConfigError, DataError, MissingLabels
@@ -146,6 +146,8 @@ def _load_own(config: DataConfig) -> ImageSet:
             return read_listing(found, config)
         listing.unknown = config.unknown
         return read_listing(listing, config)
+    if source.suffix == ".parquet" and parquet_holds(source) == "images":
+        return read_saved_images(source, config)
     if source.suffix == ".npz":
         return read_arrays(source, config)
     return read_listing(list_table(source, how=how), config)

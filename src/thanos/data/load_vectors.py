@@ -69,7 +69,7 @@ def read_vectors(config: DataConfig) -> VectorSet:
         refs=tuple(refs),
         notes=tuple(notes),
         skipped=tuple(skipped),
-        **label_fields(words, len(vectors), source.name, "vector"),
+        **label_fields(words, len(vectors), source.name, "vector", config.unknown),
     )
 
 

@@ -55,7 +55,7 @@ def read_saved_images(path: Path, config: DataConfig) -> ImageSet:
         refs=tuple(refs),
         views=default_views(shape[3]),
         notes=(f"images: {column}, {describe_roles(roles, unused)}",),
-        **label_fields(words, count, path.name),
+        **label_fields(words, count, path.name, unknown=config.unknown),
     )
 
 

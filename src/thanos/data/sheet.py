@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from thanos.data.columns import COLUMNS
 from thanos.data.walk import SUFFIXES
-from thanos.errors import DataError
+from thanos.errors import ConfigError, DataError
 
 csv.field_size_limit(max(csv.field_size_limit(), 2**30))  # a cell may hold an annotation of any length
 _KNOWN = {name for role, others in COLUMNS.items() for name in (role, *others)}
@@ -27,11 +27,14 @@ class Sheet:
 
 
 def read_sheet(table: Path) -> Sheet:
-    """A CSV, TSV, list split by white space (``path label``), or lines of JSON.
+    """A CSV, TSV, list split by white space (``path label``), lines of JSON, or Parquet.
 
     Raises:
+        ConfigError: for Parquet without pyarrow.
         DataError: if it cannot be read, or a quote that nobody closes swallows rows.
     """
+    if table.suffix.lower() == ".parquet":
+        return _parquet(table)
     text = _text(table)
     if table.suffix.lower() == ".jsonl":
         return _json_lines(text, table)
@@ -83,6 +86,22 @@ def _cells(line: str) -> list[str]:
         return cells
     end = line.rindex(cells[last]) + len(cells[last])
     return [line[:end].strip(), *line[end:].split()]
+
+
+def _parquet(table: Path) -> Sheet:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"{table.name} is read by pyarrow: pip install thanos-repr[parquet], or save a CSV."
+        ) from None
+    try:
+        columns = parquet.read_table(table).to_pydict()
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{table} cannot be read as Parquet ({str(error).splitlines()[0]}). Write it again.") from None
+    cells = zip(*columns.values(), strict=True)
+    rows = [["" if cell is None else str(cell) for cell in row] for row in cells]
+    return Sheet(list(columns), list(enumerate(rows, start=1)))
 
 
 def _json_lines(text: str, table: Path) -> Sheet:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.cache import identity
+from thanos.data.cache import cache_folder, identity
 from thanos.data.labels import SPLITS, split_name
+from thanos.data.sheet import names_image
 from thanos.data.vector_files import Columns, gathered
 from thanos.data.vector_labels import VECTORS, plain, vector_columns
 from thanos.errors import ConfigError, DataError
@@ -33,6 +34,47 @@ def folder_holds(path: Path) -> Literal["vectors", "images", ""]:
     return "images" if "Image" in kinds.values() and not {*kinds.values()} & {"Sequence", "List"} else "vectors"
 
 
+def parquet_holds(path: Path) -> Literal["vectors", "images", "paths"]:
+    """What a Parquet file holds: pictures as Hugging Face writes them, the names of image files, or else vectors.
+
+    Raises:
+        DataError: for what is no Parquet file.
+        ConfigError: without pyarrow.
+    """
+    arrow, parquet = _pyarrow(path)
+    try:
+        with parquet.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            if any(_is_picture(schema.field(name).type) for name in schema.names):
+                return "images"
+            if any(arrow.types.is_list(field.type) or arrow.types.is_fixed_size_list(field.type) for field in schema):
+                return "vectors"
+            words = [field.name for field in schema if field.type in (arrow.string(), arrow.large_string())]
+            first = next(file.iter_batches(1, columns=words), None) if words else None
+    except (arrow.ArrowException, OSError) as error:
+        said = str(error).splitlines()[0]
+        raise DataError(f"{path} cannot be read as Parquet ({said}). Write it again.") from None
+    cells = [] if first is None or not first.num_rows else [str(column[0].as_py()) for column in first.columns]
+    return "paths" if any(map(names_image, cells)) else "vectors"
+
+
+def _is_picture(kind: Any) -> bool:
+    """Whether a column is of {bytes, path}, as ``datasets`` keeps images."""
+    return hasattr(kind, "num_fields") and {kind.field(i).name for i in range(kind.num_fields)} == {"bytes", "path"}
+
+
+def _pyarrow(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"{path.name} is read by pyarrow; install it with pip install thanos-repr[parquet], or save the vectors as "
+            f".npy."
+        ) from None
+    return arrow, parquet
+
+
 def _parts(path: Path) -> dict[str, Path]:
     """Its splits, by name; empty where it has none."""
     if not (path / _DICT).is_file():
@@ -42,14 +84,7 @@ def _parts(path: Path) -> dict[str, Path]:
 
 def read_parquet(path: Path, *, vectors: bool) -> Columns:
     """Raises DataError for what is no Parquet file, ConfigError without pyarrow."""
-    try:
-        import pyarrow as arrow
-        from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise ConfigError(
-            f"{path.name} is read by pyarrow; install it with pip install thanos-repr[parquet], or save the vectors as "
-            f".npy."
-        ) from None
+    arrow, parquet = _pyarrow(path)
     try:
         with parquet.ParquetFile(path) as file:
             schema, count = file.schema_arrow, file.metadata.num_rows
@@ -65,6 +100,8 @@ def read_parquet(path: Path, *, vectors: bool) -> Columns:
 def opened(path: Path) -> dict[str, Any]:
     """The splits of a Hugging Face data set, by name; one without splits is called the empty name.
 
+    Args:
+        path: A folder of ``save_to_disk``, or a Parquet file with pictures.
     Raises:
         DataError: for what ``datasets`` cannot read.
         ConfigError: without it.
@@ -76,8 +113,13 @@ def opened(path: Path) -> dict[str, Any]:
             f"{path} is a Hugging Face data set, which the package datasets reads; install it with pip install "
             f"thanos-repr[hf]."
         ) from None
-    parts = _parts(path) or {"": path}
+    parts = {"": path} if path.is_file() else _parts(path) or {"": path}
     try:
+        if path.is_file():
+            kept = str(cache_folder() / "parquet")
+            whole = datasets.Dataset.from_parquet(str(path), cache_dir=kept)
+            pictures = [name for name, each in whole.features.items() if isinstance(each, dict)]
+            return {"": whole.cast_column(pictures[0], datasets.Image()) if pictures else whole}
         return {name: datasets.load_from_disk(str(place), keep_in_memory=False) for name, place in parts.items()}
     except Exception as error:  # whatever a damaged one makes datasets and pyarrow raise
         raise DataError(f"{path} cannot be read as a data set: {str(error).splitlines()[0]}") from None

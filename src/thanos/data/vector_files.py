@@ -54,7 +54,11 @@ def holds_vectors(path: Path) -> bool:
     if suffix in TABLES and path.is_file():
         names, first, _ = _head(path)
         return not any(map(names_image, names)) and bool(_places(names, first))  # a list of images without header
-    return suffix in (".npy", ".parquet") and path.is_file()
+    if suffix == ".parquet" and path.is_file():
+        from thanos.data.vector_arrow import parquet_holds
+
+        return parquet_holds(path) == "vectors"
+    return suffix == ".npy" and path.is_file()
 
 
 def read_columns(path: Path, *, vectors: bool = True) -> Columns:
