@@ -13,10 +13,12 @@ import sys
 import unicodedata
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageOps
 
 from thanos.config import DataConfig
+from thanos.data import walk
 from thanos.data.check import account
 from thanos.data.files import decode
 from thanos.data.labels import SPLITS
@@ -117,13 +119,6 @@ def jfif_and_no_suffix_are_images(home):
 def avif(home):
     pets(home, ".avif")
     return PETS
-
-
-@situation
-def heic_without_the_extra(home):
-    pets(home)
-    (home / "cats" / "phone.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(40))
-    return PETS, "1 .heic (pip install 'thanos-repr[heic]')"
 
 
 @situation
@@ -730,6 +725,19 @@ def test_a_situation(name, tmp_path):
 
 def test_there_are_many_situations():
     assert len(SITUATIONS) >= 60
+
+
+def test_photos_of_a_phone(tmp_path, monkeypatch):
+    pets(tmp_path / "set")
+    pixels = np.full((16, 16, 3), (200, 40, 90), dtype=np.uint8)
+    pillow_heif.from_pillow(Image.fromarray(pixels)).save(tmp_path / "set" / "cats" / "phone.HEIC", quality=90)
+    images = read(tmp_path / "set", {"size": 8})
+    (row,) = (i for i, ref in enumerate(images.refs) if ref.endswith("phone.HEIC"))
+    assert np.abs(images.images[np.array([row])][0].astype(int) - pixels[0, 0]).max() <= 6
+    monkeypatch.setattr(walk, "READS_HEIC", False)
+    without = read(tmp_path / "set", {"size": 8})
+    assert len(without) == 12
+    assert "1 file left out: 1 .heic (pip install 'thanos-repr[heic]')" in without.notes
 
 
 @pytest.mark.parametrize("turn", range(1, 9))

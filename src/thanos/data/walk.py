@@ -31,6 +31,11 @@ _SIGNATURES = (
     b"\0\0\0\x0cjP  ",
 )
 _HEIC = {b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"}
+READS_HEIC = find_spec("pillow_heif") is not None
+if READS_HEIC:
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
 NEEDS_HEIC = ".heic (pip install 'thanos-repr[heic]')"
 HIDDEN, LINKED, LOST, SPECIAL = "hidden", "linked folders that are read already", "links to nothing", "no files"
 
@@ -50,10 +55,6 @@ def walk(folder: Path) -> Found:
     Raises:
         DataError: if a folder cannot be opened.
     """
-    if find_spec("pillow_heif") is not None:
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
     found, links = Found(), list[Path]()
     seen = {_place(folder)}
     _look_into(folder, False, found, links, seen)
@@ -108,7 +109,7 @@ def why_no_image(path: Path) -> str:
             head = file.read(32)
     except OSError as error:
         return f"cannot be opened: {error.strerror}"
-    if head[4:8] == b"ftyp" and head[8:12] in _HEIC and find_spec("pillow_heif") is None:
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIC and not READS_HEIC:
         return NEEDS_HEIC
     known = head.startswith(_SIGNATURES) or head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
     return "" if known and _opens(path) else suffix or "without a suffix"
