@@ -21,8 +21,9 @@ from thanos.reproduce.scale import load_scale
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 
-DATASETS = ("grocery", "ham10000")
-"""Those of few images, where a thousand epochs are minutes."""
+EPOCHS = {"grocery": (10, 100, 1000), "ham10000": (10, 100, 1000), "cifar100": (10, 100)}
+"""Sets of few images, where a thousand epochs are minutes, and one of many."""
+SEEDS = 5
 WEIGHTS = (0.1, 1.0, 10.0)
 CONTROL = "spread + spread"
 
@@ -50,20 +51,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="run directories; an interrupted study goes on")
     parser.add_argument("--records", type=Path, default=Path("results/runs/autoencoder-epochs"))
     parser.add_argument("--out", type=Path, default=Path("results/autoencoder_epochs.json"))
-    parser.add_argument("--dataset", choices=DATASETS, action="append", help="only these")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--dataset", choices=list(EPOCHS), action="append", help="only these")
+    parser.add_argument("--seeds", type=int, default=3, choices=range(1, SEEDS + 1))
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     given = parser.parse_args()
     command = f"python benchmarks/autoencoder_epochs.py --work runs/autoencoder-epochs --jobs {given.jobs}"
-    cells = [
-        (data, epochs, seed)
-        for data in given.dataset or DATASETS
-        for epochs in given.epochs
-        for seed in range(given.seeds)
-    ]
+    cells = [(data, epochs, seed) for data in EPOCHS for epochs in EPOCHS[data] for seed in range(SEEDS)]
     places = Places(given.work, given.records)
-    blocks = [block(*cell) for cell in cells]
+    wanted = given.dataset or list(EPOCHS)
+    blocks = [block(*cell) for cell in cells if cell[0] in wanted and cell[2] < given.seeds]
     run = RunConfig(threads=1, quiet=True)
     failures = carry_out(
         blocks, places, run=run, jobs=given.jobs, command=command, say=lambda line: print(line, flush=True)
@@ -87,9 +83,9 @@ def collect(records: Records, cells: list[tuple[str, int, int]]) -> dict[str, An
     """Percentages by data set, epochs and row; differences from the control of as many epochs, paired by seed."""
     scores: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
     for data, epochs, seed in cells:
-        for row in ROWS:
-            record = records.find(row, block(data, epochs, seed))
-            if record is not None:
+        found_here = [records.find(row, block(data, epochs, seed)) for row in ROWS]
+        for row, record in zip(ROWS, found_here, strict=True):
+            if record is not None and None not in found_here:
                 scores.setdefault((data, epochs, row.name), []).append(record)
     found: dict[str, Any] = {}
     for (data, epochs, name), rows in scores.items():
@@ -99,7 +95,8 @@ def collect(records: Records, cells: list[tuple[str, int, int]]) -> dict[str, An
         found.setdefault(data, {}).setdefault(str(epochs), {})[name] = {
             "probe": mean(probe),
             "by seed": probe,
-            "over the control": list(mean_interval(apart)),
+            "seeds": len(probe),
+            "over the control": list(mean_interval(apart)) if len(apart) > 1 else apart * 2,
             "recovery": 100 * mean(record["scores"]["recovery"]["adjusted_mutual_information"] for record in rows),
             "seconds": [[training["seconds"] for training in record["trainings"]] for record in rows],
         }
