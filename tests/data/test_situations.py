@@ -240,9 +240,17 @@ def three_levels_the_second_is_the_superclass(home):
 
 
 @situation
+def three_levels_judged_by_the_second(home):
+    for i in range(12):
+        place = ("fruit/apple/red", "fruit/apple/green", "fruit/pear", "milk")[i % 4]
+        draw(home / place / f"{i}.png", i)
+    return {"judged_level": 2}, {"fruit": 9, "milk": 3}, ("apple", "pear")
+
+
+@situation
 def more_levels_than_there_are(home):
     pets(home)
-    return {"level": 3}, "`level=3` asks for more levels of folders"
+    return {"level": 3}, "level 3 is asked for, and"
 
 
 @situation

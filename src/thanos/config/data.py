@@ -77,6 +77,8 @@ class DataConfig(Settings):
     level: Annotated[int, Field(ge=1)] | None = None
     """Which level of labels is the superclass, where there are more than two: folders in folders, or 'animal > dog >
     beagle' in a table; default: the first. What lies below is the subclass."""
+    judged_level: Annotated[int, Field(ge=2)] | None = None
+    """And which is the subclass, that judges; default: the finest. Not known where a label does not go so deep."""
     unknown: str | None = None
     """Labels that mean not known, split by commas; default: none, na, n/a and null, unless they are frequent. Empty and
     nan always do."""

@@ -15,13 +15,16 @@ ROLES = ("split", "superclass", "subclass", "*")
 """What a level of folders can be; *: it says nothing."""
 
 
-def list_folder(folder: Path, *, layout: str | None = None, level: int | None = None) -> Listing:
+def list_folder(
+    folder: Path, *, layout: str | None = None, level: int | None = None, judged_level: int | None = None
+) -> Listing:
     """Every image below ``folder`` with the labels its place gives it; in a folder of images alone, UNLABELLED.
 
     Args:
         folder: Of images.
         layout: What each level of folders is, such as ``split/superclass``; default: worked out from their names.
         level: Which level of labels is the superclass, from 1.
+        judged_level: Which is the subclass; default: the finest.
     Raises:
         DataError: if there is no image, one lies at a depth that names no superclass, or it is not clear what the
             folders are.
@@ -44,13 +47,14 @@ def list_folder(folder: Path, *, layout: str | None = None, level: int | None = 
             top = steps[0] if steps else "no folder"
             listing.left_out.append((str(path), f"in {top}, outside the splits"))
             continue
-        superclass, subclass = _labels(steps, roles, level, named=layout is not None)
+        superclass, subclass = _labels(steps, roles, (level, judged_level), named=layout is not None)
         loose += [] if superclass else [path]
         listing.add(path, superclass=superclass or UNLABELLED, subclass=subclass, split=split)
     deep = max(len(steps) for steps in parts.values()) - sum(role in ("split", "*") for role in roles)
-    if layout is None and level is not None and level > deep:
-        raise DataError(f"`level={level}` asks for more levels of folders than {folder} has below its splits: {deep}.")
-    if layout is None and deep > 2:
+    asked = max(level or 1, judged_level or 1)
+    if layout is None and asked > max(deep, 1):
+        raise DataError(f"level {asked} is asked for, and {folder} has {deep} below its splits. Ask for one of them.")
+    if layout is None and deep > 2 and judged_level is None:
         listing.subclass = whole_superclasses(listing.superclass, listing.subclass)
     if loose and len(loose) < len(listing.paths):
         raise DataError(
@@ -60,14 +64,16 @@ def list_folder(folder: Path, *, layout: str | None = None, level: int | None = 
     return listing
 
 
-def _labels(steps: Sequence[str], roles: Sequence[str], level: int | None, *, named: bool) -> tuple[str, str]:
+def _labels(
+    steps: Sequence[str], roles: Sequence[str], levels: tuple[int | None, int | None], *, named: bool
+) -> tuple[str, str]:
     """What folders say of an image; those below all that have a role are finer levels of its label."""
     by_role = [(step, roles[i] if i < len(roles) else "label") for i, step in enumerate(steps)]
     if named:
         labels = {role: step for step, role in by_role}
         return labels["superclass"], labels.get("subclass", "")
     below = [step for step, role in by_role if role == "label"]
-    return at_level(below, level) if below else ("", "")
+    return at_level(below, *levels) if below else ("", "")
 
 
 def _is_split(name: str) -> bool:

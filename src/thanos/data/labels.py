@@ -252,15 +252,17 @@ def whole_superclasses(superclass: Sequence[str], subclass: Sequence[str]) -> li
     return [below if above in divided else above.rsplit("/", 1)[-1] for above, below in pairs]
 
 
-def at_level(steps: Sequence[str], level: int | None) -> tuple[str, str]:
+def at_level(steps: Sequence[str], level: int | None, judged: int | None = None) -> tuple[str, str]:
     """Superclass and subclass of a label of several levels, the coarsest first.
 
     Args:
         steps: One name a level, at least one.
         level: Which is the superclass, from 1; deeper than the label goes: its last. None: the first.
+        judged: Which is the subclass; not known where the label does not go so deep. None: its last.
     Returns:
-        The name of that level, with those above it where it is not the first; and the finest name, with all that lie
-        between, empty where the superclass is the finest.
+        The name of that level, with those above it where it is not the first; and the finer name, with all that lie
+        between, empty where there is none.
     """
     depth = min(level or 1, len(steps))
-    return "/".join(steps[:depth]), "/".join(steps[depth:])
+    fine = steps[depth:judged] if judged is None or judged <= len(steps) else ()
+    return "/".join(steps[:depth]), "/".join(fine)

@@ -122,7 +122,7 @@ def _load_known(spec: registry.DatasetSpec, config: DataConfig) -> ImageSet:
 def _load_own(config: DataConfig) -> ImageSet:
     """A folder, a folder with a table of labels, a table, or a file of arrays."""
     source = Path(config.data)
-    how = Reading(config.columns, config.together, config.level, config.unknown, config.skip_bad)
+    how = Reading(config.columns, config.together, config.level, config.judged_level, config.unknown, config.skip_bad)
     if isinstance(config.labels, Path):
         if not config.labels.is_file():
             raise ConfigError(
@@ -141,7 +141,7 @@ def _load_own(config: DataConfig) -> ImageSet:
             raise ConfigError(
                 f"`columns` and `together` name columns of a table; {source} is a folder. Name its table: `labels=...`."
             )
-        listing = list_folder(source, layout=config.layout, level=config.level)
+        listing = list_folder(source, layout=config.layout, level=config.level, judged_level=config.judged_level)
         if len(set(listing.superclass)) < 2 and (found := _labels_beside(source, how)):
             return read_listing(found, config)
         listing.unknown = config.unknown

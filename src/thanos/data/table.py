@@ -31,6 +31,7 @@ class Reading:
     columns: str | None = None
     together: str | None = None
     level: int | None = None
+    judged_level: int | None = None
     unknown: str | None = None
     skip_bad: bool = False
 
@@ -96,7 +97,7 @@ def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[W
         words[role] = _from_indices(words[role], role, table, listing)
     _refuse_several(words.get("superclass", []), table)
     if "superclass" in words:
-        _split_levels(words, how.level, table)
+        _split_levels(words, how, table)
     written = words.get("superclass", [UNLABELLED] * len(rows))
     for role in (role for role in LABELS if role in words):
         words[role], told = known_words(words[role], role, how.unknown)
@@ -199,20 +200,21 @@ def _refuse_several(words: Sequence[str], table: Path) -> None:
                 )
 
 
-def _split_levels(words: Words, level: int | None, table: Path) -> None:
+def _split_levels(words: Words, how: Reading, table: Path) -> None:
     """``animal > dog > beagle`` as superclass and subclass."""
     if not any(LEVEL in word for word in words["superclass"]):
-        if level is not None and level > 1:
+        if (asked := max(how.level or 1, how.judged_level or 1)) > 1:
             raise DataError(
-                f"`level={level}` is for labels of several levels, split by {LEVEL.strip()!r}; {table.name} has none."
+                f"level {asked} is asked for, of labels of several levels split by {LEVEL.strip()!r}; {table.name} has "
+                f"none."
             )
         return
     split = [[step.strip() for step in word.split(LEVEL.strip())] for word in words["superclass"]]
-    pairs = [at_level(steps, level) for steps in split]
+    pairs = [at_level(steps, how.level, how.judged_level) for steps in split]
     words["superclass"] = [superclass for superclass, _ in pairs]
     if "subclass" not in words:
         words["subclass"] = [subclass for _, subclass in pairs]
-    if max(map(len, split)) > 2:
+    if max(map(len, split)) > 2 and how.judged_level is None:
         words["subclass"] = whole_superclasses(words["superclass"], words["subclass"])
 
 
