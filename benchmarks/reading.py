@@ -20,7 +20,7 @@ from peak import peak_above
 from PIL import Image
 
 from thanos.config import DataConfig
-from thanos.data.files import decode
+from thanos.data.decode import decode
 from thanos.data.load import load
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json

@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 from thanos.config import DataConfig
 from thanos.data import files
 from thanos.data.cache import cached_images
-from thanos.data.files import decode
+from thanos.data.decode import decode
 from thanos.data.labels import SPLITS
 from thanos.data.load import check_superclasses, draw_stratified, load
 from thanos.data.pixels import Scale

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from thanos.config import DataConfig
 from thanos.data import walk
 from thanos.data.check import account
-from thanos.data.files import decode
+from thanos.data.decode import decode
 from thanos.data.labels import SPLITS
 from thanos.data.load import load, load_together
 from thanos.errors import DataError, ThanosError

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from thanos import registry
 from thanos.cli.app import TRAINING, Flat, Of, Out, app, say
-from thanos.cli.judge import judge, write_page
+from thanos.cli.judge import explained_by_pictures, judge, write_page
 from thanos.cli.lines import discovered_lines
 from thanos.config import AutoTrainConfig, DataConfig, DiscoverConfig, RunConfig, SourceConfig, check_data
 from thanos.errors import ConfigError
@@ -142,11 +142,12 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
     embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
     found = cluster(embeddings, config)
     recovered = recovery_by_split(embeddings, found.cluster)
-    for line in discovered_lines(found, recovered):
+    explained = explained_by_pictures(source, found)
+    for line in (*discovered_lines(found, recovered), *(explained.lines(found.names) if explained else ())):
         say(line)
     shown = {"recovery": {split: each.to_dict() for split, each in recovered.items()}}
     shown |= source.kept() if scores is None else scores
-    write_page(page, source, found, shown, table=table)
+    write_page(page, source, found, shown, table=table, explained=explained)
     before = table.read_bytes() if table.exists() else b""
     lines = write_discovered(table, embeddings, found, config=config, recovered=recovered)
     if before and before != table.read_bytes() and (old := outdated(table)):

@@ -9,6 +9,7 @@ from thanos.errors import DataError, MissingLabels
 
 if TYPE_CHECKING:
     from thanos.inputs import Source
+    from thanos.subclasses.explain import Explained
     from thanos.subclasses.fitted import Discovered
 
 
@@ -51,6 +52,7 @@ def write_page(
     scores: dict[str, Any],
     *,
     table: Path | None,
+    explained: "Explained | None",
     mark: str | None = None,
 ) -> None:
     """The page of discovered subclasses, with all that the source knows."""
@@ -68,5 +70,14 @@ def write_page(
         training=source.training(),
         scores=scores,
         table=table,
+        told={} if explained is None else explained.words(found.names),
         mark=mark,
     )
+
+
+def explained_by_pictures(source: "Source", found: "Discovered") -> "Explained | None":
+    """What simple properties tell the subclasses apart; None without pictures."""
+    from thanos.subclasses.explain import explain
+
+    images = source.pictures
+    return None if images is None else explain(source.embeddings, found, images)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from thanos.config import DataConfig
 from thanos.data.columns import columns_of, said_columns
-from thanos.data.files import default_views, squared
+from thanos.data.decode import squared
+from thanos.data.files import default_views
 from thanos.data.imageset import ImageSet, check_enlarged
 from thanos.data.labels import label_fields, split_name
 from thanos.data.splits import with_splits

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cached_images, remembered
+from thanos.data.decode import LYING, MOST_THREADS, FileImages, How, allow, decode_all, orientation
 from thanos.data.imageset import Images, ImageSet, check_enlarged
 from thanos.data.labels import label_fields
 from thanos.data.pixels import DEEP, EIGHT_BITS, Scale, limits_of, scale_of
@@ -33,10 +33,6 @@ from thanos.errors import DataError, OutputError
 warnings.filterwarnings("ignore", module=r"PIL\.")  # what matters of a file is said by its fault
 IN_CACHE = 4 * 2**30
 """Collections up to this many decoded bytes are decoded once; larger ones on demand."""
-MOST_THREADS = 8
-"""Images of many pixels that are in memory at a time."""
-MANY = 512
-"""Files at a time above which all cores decode; a batch has fewer, and worker processes of its own."""
 
 
 @dataclass
@@ -51,6 +47,8 @@ class Listing:
     split: list[str] = field(default_factory=list)
     together: list[str] = field(default_factory=list)
     """What an image is of, where several can be of one: these stay in one split."""
+    further: dict[str, list[str]] = field(default_factory=dict)
+    """Columns of a table that say none of this, by name: what subclasses may differ in."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """On how the labels were read."""
@@ -79,7 +77,8 @@ class Listing:
     def keep(self, rows: Sequence[int]) -> "Listing":
         columns = ("paths", "superclass", "subclass", "group", "split", "together")
         kept: dict[str, Any] = {column: [getattr(self, column)[i] for i in rows] for column in columns}
-        return replace(self, **kept)
+        further = {name: [column[i] for i in rows] for name, column in self.further.items()}
+        return replace(self, **kept, further=further)
 
 
 def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = None) -> ImageSet:
@@ -108,13 +107,13 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
     moving = sum(look.frames > 1 for look in looks)
     told = f"{moving} of {len(looks)} have several frames or pages: the first of each is read"
     frames_note = [told] if moving else []
-    how = _How(size, channels, scale, config.megapixels)
+    how = How(size, channels, scale, config.megapixels)
     marks = (files, good, size, channels, *([scale] if scale != EIGHT_BITS else []))
     images: Images = FileImages(listing.paths, how, identity=repr(marks))
     if len(good) * size * size * channels <= IN_CACHE:
         kept = blake2b(repr(marks).encode(), digest_size=16).hexdigest()
         try:
-            images = cached_images(kept, images.shape, partial(_decode_all, listing.paths, how))
+            images = cached_images(kept, images.shape, partial(decode_all, listing.paths, how))
         except OutputError as error:
             listing.notes.append(f"images are decoded anew at every use: {error}")
     skipped = len(listing.skipped)
@@ -131,6 +130,7 @@ def _labelled(listing: Listing, images: Images, views: ViewSpec, notes: list[str
         images=images,
         refs=tuple(shown(path) for path in listing.paths),
         together=tuple(listing.together) if any(listing.together) else (),
+        further={name: tuple(column) for name, column in listing.further.items()},
         views=views,
         notes=tuple(notes),
         skipped=tuple(listing.skipped),
@@ -159,15 +159,6 @@ class _Look(NamedTuple):
     """Of more than 8 bits: lowest and highest value, and two percentiles."""
 
 
-class _How(NamedTuple):
-    """What a file is brought to."""
-
-    size: int
-    channels: int
-    scale: Scale = EIGHT_BITS
-    megapixels: float = 0
-
-
 def _look_at_all(paths: Sequence[Path], files: str, megapixels: float) -> list[_Look]:
     """Every file opened; what was seen is remembered for as long as no file changes."""
 
@@ -178,13 +169,6 @@ def _look_at_all(paths: Sequence[Path], files: str, megapixels: float) -> list[_
 
     key = f"looks with frames and limits, {megapixels} {files}"
     return [_Look(*entry) for entry in json.loads(remembered(key, look))]
-
-
-def allow(megapixels: float) -> None:
-    """Let Pillow open images of so many pixels; what it takes by itself, it goes on to take."""
-    most = Image.MAX_IMAGE_PIXELS
-    if most is not None and 2 * most < megapixels * 1e6:  # it refuses at twice what it warns at
-        Image.MAX_IMAGE_PIXELS = int(megapixels * 1e6 / 2) + 1
 
 
 def _look(path: Path, megapixels: float) -> _Look:
@@ -199,7 +183,7 @@ def _look(path: Path, megapixels: float) -> _Look:
             size, frames = image.size, getattr(image, "n_frames", 1)
             image.draft(None, (1, 1))  # a JPEG is read to its end, without working out every pixel
             image.load()  # before anything else may load it: only the first time it says what is wrong
-            width, height = size[::-1] if _orientation(image) in _LYING else size
+            width, height = size[::-1] if orientation(image) in LYING else size
             transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
             limits = limits_of(image) if image.mode in DEEP else None
             return _Look("RGBA" if transparent else image.mode, width, height, "", frames, limits)
@@ -275,105 +259,6 @@ def _key(paths: Sequence[Path]) -> str:
         stat = path.stat()
         digest.update(os.fsencode(path) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
     return digest.hexdigest()
-
-
-def _decode_all(paths: Sequence[Path], how: _How, out: NDArray[np.uint8]) -> None:
-    allow(how.megapixels)
-
-    def decode_into(i: int) -> None:
-        out[i] = decode(paths[i], how.size, how.channels, how.scale)
-
-    with ThreadPoolExecutor(min(cpu_count() or 1, MOST_THREADS)) as pool:
-        list(pool.map(decode_into, range(len(paths))))
-
-
-def decode(path: Path, size: int, channels: int, scale: Scale = EIGHT_BITS) -> NDArray[np.uint8]:
-    """One file as uint8 (size, size, channels): upright, scaled by its shorter side, antialiased, cut to the centre.
-
-    A JPEG more than twice as large is decoded at a half, a quarter or an eighth of its size, no smaller than twice
-    ``size``: several times as fast.
-
-    Args:
-        path: Of the file; of several frames the first.
-        size: Pixels a side.
-        channels: 1 or 3.
-        scale: Of images of more than 8 bits: what becomes 0 and 255.
-    """
-    with Image.open(path) as opened:
-        if min(opened.size) > 2 * size:
-            opened.draft(None, (2 * size, 2 * size))
-        opened.load()
-        turn = _TURNS.get(_orientation(opened))
-        image = opened if turn is None else opened.transpose(turn)
-        image = _to_eight_bits(image, "L" if channels == 1 else "RGB", scale)
-    return np.asarray(squared(image, size)).reshape(size, size, channels)
-
-
-def squared(image: Image.Image, size: int) -> Image.Image:
-    """Scaled by its shorter side, antialiased, and cut to the centre; of a strip no more than that is worked out."""
-    if image.size == (size, size):
-        return image
-    scale = size / min(image.size)
-    width, height = max(size, round(image.width * scale)), max(size, round(image.height * scale))
-    left, top = (width - size) // 2, (height - size) // 2
-    across, down = image.width / width, image.height / height
-    box = (left * across, top * down, (left + size) * across, (top + size) * down)
-    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
-
-
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What brings an image upright, by its EXIF orientation."""
-_LYING = (5, 6, 7, 8)
-"""Orientations in which width and height change places."""
-
-
-def _orientation(image: Image.Image) -> int:
-    """The mark of a camera in a loaded image, 1 to 8; 1 where there is none, or it cannot be read."""
-    try:
-        mark = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # a broken tag says nothing about the pixels
-        return 1
-    return mark if isinstance(mark, int) else 1
-
-
-def _to_eight_bits(image: Image.Image, mode: str, scale: Scale) -> Image.Image:
-    if image.mode in DEEP:  # PIL's own conversion would clip at 255
-        image = Image.fromarray(scale.apply(np.asarray(image)))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return image.convert(mode)
-
-
-class FileImages:
-    """Image files that are decoded when asked for."""
-
-    def __init__(self, paths: Sequence[Path], how: _How, *, identity: str):
-        self._paths, self._how = paths, how
-        self.on_demand = True
-        self.identity = identity
-        """Changes if any of the files does."""
-        self.shape = (len(paths), how.size, how.size, how.channels)
-
-    def __len__(self) -> int:
-        return len(self._paths)
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        out = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        if len(rows) > MANY:
-            _decode_all([self._paths[i] for i in rows], self._how, out)
-            return out
-        allow(self._how.megapixels)
-        for place, i in enumerate(rows):
-            out[place] = decode(self._paths[i], self._how.size, self._how.channels, self._how.scale)
-        return out
 
 
 def manifest(images: Samples) -> str:

@@ -1,5 +1,6 @@
 """What an encoder can be trained on: images or vectors, their labels, and how views of them are drawn."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -43,6 +44,8 @@ class Samples(Labels):
     """(file, kind of reason) for what lies beside the rows and is none; seen = rows + skipped + left out."""
     together: tuple[str, ...] = field(default=(), repr=False)
     """What each row is of, where several can be of one (a patient, a track): these stay in one split."""
+    further: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """What else a table says of each row, by column: tells what discovered subclasses differ in, no more."""
     splits_named: bool = True
     """Whether the data say which rows are for training; else a test split is drawn."""
 
@@ -107,7 +110,8 @@ class Samples(Labels):
 
     def taken(self, rows: NDArray) -> dict[str, Any]:
         together = tuple(np.array(self.together, dtype=object)[rows]) if self.together else ()
-        return super().taken(rows) | {"together": together}
+        further = {name: tuple(np.array(column, dtype=object)[rows]) for name, column in self.further.items()}
+        return super().taken(rows) | {"together": together, "further": further}
 
     def _digest(self) -> str:
         values = self.own

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from thanos.config import DataConfig
 from thanos.data.cache import cached_images
-from thanos.data.files import default_views, squared
+from thanos.data.decode import squared
+from thanos.data.files import default_views
 from thanos.data.imageset import ImageSet, check_enlarged
 from thanos.data.labels import UNLABELLED, label_fields
 from thanos.data.vector_arrow import opened, read_folder

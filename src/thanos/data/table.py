@@ -53,7 +53,7 @@ def list_table(table: Path, *, folder: Path | None = None, how: Reading | None =
     words, written = _words(sheet, table, how, listing)
     finder = _Finder(table.parent if folder is None else folder, folder is not None)
     seen: dict[Path, int] = {}
-    for i, (number, _) in enumerate(sheet.rows):
+    for i, (number, cells) in enumerate(sheet.rows):
         entry = {role: words[role][i] for role in words}
         path = finder.find(entry["path"])
         fault = _fault(entry, written[i], path, finder)
@@ -67,6 +67,9 @@ def list_table(table: Path, *, folder: Path | None = None, how: Reading | None =
         assert path is not None
         seen[path] = number
         listing.add(path, **{role: word for role, word in entry.items() if role != "path"})
+        for name, column in listing.further.items():
+            place = sheet.names.index(name)
+            column.append(cells[place].strip() if place < len(cells) else "")
     _check_usable(listing, table, folder)
     listing.notes += finder.told()
     if folder is not None:
@@ -104,6 +107,7 @@ def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[W
         listing.notes += told
     words.setdefault("superclass", written)
     words["split"] = _splits(words.get("split", [""] * len(rows)))
+    listing.further = {name: [] for i, name in enumerate(names) if i not in places.values() and sheet.headed}
     if "together" not in words:
         _point_at_repeats(sheet, places, listing, table.name)
     return words, written

@@ -1,5 +1,6 @@
 """The page of discovered subclasses: for each its size, its typical and its doubtful images, and how often it errs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def write_discover_page(
     training: Training | None,
     scores: dict[str, Any],
     table: Path | None = None,
+    told: Mapping[str, str] | None = None,
     mark: str | None = None,
 ) -> None:
     """A self-contained page.
@@ -73,6 +75,7 @@ def write_discover_page(
         training: Of the encoder; None: not known.
         scores: ``geometry``, ``transfer`` and ``recovery``, as far as they were measured.
         table: The CSV that holds the subclasses, which the text mentions.
+        told: By subclass, what simple properties tell it from its siblings.
         mark: Of that table; the page bears it.
     Raises:
         DataError: if the pictures are not those that were embedded.
@@ -91,6 +94,7 @@ def write_discover_page(
         "table": table,
         "mark": "" if mark is None else f"{SUBCLASSES} {mark}",
         "again": again,
+        "told": told or {},
         "found": found.superclasses,
         "worst": worst(found, errors),
         "rows": summary(embeddings, found, errors, scores, final),
