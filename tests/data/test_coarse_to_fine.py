@@ -309,6 +309,47 @@ def test_a_sign_that_names_no_track(gtsrb):
 # All three
 
 
+# ISIC 2017
+
+
+@pytest.fixture(name="isic-2017")
+def isic_2017(tmp_path, monkeypatch):
+    """Three diagnoses in each part; the table of the test part numbers its rows."""
+    folder = tmp_path / "isic-2017" / "data"
+    for part, first in (("Training", 0), ("Validation", 100), ("Test_v2", 200)):
+        rows = [["image_id", "melanoma", "seborrheic_keratosis"]]
+        for i in range(6):
+            picture(folder / f"ISIC-2017_{part}_Data" / f"ISIC_{first + i:07d}.jpg")
+            name = str(i + 1) if part == "Test_v2" else f"ISIC_{first + i:07d}"
+            rows.append([name, f"{i % 3 == 0:d}.0", f"{i % 3 == 1:d}.0"])
+        write(folder / f"ISIC-2017_{part}_Part3_GroundTruth.csv", rows)
+    monkeypatch.setitem(room.PUBLISHED_COUNTS, "isic-2017", (6, 6, 6))
+    return folder
+
+
+def test_lesions_of_isic_2017_with_their_diagnosis_and_split(request, tmp_path):
+    request.getfixturevalue("isic-2017")
+    images = read("isic-2017", tmp_path)
+    kinds = ["melanoma", "seborrheic keratosis", "nevus"]
+    for file, (superclass, subclass, split) in names_of(images).items():
+        number = int(file[5:12])
+        assert subclass == kinds[number % 100 % 3]
+        assert superclass == ("malignant" if subclass == "melanoma" else "benign")
+        assert split == SPLITS[number // 100]
+    assert any("numbers its rows" in note for note in images.notes)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda folder: (folder / "ISIC-2017_Test_v2_Data" / "ISIC_0000203.jpg").unlink(), "has 6 rows for the 5 images"),
+    (lambda folder: (folder / "ISIC-2017_Training_Data" / "ISIC_0000003.jpg").unlink(), "1 of them are not in"),
+    (lambda folder: picture(folder / "ISIC-2017_Training_Data" / "ISIC_0000009.jpg"), "1 beside them"),
+])  # fmt: skip
+def test_isic_2017_that_does_not_fit(request, tmp_path, change, said):
+    change(request.getfixturevalue("isic-2017"))
+    with pytest.raises(DataError, match=said):
+        read("isic-2017", tmp_path)
+
+
 def root_of(request, name):
     made = request.getfixturevalue(name)
     return made[0] if isinstance(made, tuple) else made

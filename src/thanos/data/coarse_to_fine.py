@@ -130,9 +130,9 @@ def _isic_2017(config: DataConfig) -> Listing:
 
     A lesion that is neither is a nevus. A table that numbers its rows is of the images in the order of their names.
     """
-    tables = ISIC_2017_TABLES
-    wanted = "isic/{ISIC-2017_PART_Data/*.jpg,ISIC-2017_PART_Part3_GroundTruth.csv}, PART Training, Validation, Test_v2"
-    folder = find_folder(config, ("isic", "isic-2017", "."), tables[:1], wanted, source="docs/own-data.md")
+    tables, folders = ISIC_2017_TABLES, ("isic-2017/data", "isic-2017", "isic", "data", ".")
+    wanted = "isic-2017/[data/]ISIC-2017_{Training,Validation,Test_v2}{_Data/*.jpg,_Part3_GroundTruth.csv}, or in isic/"
+    folder = find_folder(config, folders, tables[:1], wanted, source="docs/own-data.md")
     listing, counts = Listing("isic-2017"), []
     for table, split in zip(tables, SPLITS, strict=True):
         home = folder / table.replace("_Part3_GroundTruth.csv", "_Data")
