@@ -8,6 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from thanos.config import DataConfig
+from thanos.data import decode as decoding
 from thanos.data import files
 from thanos.data.cache import cached_images
 from thanos.data.decode import decode
@@ -390,10 +391,10 @@ def test_the_fingerprint_of_images_on_demand_is_remembered(folder, monkeypatch):
     """It is that of the same images in memory, is found once, and again when a file or a label changes."""
     in_memory = read(folder).fingerprint
     monkeypatch.setattr(files, "IN_CACHE", 0)
-    monkeypatch.setattr(files, "MANY", 10)
+    monkeypatch.setattr(decoding, "MANY", 10)
     decoded = []
-    decode = files.decode
-    monkeypatch.setattr(files, "decode", lambda path, *rest: decoded.append(path) or decode(path, *rest))
+    decode = decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda path, *rest: decoded.append(path) or decode(path, *rest))
     assert read(folder).fingerprint == in_memory
     assert len(decoded) == 40
     decoded.clear()

@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 import unicodedata
+import zlib
 
 import numpy as np
 import pillow_heif
@@ -237,6 +238,67 @@ def three_levels_the_second_is_the_superclass(home):
         place = ("fruit/apple/red", "fruit/apple/green", "fruit/pear", "milk/oat")[i % 4]
         draw(home / place / f"{i}.png", i)
     return {"level": 2}, {"fruit/apple": 6, "fruit/pear": 3, "milk/oat": 3}, ("green", "oat", "pear", "red")
+
+
+@situation
+def splits_below_one_folder(home):
+    for split in ("train", "test"):
+        pets(home / "petset" / split)
+    return {"cats": 12, "dogs": 12}, {"test": 12}, "all images are in petset/"
+
+
+@situation
+def splits_below_subclasses(home):
+    for i in range(24):
+        draw(home / ("a/x", "a/y", "b/z")[i % 3] / ("train", "test")[i % 2] / f"{i}.png", i)
+    return {"a": 16, "b": 8}, ("x", "y", "z"), {"test": 12}
+
+
+@situation
+def split_folders_twice(home):
+    for split in ("training_set", "test_set"):
+        pets(home / split / split)
+    return {"cats": 12, "dogs": 12}, {"test": 12}
+
+
+@situation
+def a_test_part_without_labels(home):
+    pets(home / "train")
+    for i in range(3):
+        draw(home / "test" / f"{i}.png", 40 + i)
+        draw(home / "sample" / f"{i}.png", 50 + i)
+    return PETS, "3 in sample, outside the splits", "3 in test, without a folder that says the label"
+
+
+@situation
+def train_and_unlabeled(home):
+    pets(home / "train")
+    draw(home / "unlabeled" / "u.png")
+    return PETS, "1 in unlabeled, outside the splits"
+
+
+@situation
+def splits_and_another_folder_below(home):
+    for name in ("cats/train", "cats/test", "dogs/train", "dogs/test", "dogs/extra"):
+        for i in range(3):
+            draw(home / name / f"{i}.png", len(name) + 9 * i)
+    return "are called test, train beside extra: splits or subclasses?"
+
+
+@situation
+def folders_that_look_alike(home):
+    for name in ("caf\u00e9", "cafe\u0301", "dogs"):
+        for i in range(6):
+            draw(home / name / f"{i}.png", i + 10 * len(name))
+    return {"caf\u00e9": 12, "dogs": 6}, "is spelt in 2 ways that look alike"
+
+
+@situation
+def versions_are_no_numbers(home):
+    for name in ("v1", "v1.0"):
+        for i in range(6):
+            draw(home / name / f"{i}.png", i + 10 * len(name))
+    return {"v1": 6, "v1.0": 6}
 
 
 @situation
@@ -540,7 +602,145 @@ def subpopbench(home):
     return {"0": 6, "1": 6}, {"train": 4, "validation": 4, "test": 4}
 
 
+@situation
+def a_box_beside_a_path_is_no_vector(home):
+    return listed(home, rows('{i:02d}.png,{label},"[1, 2, 3, 4]"', header="path,superclass,bbox")), PETS
+
+
+@situation
+def stanford_cars(home):
+    return (
+        listed(home, rows("{i:02d}.png,39,116,569,375,{label}", header="fname,x1,y1,x2,y2,class")),
+        {"columns": "path=fname"},
+        PETS,
+    )
+
+
+@situation
+def many_columns_of_0_and_1(home):
+    text = "image," + ",".join("0123456789") + "\n"
+    text += "".join(f"{i:02d}," + ",".join(f"{k == i % 2:d}" for k in range(10)) + "\n" for i in range(12))
+    return listed(home, text), {"0": 6, "1": 6}
+
+
+@situation
+def a_row_of_more_cells_than_columns(home):
+    return listed(
+        home, rows().replace("03.png,dogs", "03.png,dogs,oops")
+    ), "row 5 has 3 cells, and 2 columns have names"
+
+
+@situation
+def delimiters_at_the_end_of_rows(home):
+    return listed(home, rows("{i:02d}.png,{label},")), PETS
+
+
+@situation
+def scores_without_a_name(home):
+    return listed(home, rows("{i:02d}.png,{label},0.9")), "row 2 has 3 cells, and 2 columns have names"
+
+
+@situation
+def the_one_table_of_a_folder(home):
+    listed(home, rows())
+    return PETS, "labels from labels.csv"
+
+
+@situation
+def the_one_table_of_a_folder_with_a_bad_row(home):
+    listed(home, rows() + "gone.png,cats\n")
+    return "labels.csv row 14 names the image 'gone.png', which does not exist"
+
+
+@situation
+def a_table_whose_columns_nobody_knows(home):
+    listed(home, rows(header="photo,kind"))
+    return {"unknown": 12}, "no labels are read from labels.csv: name the table by `labels`"
+
+
+@situation
+def metadata_about_something_else(home):
+    pets(home)
+    (home / "metadata.csv").write_text("key,value\ncamera,EOS\n")
+    return PETS, "1 .csv"
+
+
+@situation
+def patients_that_are_not_known(home):
+    text = "path,superclass,patient_id\n"
+    text += "".join(f"{i:02d}.png,{'ab'[i % 2]},{'NA' if i < 30 else i // 2}\n" for i in range(40))
+    return listed(home, text, count=40), {"a": 20, "b": 20}, "(together) has 5 values"
+
+
+@situation
+def a_column_of_is_train(home):
+    text = "path,superclass,is_train\n" + "".join(f"{i:02d}.png,{'ab'[i % 2]},{i % 3 > 0:d}\n" for i in range(12))
+    return listed(home, text), {"columns": "split=is_train"}, "is_train of labels.csv is 0 or 1: as a split"
+
+
+@situation
+def masks_without_header(home):
+    for i in range(12):
+        draw(home / f"mask{i:02d}.png", i)
+    return listed(home, rows("{i:02d}.png,mask{i:02d}.png,{label}", header="")), "has no header and 2 columns beside"
+
+
+@situation
+def a_list_as_a_label(home):
+    lines = [json.dumps({"path": f"{i:02d}.png", "label": [["a"], ["b"], ["a", "b"]][i % 3]}) for i in range(12)]
+    return listed(home, "\n".join(lines), "l.jsonl"), "an image has one superclass"
+
+
+@situation
+def json_without_an_end(home):
+    return listed(home, '{"path":' + "[" * 100_000, "l.jsonl"), "row 1 is no JSON"
+
+
+@situation
+def two_columns_for_one_role(home):
+    return (
+        listed(home, rows()),
+        {"columns": "superclass=path,superclass=superclass"},
+        "names one column for the superclass",
+    )
+
+
+@situation
+def a_layout_for_a_table(home):
+    return listed(home, rows()), {"layout": "superclass"}, "`layout` says what folders are"
+
+
+@situation
+def a_rare_folder_called_none(home):
+    pets(home, count=30)
+    draw(home / "none" / "x.png", 99)
+    return "x.png lies in 'none', which means not known", '`unknown=""` if it is a class'
+
+
+@situation
+def one_file_by_two_links(home):
+    table = listed(home, rows())
+    for i in (0, 2):
+        (home / f"{i:02d}.png").unlink()
+        (home / f"{i:02d}.png").symlink_to(home / "01.png")
+    return table, PETS
+
+
 # ---------------------------------------------------------------- pixels
+
+
+@situation
+def colours_of_16_bits(home):
+    pets(home)
+    png = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(png, "PNG")
+    rows = b"".join(b"\0" + struct.pack(">24H", *range(0, 24 * 900, 900)) for _ in range(8))
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    content = b"".join(struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
+    (home / "cats" / "deep.png").write_bytes(png.getvalue()[:8] + content)
+    return {"cats": 7, "dogs": 6}, "1 of 13 have 16 bits a channel, of which the upper 8 are read"
+
 
 for mode, suffix in (("CMYK", "jpg"), ("LA", "png"), ("1", "png"), ("RGBA", "png"), ("L", "png"), ("P", "gif")):
 
@@ -722,8 +922,7 @@ def test_a_situation(name, tmp_path):
     assert all(ref.encode("utf-8") for ref in images.refs)
     if source.is_dir():
         there = [name for _, _, names in os.walk(source) for name in names]
-        table = any("labels from" in note for note in images.notes) or (source / "metadata.csv").exists()
-        table = table or (source / "metadata.jsonl").exists()
+        table = any("labels from" in note for note in images.notes) or name in ("hugging_face", "subpopbench")
         linked = sum(path.is_symlink() and path.is_dir() for path in source.rglob("*"))
         inside = 4 if name == "a_linked_folder" else 0
         seen = len(images) + len(images.skipped) + len(images.left_out)

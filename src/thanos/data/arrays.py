@@ -14,7 +14,7 @@ from thanos.data.columns import columns_of, said_columns
 from thanos.data.decode import squared
 from thanos.data.files import default_views
 from thanos.data.imageset import ImageSet, check_enlarged
-from thanos.data.labels import label_fields, split_name
+from thanos.data.labels import SPLITS, known_words, label_fields, split_name
 from thanos.data.splits import with_splits
 from thanos.errors import DataError
 from thanos.storage import read_npz
@@ -93,7 +93,7 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     Raises:
         DataError: if it cannot be read or lacks one of the first two.
     """
-    arrays = _of_splits(read_npz(file))
+    arrays = _of_splits(file)
     found = [name for name in arrays if name.lower() in PICTURES and arrays[name].ndim in (3, 4)]
     if len(found) != 1:
         has = ", ".join(f"{name} {value.shape}" for name, value in arrays.items()) or "nothing"
@@ -106,7 +106,8 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     places, note = columns_of(file.name, names, "array", said_columns(config.columns, config.together))
     labels: dict[str, Any] = {key: arrays[names[i]] for key, i in places.items()}
     refs = [str(ref) for ref in labels.pop("path", ())]
-    together = [str(each) for each in labels.pop("together", ())]
+    together = words_of(labels.pop("together"), "together", len(pictures), file.name) if "together" in labels else []
+    together = known_words(together, "together", "none,na,n/a,null")[0]
     notes = [note] if note else []
     pictures = _pictures(pictures, file.stem)
     if isinstance(config.size, int) and pictures.shape[1:3] != (config.size, config.size):
@@ -118,13 +119,24 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     return replace(read, notes=tuple(notes), together=tuple(together))
 
 
-def _of_splits(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _of_splits(file: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a file that has some for each split (MedMNIST's ``train_images``, ``train_labels``), together."""
-    parts = {split: part for part, split in _PARTS.items() if f"{part}_images" in arrays}
+    arrays = read_npz(file)
+    here = [part for part in _PARTS if f"{part}_images" in arrays]
+    parts = {_PARTS[part]: part for part in here}
     if not parts:
         return arrays
+    shapes = {arrays[f"{part}_images"].shape[1:] for part in here}
+    if len(parts) < len(here) or len(shapes) > 1:
+        came = ", ".join(f"{part}_images {arrays[f'{part}_images'].shape}" for part in here)
+        raise DataError(f"of arrays by split there is one for each, of one size; {file.name} has {came}. Mend one.")
     kinds = {name.removeprefix(f"{part}_") for part in parts.values() for name in arrays if name.startswith(f"{part}_")}
     every = [kind for kind in sorted(kinds) if all(f"{part}_{kind}" in arrays for part in parts.values())]
+    if partial := sorted(kinds - set(every)):
+        raise DataError(
+            f"{file.name} has {partial[0]} of some splits only ({', '.join(parts.values())}). Add it to the others, or "
+            f"leave it out."
+        )
     whole = {kind: np.concatenate([arrays[f"{part}_{kind}"] for part in parts.values()]) for kind in every}
     whole = {
         kind: values.squeeze(1) if values.ndim == 2 and values.shape[1] == 1 else values
@@ -142,6 +154,8 @@ def _pictures(pictures: NDArray[Any], name: str) -> NDArray[np.uint8]:
     shape = pictures.shape
     if pictures.ndim == 3:
         pictures = pictures[..., None]
+    if not len(pictures):
+        raise DataError(f"{name} has no images (an array of shape {shape}). Save it again.")
     if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] not in (1, 3):
         raise DataError(
             f"images are uint8 of shape (n, height, width) or (n, height, width, 1 or 3); {name} has {pictures.dtype} "
@@ -161,6 +175,8 @@ def _image_set(
             f"every image has one path (or ref); {name} has {len(pictures)} images and {len(refs)} of them."
         )
     words = {key: words_of(values, key, len(pictures), name) for key, values in labels.items()}
+    if set(words.get("split", ())) - {""} and set(words["split"]) <= {"", "0", "1", "2"}:
+        words["split"] = [SPLITS[int(word)] if word else "" for word in words["split"]]
     words["split"] = [split_name(word) for word in words.get("split", ())] or [""] * len(pictures)
     fields = label_fields(words, len(pictures), name, unknown=unknown)
     return ImageSet(
@@ -175,6 +191,8 @@ def _image_set(
 def words_of(values: ArrayLike, key: str, count: int, name: str, kind: str = "image") -> list[str]:
     """Labels as text; nothing where a label is unknown."""
     array: NDArray[Any] = np.asarray(values)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "backslashreplace")
     if array.shape != (count,):
         raise DataError(f"{key} has one label for each {kind}; {name} has {count} {kind}s and shape {array.shape}.")
     if array.dtype.kind in "iu":

@@ -42,6 +42,8 @@ def said_columns(text: str | None, together: str | None = None) -> dict[str, str
                 f"`columns` takes ROLE=COLUMN, split by commas, where a role is {', '.join(COLUMNS)}; got {part!r}"
                 f"{nearest(role, COLUMNS)}."
             )
+        if role in said:
+            raise ConfigError(f"`columns` names one column for the {role}; got {said[role]!r} and {name!r}. Drop one.")
         said[role] = name
     return said if together is None else said | {"together": together}
 

@@ -62,7 +62,7 @@ def decode(path: Path, size: int, channels: int, scale: Scale = EIGHT_BITS) -> N
         opened.load()
         turn = _TURNS.get(orientation(opened))
         image = opened if turn is None else opened.transpose(turn)
-        image = _to_eight_bits(image, "L" if channels == 1 else "RGB", scale)
+        image = to_eight_bits(image, "L" if channels == 1 else "RGB", scale)
     return np.asarray(squared(image, size)).reshape(size, size, channels)
 
 
@@ -101,7 +101,8 @@ def orientation(image: Image.Image) -> int:
     return mark if isinstance(mark, int) else 1
 
 
-def _to_eight_bits(image: Image.Image, mode: str, scale: Scale) -> Image.Image:
+def to_eight_bits(image: Image.Image, mode: str, scale: Scale) -> Image.Image:
+    """In the mode L or RGB: what is transparent on white, what has more bits by ``scale``."""
     if image.mode in DEEP:  # PIL's own conversion would clip at 255
         image = Image.fromarray(scale.apply(np.asarray(image)))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -24,7 +24,7 @@ from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cached_images, remembered
 from thanos.data.decode import LYING, MOST_THREADS, FileImages, How, allow, decode_all, orientation
 from thanos.data.imageset import Images, ImageSet, check_enlarged
-from thanos.data.labels import label_fields
+from thanos.data.labels import known_words, label_fields
 from thanos.data.pixels import DEEP, EIGHT_BITS, Scale, limits_of, scale_of
 from thanos.data.samples import Samples
 from thanos.data.walk import tell_left_out
@@ -107,6 +107,9 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
     moving = sum(look.frames > 1 for look in looks)
     told = f"{moving} of {len(looks)} have several frames or pages: the first of each is read"
     frames_note = [told] if moving else []
+    halved = sum(look.halved for look in looks)
+    upper = f"{halved} of {len(looks)} have 16 bits a channel, of which the upper 8 are read"
+    frames_note += [upper] if halved else []
     how = How(size, channels, scale, config.megapixels)
     marks = (files, good, size, channels, *([scale] if scale != EIGHT_BITS else []))
     images: Images = FileImages(listing.paths, how, identity=repr(marks))
@@ -125,6 +128,8 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
 
 def _labelled(listing: Listing, images: Images, views: ViewSpec, notes: list[str]) -> ImageSet:
     words = {role: getattr(listing, role) for role in ("superclass", "subclass", "group", "split")}
+    alike = [line for role in words if role != "split" for line in known_words(words[role], role, listing.unknown)[1]]
+    notes = [*alike, *notes]
     return ImageSet(
         name=listing.name,
         images=images,
@@ -157,6 +162,8 @@ class _Look(NamedTuple):
     frames: int = 1
     limits: tuple[float, float, float, float] | None = None
     """Of more than 8 bits: lowest and highest value, and two percentiles."""
+    halved: bool = False
+    """Pillow reads the upper 8 of 16 bits of each channel."""
 
 
 def _look_at_all(paths: Sequence[Path], files: str, megapixels: float) -> list[_Look]:
@@ -167,7 +174,7 @@ def _look_at_all(paths: Sequence[Path], files: str, megapixels: float) -> list[_
         with ThreadPoolExecutor(min(cpu_count() or 1, MOST_THREADS)) as pool:
             return json.dumps(list(pool.map(partial(_look, megapixels=megapixels), paths)))
 
-    key = f"looks with frames and limits, {megapixels} {files}"
+    key = f"looks with frames, limits and halves, {megapixels} {files}"
     return [_Look(*entry) for entry in json.loads(remembered(key, look))]
 
 
@@ -181,12 +188,13 @@ def _look(path: Path, megapixels: float) -> _Look:
                 claimed = f"{image.width}x{image.height} exceeds limit of {megapixels:g} megapixels"
                 return _Look("", 0, 0, f"{claimed}; if it is meant, allow it by `megapixels`")
             size, frames = image.size, getattr(image, "n_frames", 1)
+            halved = image.mode not in DEEP and any(";16" in str(tile[3]) for tile in image.tile)
             image.draft(None, (1, 1))  # a JPEG is read to its end, without working out every pixel
             image.load()  # before anything else may load it: only the first time it says what is wrong
             width, height = size[::-1] if orientation(image) in LYING else size
             transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
             limits = limits_of(image) if image.mode in DEEP else None
-            return _Look("RGBA" if transparent else image.mode, width, height, "", frames, limits)
+            return _Look("RGBA" if transparent else image.mode, width, height, "", frames, limits, halved)
     except UnidentifiedImageError:
         return _Look("", 0, 0, "no image format is recognised")
     except Image.DecompressionBombError as error:

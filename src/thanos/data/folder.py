@@ -1,15 +1,13 @@
 """A folder of images: [SPLIT/]SUPERCLASS/[.../]SUBCLASS/image, SUPERCLASS/SPLIT/image, or images alone, to embed."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from thanos.data.files import Listing
-from thanos.data.labels import UNLABELLED, at_level, split_name, whole_superclasses
+from thanos.data.labels import SPLITS, UNLABELLED, at_level, split_name, whole_superclasses
 from thanos.data.walk import SUFFIXES, tell_left_out, walk
 from thanos.errors import DataError
 
-_SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 _NO_LABEL = {"unlabeled", "unlabelled"}
 ROLES = ("split", "superclass", "subclass", "*")
 """What a level of folders can be; *: it says nothing."""
@@ -39,8 +37,13 @@ def list_folder(
             f"SUPERCLASS/SUBCLASS/image."
         )
     parts = {path: path.relative_to(folder).parts[:-1] for path in found.images}
+    if layout is None and any(steps and _is_split(steps[0]) for steps in parts.values()):
+        unlabelled = [path for path, steps in parts.items() if steps and steps[0].lower() in _NO_LABEL]
+        listing.left_out += [(str(path), f"in {parts[path][0]}, outside the splits") for path in unlabelled]
+        parts = {path: steps for path, steps in parts.items() if path not in set(unlabelled)}
     roles = _said(layout, parts) if layout is not None else _roles(folder, parts, listing)
     loose = list[Path]()
+    labelled = layout is None and any(_labels(steps, roles, (None, None), named=False)[0] for steps in parts.values())
     for path, steps in parts.items():
         split = next((split_name(s) for s, role in zip(steps, roles, strict=False) if role == "split"), "")
         if layout is None and "split" in roles and (len(steps) <= roles.index("split") or not _is_split(split)):
@@ -48,6 +51,9 @@ def list_folder(
             listing.left_out.append((str(path), f"in {top}, outside the splits"))
             continue
         superclass, subclass = _labels(steps, roles, (level, judged_level), named=layout is not None)
+        if split and not superclass and labelled:
+            listing.left_out.append((str(path), f"in {split}, without a folder that says the label"))
+            continue
         loose += [] if superclass else [path]
         listing.add(path, superclass=superclass or UNLABELLED, subclass=subclass, split=split)
     deep = max(len(steps) for steps in parts.values()) - sum(role in ("split", "*") for role in roles)
@@ -77,44 +83,56 @@ def _labels(
 
 
 def _is_split(name: str) -> bool:
-    return name in ("train", "validation", "test")
+    return split_name(name) in SPLITS
 
 
 def _roles(folder: Path, parts: dict[Path, tuple[str, ...]], listing: Listing) -> list[str]:
-    """What the upper levels of folders are, by their names: nothing (*), splits, labels."""
-    roles = list[str]()
+    """What the levels of folders are, by their names: nothing (*), splits, labels."""
+    roles, above = list[str](), tuple[str, ...]()
     tops = _below(parts, ())
-    if set(tops) == {"images"} and (folder / "labels").is_dir():
+    if len(tops) == 1 and (folder / "labels").is_dir() and tops == ["images"]:
         listing.notes.append("labels/ beside images/ is of another tool, whose labels (of boxes) are not read")
-        roles, tops = ["*"], _below(parts, ("images",))
-    splits = [name for name in tops if name.lower() in _SPLIT_FOLDERS]
-    if splits and len(splits) == len(tops) == 1 and not roles:
+        roles, above = ["*"], ("images",)
+    elif len(tops) == 1 and len(inside := _below(parts, (tops[0],))) > 1 and all(map(_is_split, inside)):
+        listing.notes.append(f"all images are in {tops[0]}/, which is taken for no label")
+        roles, above = ["*"], (tops[0],)
+    tops = _below(parts, above)
+    splits = [name for name in tops if _is_split(name)]
+    if len(splits) == len(tops) == 1 and not roles:
         listing.notes.append(f"all images are in {splits[0]}/, which is taken for no label")
         return ["*"]
-    if len(splits) > 1 and _are_splits(splits, tops, parts, roles):
-        return [*roles, "split"]
-    if not roles and len(tops) > 1:
-        return _second_level(folder, tops, parts)
-    return [*roles, "label"]
+    if len(splits) > 1 and _are_splits(splits, tops, parts, above):
+        twice = all(_below(parts, (*above, name)) == [name] for name in tops)  # training_set/training_set/
+        return [*roles, "split", *(["*"] if twice else [])]
+    deep = _deeper(folder, tops, parts, above)
+    return [*roles, *deep]
 
 
-def _are_splits(splits: list[str], tops: list[str], parts: dict[Path, tuple[str, ...]], roles: list[str]) -> bool:
-    """Folders with names of splits are splits if they are alone (but for unlabelled images), or hold the same."""
-    if all(name.lower() in _SPLIT_FOLDERS | _NO_LABEL for name in tops):
+def _are_splits(splits: list[str], tops: list[str], parts: dict[Path, tuple[str, ...]], above: tuple[str, ...]) -> bool:
+    """Folders with names of splits are splits if they are alone, or hold the same folders (or images alone)."""
+    if len(splits) == len(tops):
         return True
-    above = ("images",) if roles else ()
-    inside = [set(_below(parts, (*above, name))) for name in splits]
-    return bool(set.intersection(*inside))
+    inside = [names for name in splits if (names := set(_below(parts, (*above, name))))]
+    return bool(inside) and bool(set.intersection(*inside))
 
 
-def _second_level(folder: Path, tops: list[str], parts: dict[Path, tuple[str, ...]]) -> list[str]:
-    """Superclasses, with splits below where all their folders are named so; a layout that could be either is asked."""
-    inside = {top: set(_below(parts, (top,))) for top in tops}
+def _deeper(folder: Path, tops: list[str], parts: dict[Path, tuple[str, ...]], above: tuple[str, ...]) -> list[str]:
+    """Labels, with splits on the level where all folders are named so; what could be either is asked."""
+    start = len(above)
+    for level in range(start + 1, max(map(len, parts.values()))):
+        names = {steps[level] for steps in parts.values() if len(steps) > level}
+        named = {name for name in names if _is_split(name)}
+        if len({split_name(name) for name in named}) > 1 and named == names:
+            return ["label"] * (level - start) + ["split"]
+        if len({split_name(name) for name in named}) > 1 and level == start + 1:
+            raise DataError(
+                f"folders below {folder} are called {', '.join(sorted(named)[:2])} beside "
+                f"{sorted(names - named)[0]}: splits or subclasses? Pass `layout=superclass/split` or "
+                f"`layout=superclass/subclass`."
+            )
+    inside = {top: frozenset(_below(parts, (*above, top))) for top in tops}
     below = set().union(*inside.values())
-    if below and all(name.lower() in _SPLIT_FOLDERS for name in below):
-        return ["label", "split"]
-    common = Counter(frozenset(names) for names in inside.values())
-    if len(below) > 1 and len(common) == 1 and len(tops) > 1:
+    if len(below) > 1 and len(set(inside.values())) == 1 and len(tops) > 1:
         few, many = sorted(below)[:2], sorted(tops)[:2]
         raise DataError(
             f"{len(tops)} folders in {folder} ({', '.join(many)}, ...) hold the same {len(below)} ({', '.join(few)}, "

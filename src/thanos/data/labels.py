@@ -17,7 +17,8 @@ UNKNOWN = -1
 """The subclass or group id of an image whose label is not known."""
 UNLABELLED = "unknown"
 """The superclass of images that come without any."""
-_SPLIT_NAMES = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train", "testing": "test"}
+_SPLIT_NAMES = dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
+_SPLIT_NAMES |= dict.fromkeys(("train", "training"), "train") | dict.fromkeys(("test", "testing"), "test")
 LEVEL = " > "
 """Stands between the levels of a label: animal > dog > beagle."""
 _NOTHING = {"", "nan"}
@@ -120,7 +121,7 @@ class Labels:
 def split_name(text: str) -> str:
     """A split under our name for it: val, valid and dev are validation."""
     plain = text.strip().lower()
-    return _SPLIT_NAMES.get(plain, plain)
+    return _SPLIT_NAMES.get(plain.removesuffix("set").rstrip("_- "), plain)
 
 
 def split_ids(names: Iterable[str]) -> NDArray[np.int8]:
@@ -200,7 +201,10 @@ def known_words(words: Sequence[str], role: str, unknown: str | None = None) -> 
     if all(not word or _is_whole(word) for word in kept.values()):
         kept = {word: plain.removesuffix(".0") for word, plain in kept.items()}
     else:  # 1 and 1.0 are one label also beside text
-        kept = {w: p.removesuffix(".0") if p.removesuffix(".0") in kept.values() else p for w, p in kept.items()}
+        plain = set(kept.values())
+        kept = {
+            w: p.removesuffix(".0") if _is_whole(p) and p.removesuffix(".0") in plain else p for w, p in kept.items()
+        }
     nothing = set(_NOTHING)
     if unknown is not None:
         nothing |= {word.strip().lower() for word in unknown.split(",")}

@@ -15,12 +15,12 @@ from thanos.data.files import Listing, read_listing
 from thanos.data.folder import list_folder
 from thanos.data.group_table import grouped
 from thanos.data.imageset import ImageSet
-from thanos.data.labels import UNLABELLED
+from thanos.data.labels import UNLABELLED, known_words
 from thanos.data.load_vectors import read_vectors
 from thanos.data.samples import Samples
 from thanos.data.saved_images import read_saved_images
 from thanos.data.splits import all_for_testing, with_splits
-from thanos.data.table import Reading, list_table
+from thanos.data.table import Reading, list_table, names_labels
 from thanos.data.vector_arrow import folder_holds, parquet_holds
 from thanos.data.vector_files import holds_vectors
 from thanos.data.vectors import VectorSet
@@ -122,6 +122,12 @@ def _load_known(spec: registry.DatasetSpec, config: DataConfig) -> ImageSet:
 def _load_own(config: DataConfig) -> ImageSet:
     """A folder, a folder with a table of labels, a table, or a file of arrays."""
     source = Path(config.data)
+    if config.layout is not None and (not source.is_dir() or isinstance(config.labels, Path)):
+        raise ConfigError(
+            f"`layout` says what folders are; labels come from {config.labels if source.is_dir() else source}. Drop it."
+        )
+    if config.layout is not None and (config.level or config.judged_level):
+        raise ConfigError("`layout` and `level` both say which folders are superclasses; drop one.")
     how = Reading(config.columns, config.together, config.level, config.judged_level, config.unknown, config.skip_bad)
     if isinstance(config.labels, Path):
         if not config.labels.is_file():
@@ -134,7 +140,7 @@ def _load_own(config: DataConfig) -> ImageSet:
         return read_listing(list_table(config.labels, folder=source, how=how), config)
     if source.is_dir() and folder_holds(source) == "images":
         return read_saved_images(source, config)
-    if source.is_dir() and config.layout is None and (table := _own_table(source)):
+    if source.is_dir() and config.layout is None and (table := _own_table(source, how)):
         return read_listing(list_table(table, folder=source, how=how), config)
     if source.is_dir():
         if config.columns or config.together:
@@ -142,33 +148,51 @@ def _load_own(config: DataConfig) -> ImageSet:
                 f"`columns` and `together` name columns of a table; {source} is a folder. Name its table: `labels=...`."
             )
         listing = list_folder(source, layout=config.layout, level=config.level, judged_level=config.judged_level)
-        if len(set(listing.superclass)) < 2 and (found := _labels_beside(source, how)):
-            return read_listing(found, config)
         listing.unknown = config.unknown
-        return read_listing(listing, config)
-    if source.suffix == ".parquet" and parquet_holds(source) == "images":
+        if len(set(listing.superclass)) < 2 and config.layout is None:
+            table, notes = _labels_beside(source, how)
+            listing = listing if table is None else list_table(table, folder=source, how=how)
+            listing.notes = [*notes, *listing.notes]
+        return read_listing(_without_unknown(listing, config), config)
+    if source.suffix.lower() == ".parquet" and parquet_holds(source) == "images":
         return read_saved_images(source, config)
-    if source.suffix == ".npz":
+    if source.suffix.lower() == ".npz":
+        if config.level or config.judged_level:
+            raise ConfigError(f"`level` is about folders and tables, and {source.name} holds arrays. Drop it.")
         return read_arrays(source, config)
     return read_listing(list_table(source, how=how), config)
 
 
-def _labels_beside(folder: Path, how: Reading) -> Listing | None:
-    """What the one table in a folder says, whose own folders tell no superclasses apart; None: there is no such."""
-    tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".csv", ".tsv") and path.is_file()]
-    if len(tables) != 1:
-        return None
-    try:
-        listing = list_table(tables[0], folder=folder, how=how)
-    except DataError:
-        return None
-    listing.notes.insert(0, f"labels from {tables[0].name}, the one table in {folder.name}")
-    return listing
+def _without_unknown(listing: Listing, config: DataConfig) -> Listing:
+    """The images in folders whose name is a class; those in one that says it is not known are faults."""
+    words = known_words(listing.superclass, "superclass", config.unknown)[0]
+    blank = [i for i, word in enumerate(words) if not word]
+    if blank and not config.skip_bad:
+        raise DataError(
+            f"{listing.paths[blank[0]]} lies in {listing.superclass[blank[0]]!r}, which means not known, as "
+            f'{len(blank)} images do. Pass `unknown=""` if it is a class, or `skip_bad` to go on without them.'
+        )
+    listing.skipped += [(str(listing.paths[i]), f"{listing.superclass[i]!r} means not known") for i in blank]
+    return listing.keep([i for i, word in enumerate(words) if word]) if blank else listing
 
 
-def _own_table(folder: Path) -> Path | None:
+def _labels_beside(folder: Path, how: Reading) -> tuple[Path | None, list[str]]:
+    """The one table in a folder that says labels, and notes on those that are not read."""
+    kinds = (".csv", ".tsv", ".jsonl", ".parquet")
+    tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in kinds and path.is_file()]
+    able = [path for path in tables if names_labels(path, how)]
+    if len(able) == 1:
+        return able[0], [f"labels from {able[0].name}"]
+    names = ", ".join(path.name for path in tables[:4])
+    return None, [
+        f"no labels are read from {names}: name the table by `labels`, its columns by `columns`"
+    ] if tables else []
+
+
+def _own_table(folder: Path, how: Reading) -> Path | None:
     """The table of labels that published folders hold: Hugging Face's, Waterbirds', SubpopBench's metadata."""
-    return next((file for name in ("metadata.csv", "metadata.jsonl") if (file := folder / name).is_file()), None)
+    tables = (folder / name for name in ("metadata.csv", "metadata.jsonl", "metadata.parquet"))
+    return next((table for table in tables if table.is_file() and names_labels(table, how)), None)
 
 
 def _limit_training(images: Split, limit: int, label: NDArray[np.int64], seed: int) -> Split:

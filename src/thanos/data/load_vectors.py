@@ -15,7 +15,18 @@ from thanos.data.vector_labels import describe_roles, label_words, roles_of
 from thanos.data.vectors import CHUNK, VectorSet, not_finite
 from thanos.errors import ConfigError, DataError
 
-OF_IMAGES = ("size", "convert", "root", "download")
+OF_IMAGES = (
+    "size",
+    "convert",
+    "root",
+    "download",
+    "columns",
+    "together",
+    "layout",
+    "level",
+    "judged_level",
+    "megapixels",
+)
 """Settings that say nothing about vectors."""
 
 

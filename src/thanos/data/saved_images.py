@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from thanos.config import DataConfig
 from thanos.data.cache import cached_images
-from thanos.data.decode import squared
+from thanos.data.decode import squared, to_eight_bits
 from thanos.data.files import default_views
 from thanos.data.imageset import ImageSet, check_enlarged
 from thanos.data.labels import UNLABELLED, label_fields
+from thanos.data.pixels import DEEP, EIGHT_BITS, Scale, limits_of, scale_of
 from thanos.data.vector_arrow import opened, read_folder
 from thanos.data.vector_labels import describe_roles, label_words, roles_of
 from thanos.errors import DataError
@@ -32,7 +33,16 @@ def read_saved_images(path: Path, config: DataConfig) -> ImageSet:
     count = sum(len(part) for part in parts)
     if not count:
         raise DataError(f"{path} has no images. Save it again.")
-    looks = [(image.size, image.mode) for part in parts for image in _pictures(part, column)]
+    looks, limits = list[tuple[tuple[int, int], str]](), list[tuple[str, float, float, float, float]]()
+    for image in (image for part in parts for image in _pictures(part, column)):
+        looks.append((image.size, image.mode))
+        limits += [(image.mode, *limits_of(image))] if image.mode in DEEP else []
+    if limits and len(limits) < len(looks):
+        raise DataError(
+            f"{len(limits)} of {len(looks)} images of {path.name} have more than 8 bits, and the others 8: no one "
+            f"scale fits both. Convert them to one depth."
+        )
+    scale, scaled = scale_of(limits) if limits else (EIGHT_BITS, "")
     side = _agree({size for size, _ in looks}, config, path)
     mode = "L" if {mode for _, mode in looks} == {"L"} else "RGB"
     if {each for _, each in looks} - {mode} and not config.convert:
@@ -40,10 +50,10 @@ def read_saved_images(path: Path, config: DataConfig) -> ImageSet:
             f"8-bit images, all grey or all RGB, are wanted; {path.name} has others. Pass `convert` to bring all to "
             f"8-bit RGB."
         )
-    marks = repr(([part._fingerprint for part in parts], column, side, mode))
+    marks = repr(([part._fingerprint for part in parts], column, side, mode, scale))
     shape = (count, side[1], side[0], 1 if mode == "L" else 3)
     key = blake2b(marks.encode(), digest_size=16).hexdigest()
-    images = cached_images(key, shape, partial(_decode_all, parts, column, mode))
+    images = cached_images(key, shape, partial(_decode_all, parts, column, mode, scale))
     found = read_folder(path, vectors=False)
     roles = {role: name for role, name in roles_of(list(found.labels), path.name).items() if name != column}
     words = label_words(found.labels, roles, count, path.name, found.names)
@@ -55,7 +65,7 @@ def read_saved_images(path: Path, config: DataConfig) -> ImageSet:
         images=images,
         refs=tuple(refs),
         views=default_views(shape[3]),
-        notes=(f"images: {column}, {describe_roles(roles, unused)}",),
+        notes=(f"images: {column}, {describe_roles(roles, unused)}", *([scaled] if scaled else [])),
         **label_fields(words, count, path.name, unknown=config.unknown),
     )
 
@@ -77,9 +87,9 @@ def _agree(sizes: set[tuple[int, int]], config: DataConfig, path: Path) -> tuple
     return side, side
 
 
-def _decode_all(parts: list[Any], column: str, mode: str, out: NDArray[np.uint8]) -> None:
+def _decode_all(parts: list[Any], column: str, mode: str, scale: Scale, out: NDArray[np.uint8]) -> None:
     pictures = (image for part in parts for image in _pictures(part, column))
     for i, image in enumerate(pictures):
-        picture = image.convert(mode)
+        picture = to_eight_bits(image, mode, scale)
         scaled = picture if picture.size == (out.shape[2], out.shape[1]) else squared(picture, out.shape[1])
         out[i] = np.asarray(scaled).reshape(out.shape[1:])

@@ -50,21 +50,34 @@ def read_sheet(table: Path) -> Sheet:
     else:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=mark or ",")
     numbered = [(number, row) for number, row in enumerate(rows, start=first) if any(cell.strip() for cell in row)]
-    sheet = _with_header(numbered, table)
+    sheet = _with_header(numbered, spaced=not mark and _split_by_space(lines))
+    _refuse_extra_cells(sheet, table)
     _refuse_open_quote(sheet, mark or ",", table)
     return sheet
 
 
-def _with_header(numbered: list[tuple[int, list[str]]], table: Path) -> Sheet:
+def _with_header(numbered: list[tuple[int, list[str]]], *, spaced: bool) -> Sheet:
     if not numbered:
         return Sheet([], [])
     names = [name.strip() for name in numbered[0][1]]
     has_image = any(names_image(name) for name in names)
     if has_image and not any(name.lower() in _KNOWN for name in names):
         return Sheet([str(i + 1) for i in range(len(names))], numbered, headed=False)
-    if len(numbered) > 1 and len(numbered[1][1]) == len(names) + 1 and names_image(numbered[1][1][0]):
+    if spaced and len(numbered) > 1 and len(numbered[1][1]) == len(names) + 1 and names_image(numbered[1][1][0]):
         names = ["path", *names]  # CelebA's header does not name the first column
     return Sheet(names, numbered[1:])
+
+
+def _refuse_extra_cells(sheet: Sheet, table: Path) -> None:
+    """A row with more cells than there are columns says something that nobody would read; empty ones are dropped."""
+    for number, row in sheet.rows:
+        while len(row) > len(sheet.names) and not row[-1].strip():
+            row.pop()
+        if len(row) > len(sheet.names):
+            raise DataError(
+                f"{table.name} row {number} has {len(row)} cells, and {len(sheet.names)} columns have names "
+                f"({', '.join(sheet.names[:6])}). Quote cells that hold the delimiter, or name all columns."
+            )
 
 
 def names_image(cell: str) -> bool:
@@ -107,19 +120,26 @@ def _parquet(table: Path) -> Sheet:
 def _json_lines(text: str, table: Path) -> Sheet:
     names: dict[str, None] = {}
     entries = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"{table.name} row {number} is no JSON: {error}. Mend it.") from None
         if not isinstance(entry, dict):
             raise DataError(f"{table.name} has one JSON object a line; row {number} is {type(entry).__name__}.")
         names |= dict.fromkeys(entry)
         entries.append((number, entry))
-    rows = [(number, ["" if entry.get(n) is None else str(entry[n]) for n in names]) for number, entry in entries]
+    rows = [(number, [_said(entry.get(name)) for name in names]) for number, entry in entries]
     return Sheet(list(names), rows)
+
+
+def _said(value: object) -> str:
+    """A value of JSON as a cell; a list of one is what is in it, one of several a cell of several."""
+    if isinstance(value, list):
+        return ",".join(_said(each) for each in value)
+    return "" if value is None else str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _refuse_open_quote(sheet: Sheet, mark: str, table: Path) -> None:

@@ -5,6 +5,7 @@ told; others are left out. A path that is not there is repaired where exactly on
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def list_table(table: Path, *, folder: Path | None = None, how: Reading | None =
     how = how or Reading()
     sheet = read_sheet(table)
     listing = Listing(name=table.stem, unknown=how.unknown)
-    words, written = _words(sheet, table, how, listing)
+    sheet, words, written = _words(sheet, table, how, listing)
     finder = _Finder(table.parent if folder is None else folder, folder is not None)
     seen: dict[Path, int] = {}
     for i, (number, cells) in enumerate(sheet.rows):
@@ -77,9 +78,12 @@ def list_table(table: Path, *, folder: Path | None = None, how: Reading | None =
     return listing
 
 
-def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[Words, list[str]]:
-    """What every row says, by what its columns were taken for; and what stood in the place of its superclass."""
+def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[Sheet, Words, list[str]]:
+    """The rows, what each says by what its columns were taken for, and what stood in the place of its superclass."""
     said = said_columns(how.columns, how.together)
+    if said and all(name.isdigit() for name in said.values()) and not {*said.values()} & {*sheet.names}:
+        first = (sheet.rows[0][0] - 1 if sheet.rows else 1, sheet.names)  # numbers name columns: there is no header
+        sheet = Sheet([str(i + 1) for i in range(len(sheet.names))], [first, *sheet.rows], headed=False)
     names, rows = sheet.names, [row for _, row in sheet.rows]
     if not sheet.headed:
         said = _without_header(sheet, table, said)
@@ -91,7 +95,7 @@ def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[W
         table.name, [*names, *(["superclass"] if hot else [])], "column", said, [] if hot else some
     )
     rows = [[*_filled(row, len(names)), hot[i]] for i, row in enumerate(rows)] if hot else rows
-    listing.notes += [note] if note and sheet.headed else []
+    listing.notes += [note] if note else []
     listing.notes += [f"superclasses from {len(set(hot))} columns of 0 and 1"] if hot else []
     words = {role: [row[i].strip() if i < len(row) else "" for row in rows] for role, i in places.items()}
     for role in (role for role in LABELS if role in words):
@@ -106,11 +110,13 @@ def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[W
         words[role], told = known_words(words[role], role, how.unknown)
         listing.notes += told
     words.setdefault("superclass", written)
-    words["split"] = _splits(words.get("split", [""] * len(rows)))
+    words["split"] = _splits(words.get("split", [""] * len(rows)), said.get("split", "split"), table, listing)
+    if "together" in words:
+        words["together"] = known_words(words["together"], "together", "none,na,n/a,null")[0]
     listing.further = {name: [] for i, name in enumerate(names) if i not in places.values() and sheet.headed}
     if "together" not in words:
         _point_at_repeats(sheet, places, listing, table.name)
-    return words, written
+    return sheet, words, written
 
 
 def _filled(row: Sequence[str], width: int) -> list[str]:
@@ -128,7 +134,7 @@ def _without_header(sheet: Sheet, table: Path, said: dict[str, str]) -> dict[str
     if len(labels) == 2:
         fine, coarse = sorted(labels, key=lambda i: -len(kinds[i]))
         above = {(row[fine].strip(), row[coarse].strip()) for row in rows if len(row) > max(labels)}
-        if len(above) == len(kinds[fine]):
+        if len(above) == len(kinds[fine]) and len(kinds[coarse]) > 1 and len(kinds[fine]) <= len(rows) / 2:
             return {"path": str(path + 1), "superclass": str(coarse + 1), "subclass": str(fine + 1)}
     if len(labels) > 1:
         raise DataError(
@@ -222,10 +228,16 @@ def _split_levels(words: Words, how: Reading, table: Path) -> None:
         words["subclass"] = whole_superclasses(words["superclass"], words["subclass"])
 
 
-def _splits(words: Sequence[str]) -> list[str]:
+def _splits(words: Sequence[str], column: str, table: Path, listing: Listing) -> list[str]:
     """Splits under our names; numbers as published sets have them are 0 for train, 1 for validation, 2 for test."""
     plain = [word.removesuffix(".0") for word in words]
     if set(plain) - {""} and set(plain) <= {"", "0", "1", "2"}:
+        if "2" not in plain and column.lower() not in ("split", *COLUMNS["split"]):
+            raise DataError(
+                f"{column} of {table.name} is 0 or 1: as a split it would say train or validation. Write train, "
+                f"validation or test in it."
+            )
+        listing.notes.append("splits: 0 is train, 1 validation, 2 test")
         return [SPLITS[int(word)] if word else "" for word in plain]
     return [split_name(word) for word in words]
 
@@ -257,7 +269,7 @@ class _Finder:
         path = (self.home / written.replace("\0", "")).absolute() if written else None
         if path is not None and _is_file(path):
             self._repaired["without NUL"] += "\0" in written
-            return path.resolve()
+            return Path(os.path.normpath(path))
         if not written or (not self._all and self.home == Path(self.home.anchor)):
             return None
         if self._closest is None:
@@ -265,7 +277,7 @@ class _Finder:
         found = self._closest(written)
         if found is not None:
             self._repaired[self._how(written, found)] += 1
-        return None if found is None else found.resolve()
+        return found
 
     def _how(self, written: str, found: Path) -> str:
         name = written.replace("\0", "").replace("\\", "/").rsplit("/", 1)[-1]
@@ -288,7 +300,7 @@ class _Finder:
 
     def beside(self, listed: dict[Path, int], table: Path) -> list[tuple[str, str]]:
         """Files of the folder that the table does not name, with the kind of reason."""
-        others = [(path, f"not in {table.name}") for path in self.there.images if path.resolve() not in listed]
+        others = [(path, f"not in {table.name}") for path in self.there.images if path not in listed]
         others += [(path, reason) for path, reason in self.there.left_out if path.resolve() != table.resolve()]
         return [(str(path), reason) for path, reason in others]
 
@@ -320,3 +332,14 @@ def _fault(entry: dict[str, str], written: str, path: Path | None, finder: _Find
     if entry["split"] not in ("", *SPLITS):
         return f"has the split {entry['split']!r}; a split is train, validation, test or empty"
     return None
+
+
+def names_labels(table: Path, how: Reading) -> bool:
+    """Whether the columns of a table say which images have which superclass."""
+    sheet = read_sheet(table)
+    try:
+        return {"path", "superclass"} <= set(
+            columns_of(table.name, sheet.names, "column", said_columns(how.columns))[0]
+        )
+    except DataError:
+        return False

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from thanos.data.arrays import PICTURES
 from thanos.data.cache import cached_array, identity
 from thanos.data.sheet import names_image
-from thanos.data.vector_labels import VECTORS, plain, vector_columns
+from thanos.data.vector_labels import BESIDE_PATHS, REFS, VECTORS, plain, vector_columns
 from thanos.errors import DataError
 from thanos.storage import read_npz
 
@@ -194,7 +194,8 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def _vectors_in(shapes: dict[str, tuple[int, ...]]) -> str | None:
     """The array that holds vectors; None where there is none, or where there are pictures."""
-    if any(name.lower() in PICTURES and len(shape) in (3, 4) for name, shape in shapes.items()):
+    pictures = (*PICTURES, "train_images", "val_images", "test_images")
+    if any(name.lower() in pictures and len(shape) in (3, 4) for name, shape in shapes.items()):
         return None
     found = [name for name in shapes if plain(name) in VECTORS]
     found = [name for name in found if plain(name) == "vectors"] or found
@@ -231,6 +232,14 @@ def _places(names: Sequence[str], first: Sequence[str]) -> list[int]:
     if not _has_header(names):
         return list(range(len(names))) if len(names) > 1 else []
     lists = [i for i, cell in enumerate(first[: len(names)]) if cell.lstrip().startswith("[")]
+    if any(map(names_image, first)):  # a box, or a few numbers, beside an image's name are about the image
+        lists = [i for i in lists if plain(names[i]) in VECTORS or first[i].count(",") >= BESIDE_PATHS - 1]
+        numbers = [i for i, cell in enumerate(first[: len(names)]) if _is_number(cell)]
+        if not lists and len(numbers) < BESIDE_PATHS:
+            return []
+    told = [float(cell) for cell in first[: len(names)] if _is_number(cell)]
+    if set(told) == {0, 1} and sum(told) == 1 and any(plain(name) in REFS for name in names):
+        return []  # one label, as columns of 0 and 1
     if lists:
         return [i for i in lists if plain(names[i]) in VECTORS][:1] or lists[:1]
     return vector_columns(names, lambda i: i < len(first) and _is_number(first[i]))
