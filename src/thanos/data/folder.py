@@ -37,10 +37,7 @@ def list_folder(
             f"SUPERCLASS/SUBCLASS/image."
         )
     parts = {path: path.relative_to(folder).parts[:-1] for path in found.images}
-    if layout is None and any(steps and _is_split(steps[0]) for steps in parts.values()):
-        unlabelled = [path for path, steps in parts.items() if steps and steps[0].lower() in _NO_LABEL]
-        listing.left_out += [(str(path), f"in {parts[path][0]}, outside the splits") for path in unlabelled]
-        parts = {path: steps for path, steps in parts.items() if path not in set(unlabelled)}
+    parts = _labelled_parts(parts, listing) if layout is None else parts
     roles = _said(layout, parts) if layout is not None else _roles(folder, parts, listing)
     loose = list[Path]()
     labelled = layout is None and any(_labels(steps, roles, (None, None), named=False)[0] for steps in parts.values())
@@ -68,6 +65,15 @@ def list_folder(
             f"not. Move it, or list the images in a CSV with columns path, superclass."
         )
     return listing
+
+
+def _labelled_parts(parts: dict[Path, tuple[str, ...]], listing: Listing) -> dict[Path, tuple[str, ...]]:
+    """The images without those in ``unlabeled/`` beside folders of splits."""
+    if not any(steps and _is_split(steps[0]) for steps in parts.values()):
+        return parts
+    without = {path for path, steps in parts.items() if steps and steps[0].lower() in _NO_LABEL}
+    listing.left_out += [(str(path), f"in {parts[path][0]}, outside the splits") for path in sorted(without)]
+    return {path: steps for path, steps in parts.items() if path not in without}
 
 
 def _labels(
