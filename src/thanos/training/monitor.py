@@ -105,7 +105,7 @@ FORESEEN = 20
 
 
 class Progress(Callback):
-    """One live line on a terminal; elsewhere a plain line after some steps and every tenth of the way."""
+    """One live line on a terminal; elsewhere a plain line after some steps and every eighth of the way."""
 
     def __init__(self, batch: int):
         self._batch = batch
@@ -136,7 +136,7 @@ class Progress(Callback):
                 self._first = time.perf_counter()
                 self._bar.set_postfix_str(self._numbers(trainer, pl_module, done), refresh=False)
                 self._bar.update(done - self._bar.n)
-        elif done * 10 // self._total > (done - 1) * 10 // self._total or done == self._start_step + FORESEEN:
+        elif done * 8 // self._total > (done - 1) * 8 // self._total or done == self._start_step + FORESEEN:
             spent = time.perf_counter() - self._started
             left = spent / max(1, done - self._start_step) * (self._total - done)
             print(
