@@ -707,7 +707,11 @@ def two_columns_for_one_role(home):
 
 @situation
 def a_layout_for_a_table(home):
-    return listed(home, rows()), {"layout": "superclass"}, "`layout` says what folders are"
+    return (
+        listed(home, rows()),
+        {"layout": "superclass"},
+        "`layout` is about what folders are, and labels come from a file",
+    )
 
 
 @situation

@@ -13,7 +13,7 @@ from thanos.names import nearest
 LISTINGS = (".csv", ".tsv", ".txt", ".jsonl", ".npz")
 """Kinds of file that list images or hold them."""
 OF_VECTORS = (".npy", ".parquet")
-"""Kinds of file that hold vectors alone; those of LISTINGS may."""
+"""Further kinds of file that hold vectors, or (.parquet) images or their names; those of LISTINGS may hold vectors."""
 
 
 class ViewSpec(Settings):
@@ -110,6 +110,19 @@ class SourceConfig(DataConfig):
     """A file of weights of the timm model that is named, or, where images are trained on first, of the --encoder to
     start from; without a file, those of an installed package (extra photos: tf_efficientnet_lite0), else the published
     ones (a download, once)."""
+
+
+def refuse_settings(config: DataConfig, names: tuple[str, ...], about: str) -> None:
+    """Raise ConfigError for one of these settings that was given another value than it has by itself.
+
+    Args:
+        config: With what may have been given.
+        names: Of settings that say nothing here.
+        about: What they say something about, and what came instead.
+    """
+    for name in names:
+        if getattr(config, name) != DataConfig.model_fields[name].default:
+            raise ConfigError(f"`{name}` is about {about}: {config.data}. Drop it.")
 
 
 def check_data(name: str) -> None:

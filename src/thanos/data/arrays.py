@@ -14,7 +14,7 @@ from thanos.data.columns import columns_of, said_columns
 from thanos.data.decode import squared
 from thanos.data.files import default_views
 from thanos.data.imageset import ImageSet, check_enlarged
-from thanos.data.labels import SPLITS, known_words, label_fields, split_name
+from thanos.data.labels import known_units, label_fields, split_names
 from thanos.data.splits import with_splits
 from thanos.errors import DataError
 from thanos.storage import read_npz
@@ -107,7 +107,7 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     labels: dict[str, Any] = {key: arrays[names[i]] for key, i in places.items()}
     refs = [str(ref) for ref in labels.pop("path", ())]
     together = words_of(labels.pop("together"), "together", len(pictures), file.name) if "together" in labels else []
-    together = known_words(together, "together", "none,na,n/a,null")[0]
+    together = known_units(together)
     notes = [note] if note else []
     pictures = _pictures(pictures, file.stem)
     if isinstance(config.size, int) and pictures.shape[1:3] != (config.size, config.size):
@@ -175,9 +175,7 @@ def _image_set(
             f"every image has one path (or ref); {name} has {len(pictures)} images and {len(refs)} of them."
         )
     words = {key: words_of(values, key, len(pictures), name) for key, values in labels.items()}
-    if set(words.get("split", ())) - {""} and set(words["split"]) <= {"", "0", "1", "2"}:
-        words["split"] = [SPLITS[int(word)] if word else "" for word in words["split"]]
-    words["split"] = [split_name(word) for word in words.get("split", ())] or [""] * len(pictures)
+    words["split"] = split_names(words.get("split", [""] * len(pictures)))
     fields = label_fields(words, len(pictures), name, unknown=unknown)
     return ImageSet(
         name=name,

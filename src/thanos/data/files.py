@@ -54,8 +54,6 @@ class Listing:
     """On how the labels were read."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """(file, kind of reason) of what is no image of this set: all that was seen is images, skipped, or left out."""
-    unknown: str | None = None
-    """Labels that mean not known; see :func:`~thanos.data.labels.known_words`."""
 
     def add(
         self,
@@ -123,12 +121,12 @@ def read_listing(listing: Listing, config: DataConfig, views: ViewSpec | None = 
     skip_note = [f"{skipped} skipped (listed in the run's skipped.csv, or in OUT-skipped.csv)"] if skipped else []
     left_note = tell_left_out(reason for _, reason in listing.left_out)
     notes = [*listing.notes, *left_note, *skip_note, *size_note, *mode_note, *frames_note]
-    return _labelled(listing, images, views or default_views(channels), notes)
+    return _labelled(listing, images, views or default_views(channels), notes, config.unknown)
 
 
-def _labelled(listing: Listing, images: Images, views: ViewSpec, notes: list[str]) -> ImageSet:
+def _labelled(listing: Listing, images: Images, views: ViewSpec, notes: list[str], unknown: str | None) -> ImageSet:
     words = {role: getattr(listing, role) for role in ("superclass", "subclass", "group", "split")}
-    alike = [line for role in words if role != "split" for line in known_words(words[role], role, listing.unknown)[1]]
+    alike = [line for role in words if role != "split" for line in known_words(words[role], role, unknown)[1]]
     notes = [*alike, *notes]
     return ImageSet(
         name=listing.name,
@@ -140,7 +138,7 @@ def _labelled(listing: Listing, images: Images, views: ViewSpec, notes: list[str
         notes=tuple(notes),
         skipped=tuple(listing.skipped),
         left_out=tuple((name.encode("utf-8", "backslashreplace").decode(), why) for name, why in listing.left_out),
-        **label_fields(words, len(images), listing.name, unknown=listing.unknown),
+        **label_fields(words, len(images), listing.name, unknown=unknown),
     )
 
 

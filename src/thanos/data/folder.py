@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from thanos.config import DataConfig
 from thanos.data.files import Listing
 from thanos.data.labels import SPLITS, UNLABELLED, at_level, split_name, whole_superclasses
 from thanos.data.walk import SUFFIXES, tell_left_out, walk
@@ -13,20 +14,18 @@ ROLES = ("split", "superclass", "subclass", "*")
 """What a level of folders can be; *: it says nothing."""
 
 
-def list_folder(
-    folder: Path, *, layout: str | None = None, level: int | None = None, judged_level: int | None = None
-) -> Listing:
+def list_folder(folder: Path, config: DataConfig) -> Listing:
     """Every image below ``folder`` with the labels its place gives it; in a folder of images alone, UNLABELLED.
 
     Args:
         folder: Of images.
-        layout: What each level of folders is, such as ``split/superclass``; default: worked out from their names.
-        level: Which level of labels is the superclass, from 1.
-        judged_level: Which is the subclass; default: the finest.
+        config: ``layout``, ``level`` and ``judged_level`` say what the levels of folders are; default: worked out from
+            their names.
     Raises:
         DataError: if there is no image, one lies at a depth that names no superclass, or it is not clear what the
             folders are.
     """
+    layout, level, judged_level = config.layout, config.level, config.judged_level
     folder = folder.resolve()  # images keep their names wherever the command is typed
     found = walk(folder)
     listing = Listing(name=folder.name, left_out=[(str(path), reason) for path, reason in found.left_out])

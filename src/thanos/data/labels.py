@@ -124,6 +124,19 @@ def split_name(text: str) -> str:
     return _SPLIT_NAMES.get(plain.removesuffix("set").rstrip("_- "), plain)
 
 
+def split_names(words: Sequence[str]) -> list[str]:
+    """Splits under our names; numbers, as published sets have them, are 0 for train, 1 for validation, 2 for test."""
+    plain = [word.strip().removesuffix(".0") for word in words]
+    if numbers_splits(plain):
+        return [SPLITS[int(word)] if word else "" for word in plain]
+    return [split_name(word) for word in words]
+
+
+def numbers_splits(words: Sequence[str]) -> bool:
+    """Whether splits are said by number."""
+    return {""} < {*words, ""} <= {"", "0", "1", "2"}
+
+
 def split_ids(names: Iterable[str]) -> NDArray[np.int8]:
     """Indices into SPLITS; the empty name is the training split."""
     return np.array([SPLITS.index(name or "train") for name in names], dtype=np.int8)
@@ -219,6 +232,11 @@ def known_words(words: Sequence[str], role: str, unknown: str | None = None) -> 
         nothing |= _PERHAPS_NOTHING
     kept = {word: "" if plain.lower() in nothing else plain for word, plain in kept.items()}
     return [kept[word] for word in words], _one_label(kept, role)
+
+
+def known_units(words: Sequence[str]) -> list[str]:
+    """What rows are of (a patient, a lesion) as labels are compared; empty where a word for nothing stands."""
+    return known_words(words, "together", ",".join(_PERHAPS_NOTHING))[0]
 
 
 def _one_label(kept: dict[str, str], role: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos import registry
-from thanos.config import DataConfig, check_data
+from thanos.config import DataConfig, check_data, refuse_settings
 from thanos.data.arrays import read_arrays
 from thanos.data.draw import draw_stratified
 from thanos.data.files import Listing, read_listing
@@ -20,13 +20,15 @@ from thanos.data.load_vectors import read_vectors
 from thanos.data.samples import Samples
 from thanos.data.saved_images import read_saved_images
 from thanos.data.splits import all_for_testing, with_splits
-from thanos.data.table import Reading, list_table, names_labels
+from thanos.data.table import list_table, names_labels
 from thanos.data.vector_arrow import folder_holds, parquet_holds
 from thanos.data.vector_files import holds_vectors
 from thanos.data.vectors import VectorSet
 from thanos.errors import ConfigError, DataError, MissingLabels
 from thanos.names import nearest
 
+OF_LABELS = ("columns", "together", "layout", "level", "judged_level")
+"""Settings of how labels are read."""
 Split = TypeVar("Split", ImageSet, VectorSet)
 
 
@@ -60,6 +62,7 @@ def load_samples(config: DataConfig, *, to_embed: bool = False) -> ImageSet | Ve
     if isinstance(config.labels, Path) and known is not None:
         raise ConfigError(f"{config.data} has its own labels; drop `labels={config.labels}`.")
     if known is not None:
+        refuse_settings(config, (*OF_LABELS, "unknown"), "labels of your own, and these are published")
         return _ready(_load_known(known, config), config, to_embed)
     if is_of_vectors(config.data):
         return _ready(read_vectors(config), config, to_embed)
@@ -123,12 +126,9 @@ def _load_own(config: DataConfig) -> ImageSet:
     """A folder, a folder with a table of labels, a table, or a file of arrays."""
     source = Path(config.data)
     if config.layout is not None and (not source.is_dir() or isinstance(config.labels, Path)):
-        raise ConfigError(
-            f"`layout` says what folders are; labels come from {config.labels if source.is_dir() else source}. Drop it."
-        )
-    if config.layout is not None and (config.level or config.judged_level):
-        raise ConfigError("`layout` and `level` both say which folders are superclasses; drop one.")
-    how = Reading(config.columns, config.together, config.level, config.judged_level, config.unknown, config.skip_bad)
+        refuse_settings(config, ("layout",), "what folders are, and labels come from a file")
+    if config.layout is not None:
+        refuse_settings(config, ("level", "judged_level"), "which folders are superclasses, as `layout` is")
     if isinstance(config.labels, Path):
         if not config.labels.is_file():
             raise ConfigError(
@@ -137,30 +137,24 @@ def _load_own(config: DataConfig) -> ImageSet:
             )
         if not source.is_dir():
             raise ConfigError(f"`labels` names the labels of the images in a folder; {source} is a file. Drop one.")
-        return read_listing(list_table(config.labels, folder=source, how=how), config)
-    if source.is_dir() and folder_holds(source) == "images":
+        return read_listing(list_table(config.labels, config, folder=source), config)
+    if folder_holds(source) == "images" or (source.suffix.lower() == ".parquet" and parquet_holds(source) == "images"):
+        refuse_settings(config, OF_LABELS, "folders and tables, and this holds images with its own labels")
         return read_saved_images(source, config)
-    if source.is_dir() and config.layout is None and (table := _own_table(source, how)):
-        return read_listing(list_table(table, folder=source, how=how), config)
+    if source.is_dir() and config.layout is None and (table := _own_table(source, config)):
+        return read_listing(list_table(table, config, folder=source), config)
     if source.is_dir():
-        if config.columns or config.together:
-            raise ConfigError(
-                f"`columns` and `together` name columns of a table; {source} is a folder. Name its table: `labels=...`."
-            )
-        listing = list_folder(source, layout=config.layout, level=config.level, judged_level=config.judged_level)
-        listing.unknown = config.unknown
+        refuse_settings(config, ("columns", "together"), "a table (name it by `labels`), and this is a folder")
+        listing = list_folder(source, config)
         if len(set(listing.superclass)) < 2 and config.layout is None:
-            table, notes = _labels_beside(source, how)
-            listing = listing if table is None else list_table(table, folder=source, how=how)
+            table, notes = _labels_beside(source, config)
+            listing = listing if table is None else list_table(table, config, folder=source)
             listing.notes = [*notes, *listing.notes]
         return read_listing(_without_unknown(listing, config), config)
-    if source.suffix.lower() == ".parquet" and parquet_holds(source) == "images":
-        return read_saved_images(source, config)
     if source.suffix.lower() == ".npz":
-        if config.level or config.judged_level:
-            raise ConfigError(f"`level` is about folders and tables, and {source.name} holds arrays. Drop it.")
+        refuse_settings(config, ("level", "judged_level"), "folders and tables, and this holds arrays")
         return read_arrays(source, config)
-    return read_listing(list_table(source, how=how), config)
+    return read_listing(list_table(source, config), config)
 
 
 def _without_unknown(listing: Listing, config: DataConfig) -> Listing:
@@ -176,11 +170,11 @@ def _without_unknown(listing: Listing, config: DataConfig) -> Listing:
     return listing.keep([i for i, word in enumerate(words) if word]) if blank else listing
 
 
-def _labels_beside(folder: Path, how: Reading) -> tuple[Path | None, list[str]]:
+def _labels_beside(folder: Path, config: DataConfig) -> tuple[Path | None, list[str]]:
     """The one table in a folder that says labels, and notes on those that are not read."""
     kinds = (".csv", ".tsv", ".jsonl", ".parquet")
     tables = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in kinds and path.is_file()]
-    able = [path for path in tables if names_labels(path, how)]
+    able = [path for path in tables if names_labels(path, config)]
     if len(able) == 1:
         return able[0], [f"labels from {able[0].name}"]
     names = ", ".join(path.name for path in tables[:4])
@@ -189,10 +183,10 @@ def _labels_beside(folder: Path, how: Reading) -> tuple[Path | None, list[str]]:
     ] if tables else []
 
 
-def _own_table(folder: Path, how: Reading) -> Path | None:
+def _own_table(folder: Path, config: DataConfig) -> Path | None:
     """The table of labels that published folders hold: Hugging Face's, Waterbirds', SubpopBench's metadata."""
     tables = (folder / name for name in ("metadata.csv", "metadata.jsonl", "metadata.parquet"))
-    return next((table for table in tables if table.is_file() and names_labels(table, how)), None)
+    return next((table for table in tables if table.is_file() and names_labels(table, config)), None)
 
 
 def _limit_training(images: Split, limit: int, label: NDArray[np.int64], seed: int) -> Split:

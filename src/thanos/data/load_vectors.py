@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.config import DataConfig
+from thanos.config import DataConfig, refuse_settings
 from thanos.data.labels import UNLABELLED, label_fields
 from thanos.data.splits import with_splits
 from thanos.data.vector_files import Columns, read_columns
@@ -52,7 +52,7 @@ def read_vectors(config: DataConfig) -> VectorSet:
         ConfigError, DataError: as :func:`load_vectors`.
     """
     source = Path(config.data)
-    _refuse_settings_of_images(config)
+    refuse_settings(config, OF_IMAGES, "images, and this holds vectors")
     found = read_columns(source)
     assert found.vectors is not None
     count, dim = found.vectors.shape
@@ -82,13 +82,6 @@ def read_vectors(config: DataConfig) -> VectorSet:
         skipped=tuple(skipped),
         **label_fields(words, len(vectors), source.name, "vector", config.unknown),
     )
-
-
-def _refuse_settings_of_images(config: DataConfig) -> None:
-    """Raise ConfigError for those that were given another value than they have by themselves."""
-    for name in OF_IMAGES:
-        if getattr(config, name) != DataConfig.model_fields[name].default:
-            raise ConfigError(f"`{name}` is about images, and {config.data} holds vectors. Drop it.")
 
 
 def _words(found: Columns, count: int, vectors: str = "") -> tuple[dict[str, list[str]], str]:

@@ -1,12 +1,12 @@
 """Metadata files of published sets: found, read as rows, and held against the images they list."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from thanos.config import DataConfig
 from thanos.data.cache import data_folder
+from thanos.data.sheet import read_sheet
 from thanos.data.walk import SUFFIXES
 from thanos.errors import DataError
 
@@ -36,38 +36,31 @@ def find_folder(
 
 
 def read_rows(table: Path, columns: Iterable[str], *, unnamed: str = "", bare: bool = False) -> list[dict[str, str]]:
-    """A table split by commas, semicolons, tabs or spaces.
+    """A table of a published set, every row complete, as :func:`~thanos.data.sheet.read_sheet` reads it.
 
     Args:
-        table: The file; a first line that is a number (CelebA's count) is skipped.
+        table: The file.
         columns: Needed ones.
         unnamed: The name of the first column, where the header does not name it.
         bare: The file may have no header at all; then its columns are these.
     Raises:
         DataError: if it cannot be read, or lacks a column or an entry.
     """
-    try:
-        lines = table.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{table} cannot be read: {error}.") from None
-    lines = [line for line in lines[1 if lines and lines[0].strip().isdigit() else 0 :] if line.strip()]
-    if not lines:
+    sheet = read_sheet(table)
+    if not sheet.names:
         raise DataError(f"{table} is empty. Fetch it again.")
-    mark = next((d for d in ",;\t" if d in lines[0]), None)
-    cells = list(csv.reader(lines, delimiter=mark)) if mark else [line.split() for line in lines]
-    header = [name.strip() for name in cells[0]]
-    wanted = list(columns)
+    wanted, header, rows = list(columns), sheet.names, sheet.rows
     if bare and not set(wanted) <= set(header):
-        header, cells = wanted, [header, *cells]
+        header, rows = wanted, rows if not sheet.headed else [(1, header), *rows]
     elif unnamed and unnamed not in header:
-        header = [unnamed, *header[1:]] if len(header) == len(cells[-1]) else [unnamed, *header]
+        header = [unnamed, *header[1:]]
     absent = [name for name in wanted if name not in header]
     if absent:
         raise DataError(f"{table} needs a column {absent[0]!r}; it has {', '.join(header[:12])}. Fetch it again.")
-    for number, row in enumerate(cells[1:], start=2):
+    for number, row in rows:
         if len(row) != len(header):
             raise DataError(f"{table} has {len(header)} columns; line {number} has {len(row)} entries. Fetch it again.")
-    return [dict(zip(header, row, strict=True)) for row in cells[1:]]
+    return [dict(zip(header, row, strict=True)) for _, row in rows]
 
 
 def code_of(row: dict[str, str], column: str, kinds: int) -> int:

@@ -8,13 +8,23 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from thanos.config import DataConfig
 from thanos.data.columns import COLUMNS, columns_of, said_columns
 from thanos.data.files import Listing
-from thanos.data.labels import LEVEL, SPLITS, UNLABELLED, at_level, known_words, split_name, whole_superclasses
+from thanos.data.labels import (
+    LEVEL,
+    SPLITS,
+    UNLABELLED,
+    at_level,
+    known_units,
+    known_words,
+    numbers_splits,
+    split_names,
+    whole_superclasses,
+)
 from thanos.data.sheet import Sheet, read_sheet
 from thanos.data.walk import Found, closest, walk
 from thanos.errors import DataError
@@ -25,33 +35,20 @@ _PROPOSE_FROM = 1000
 Words = dict[str, list[str]]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How a table is read; see DataConfig."""
-
-    columns: str | None = None
-    together: str | None = None
-    level: int | None = None
-    judged_level: int | None = None
-    unknown: str | None = None
-    skip_bad: bool = False
-
-
-def list_table(table: Path, *, folder: Path | None = None, how: Reading | None = None) -> Listing:
+def list_table(table: Path, config: DataConfig, *, folder: Path | None = None) -> Listing:
     """Every row's image and labels.
 
     Args:
         table: A CSV or TSV, a list ``path label`` without header, or lines of JSON.
+        config: How it is read.
         folder: Where the images are; default: beside the table.
-        how: The settings; default: theirs.
     Raises:
         DataError: naming the row, for columns that are missing, misspelt or there twice, missing labels, missing
             files, unknown splits, one image in two rows, and images of several superclasses.
     """
-    how = how or Reading()
     sheet = read_sheet(table)
-    listing = Listing(name=table.stem, unknown=how.unknown)
-    sheet, words, written = _words(sheet, table, how, listing)
+    listing = Listing(name=table.stem)
+    sheet, words, written = _words(sheet, table, config, listing)
     finder = _Finder(table.parent if folder is None else folder, folder is not None)
     seen: dict[Path, int] = {}
     for i, (number, cells) in enumerate(sheet.rows):
@@ -61,7 +58,7 @@ def list_table(table: Path, *, folder: Path | None = None, how: Reading | None =
         if fault is None and path in seen:
             fault = f"lists {entry['path']} a second time (first in row {seen[path]}); list each image once"
         if fault is not None:
-            if not how.skip_bad:
+            if not config.skip_bad:
                 raise DataError(f"{table.name} row {number} {fault}, or pass `skip_bad` to go on without such rows.")
             listing.skipped.append((f"{table.name} row {number}: {entry['path']}", fault))
             continue
@@ -78,9 +75,9 @@ def list_table(table: Path, *, folder: Path | None = None, how: Reading | None =
     return listing
 
 
-def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[Sheet, Words, list[str]]:
+def _words(sheet: Sheet, table: Path, config: DataConfig, listing: Listing) -> tuple[Sheet, Words, list[str]]:
     """The rows, what each says by what its columns were taken for, and what stood in the place of its superclass."""
-    said = said_columns(how.columns, how.together)
+    said = said_columns(config.columns, config.together)
     if said and all(name.isdigit() for name in said.values()) and not {*said.values()} & {*sheet.names}:
         first = (sheet.rows[0][0] - 1 if sheet.rows else 1, sheet.names)  # numbers name columns: there is no header
         sheet = Sheet([str(i + 1) for i in range(len(sheet.names))], [first, *sheet.rows], headed=False)
@@ -89,7 +86,7 @@ def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[S
         said = _without_header(sheet, table, said)
     elif {name.lower() for name in names} >= _SUBPOPBENCH and "group" not in said:
         said["group"] = "a"
-    hot = _one_hot(names, rows, said, table)
+    hot = _one_hot(sheet, said, table)
     some = rows[:_PROPOSE_FROM]
     places, note = columns_of(
         table.name, [*names, *(["superclass"] if hot else [])], "column", said, [] if hot else some
@@ -102,17 +99,17 @@ def _words(sheet: Sheet, table: Path, how: Reading, listing: Listing) -> tuple[S
         if role in said and not (hot and role == "superclass"):
             words[role] = _named(words[role], said[role], role)
         words[role] = _from_indices(words[role], role, table, listing)
-    _refuse_several(words.get("superclass", []), table)
+    _refuse_several(words.get("superclass", []), sheet, table)
     if "superclass" in words:
-        _split_levels(words, how, table)
+        _split_levels(words, config, table)
     written = words.get("superclass", [UNLABELLED] * len(rows))
     for role in (role for role in LABELS if role in words):
-        words[role], told = known_words(words[role], role, how.unknown)
+        words[role], told = known_words(words[role], role, config.unknown)
         listing.notes += told
     words.setdefault("superclass", written)
     words["split"] = _splits(words.get("split", [""] * len(rows)), said.get("split", "split"), table, listing)
     if "together" in words:
-        words["together"] = known_words(words["together"], "together", "none,na,n/a,null")[0]
+        words["together"] = known_units(words["together"])
     listing.further = {name: [] for i, name in enumerate(names) if i not in places.values() and sheet.headed}
     if "together" not in words:
         _point_at_repeats(sheet, places, listing, table.name)
@@ -144,12 +141,13 @@ def _without_header(sheet: Sheet, table: Path, said: dict[str, str]) -> dict[str
     return {"path": str(path + 1)} | ({"superclass": str(labels[0] + 1)} if labels else {})
 
 
-def _one_hot(names: Sequence[str], rows: Sequence[Sequence[str]], said: dict[str, str], table: Path) -> list[str]:
+def _one_hot(sheet: Sheet, said: dict[str, str], table: Path) -> list[str]:
     """The superclass of every row where columns of 0 and 1 say it, exactly one of them 1; else nothing.
 
     Raises:
         DataError: if there are such columns, and nothing else for a superclass, and a row has several or none.
     """
+    names, rows = sheet.names, [row for _, row in sheet.rows]
     plain = [name.strip().lower() for name in names]
     if "superclass" in said or {"superclass", *COLUMNS["superclass"]} & set(plain) or not rows:
         return []
@@ -166,8 +164,8 @@ def _one_hot(names: Sequence[str], rows: Sequence[Sequence[str]], said: dict[str
     if odd is not None:
         what = "none of them" if not hot[odd] else " and ".join(hot[odd])
         raise DataError(
-            f"{table.name} has {len(binary)} columns of 0 and 1, and row {odd + 2} is {what}: an image has one "
-            f"superclass. Pass `columns=superclass={names[binary[0]]}` for one of them against the rest."
+            f"{table.name} has {len(binary)} columns of 0 and 1, and row {sheet.rows[odd][0]} is {what}: an image has "
+            f"one superclass. Pass `columns=superclass={names[binary[0]]}` for one of them against the rest."
         )
     return [each[0] for each in hot]
 
@@ -197,7 +195,7 @@ def _from_indices(words: list[str], role: str, table: Path, listing: Listing) ->
     return [names.get(word, "") for word in words]
 
 
-def _refuse_several(words: Sequence[str], table: Path) -> None:
+def _refuse_several(words: Sequence[str], sheet: Sheet, table: Path) -> None:
     """``cat,dog`` beside ``cat`` and ``dog`` is two labels of one image."""
     alone = set(words)
     for i, word in enumerate(words):
@@ -205,41 +203,40 @@ def _refuse_several(words: Sequence[str], table: Path) -> None:
             parts = [part.strip() for part in word.split(mark)]
             if len(parts) > 1 and all(part in alone for part in parts) and len(set(parts)) > 1:
                 raise DataError(
-                    f"an image has one superclass; row {i + 2} of {table.name} has {word!r}. Keep one of them, leave "
-                    f"such images out, or train on one against the rest (a column of 0 and 1)."
+                    f"an image has one superclass; row {sheet.rows[i][0]} of {table.name} has {word!r}. Keep one of "
+                    f"them, leave such images out, or train on one against the rest (a column of 0 and 1)."
                 )
 
 
-def _split_levels(words: Words, how: Reading, table: Path) -> None:
+def _split_levels(words: Words, config: DataConfig, table: Path) -> None:
     """``animal > dog > beagle`` as superclass and subclass."""
     if not any(LEVEL in word for word in words["superclass"]):
-        if (asked := max(how.level or 1, how.judged_level or 1)) > 1:
+        if (asked := max(config.level or 1, config.judged_level or 1)) > 1:
             raise DataError(
                 f"level {asked} is asked for, of labels of several levels split by {LEVEL.strip()!r}; {table.name} has "
                 f"none."
             )
         return
     split = [[step.strip() for step in word.split(LEVEL.strip())] for word in words["superclass"]]
-    pairs = [at_level(steps, how.level, how.judged_level) for steps in split]
+    pairs = [at_level(steps, config.level, config.judged_level) for steps in split]
     words["superclass"] = [superclass for superclass, _ in pairs]
     if "subclass" not in words:
         words["subclass"] = [subclass for _, subclass in pairs]
-    if max(map(len, split)) > 2 and how.judged_level is None:
+    if max(map(len, split)) > 2 and config.judged_level is None:
         words["subclass"] = whole_superclasses(words["superclass"], words["subclass"])
 
 
 def _splits(words: Sequence[str], column: str, table: Path, listing: Listing) -> list[str]:
     """Splits under our names; numbers as published sets have them are 0 for train, 1 for validation, 2 for test."""
     plain = [word.removesuffix(".0") for word in words]
-    if set(plain) - {""} and set(plain) <= {"", "0", "1", "2"}:
+    if numbers_splits(plain):
         if "2" not in plain and column.lower() not in ("split", *COLUMNS["split"]):
             raise DataError(
                 f"{column} of {table.name} is 0 or 1: as a split it would say train or validation. Write train, "
                 f"validation or test in it."
             )
         listing.notes.append("splits: 0 is train, 1 validation, 2 test")
-        return [SPLITS[int(word)] if word else "" for word in plain]
-    return [split_name(word) for word in words]
+    return split_names(words)
 
 
 def _point_at_repeats(sheet: Sheet, places: dict[str, int], listing: Listing, name: str) -> None:
@@ -334,12 +331,11 @@ def _fault(entry: dict[str, str], written: str, path: Path | None, finder: _Find
     return None
 
 
-def names_labels(table: Path, how: Reading) -> bool:
+def names_labels(table: Path, config: DataConfig) -> bool:
     """Whether the columns of a table say which images have which superclass."""
-    sheet = read_sheet(table)
+    said = said_columns(config.columns)
     try:
-        return {"path", "superclass"} <= set(
-            columns_of(table.name, sheet.names, "column", said_columns(how.columns))[0]
-        )
+        places, _ = columns_of(table.name, read_sheet(table).names, "column", said)
     except DataError:
         return False
+    return {"path", "superclass"} <= set(places)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thanos.data.arrays import words_of
 from thanos.data.columns import COLUMNS
-from thanos.data.labels import SPLITS, split_name
+from thanos.data.labels import split_names
 from thanos.errors import DataError
 
 LABELS: dict[str, tuple[str, ...]] = {
@@ -99,11 +99,9 @@ def label_words(
         values = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
         if values.dtype.kind in "iu" and role in names:
             values = _called(values, names[role], column, of)
-        if role == "split" and values.dtype.kind in "iu" and set(np.unique(values)) <= {0, 1, 2}:
-            values = np.array(SPLITS)[values]
         words[role] = words_of(_numbers(values), column, count, of, "vector")
     if "split" in words:
-        words["split"] = [split_name(word) for word in words["split"]]
+        words["split"] = split_names(words["split"])
     return words
 
 

@@ -52,6 +52,7 @@ class Explained:
     tried: int
     """Properties that were looked at."""
     left_out: tuple[str, ...] = ()
+    """Columns that were not, with the reason."""
 
     def lines(self, names: tuple[str, ...]) -> list[str]:
         """One line, for the terminal."""
@@ -62,6 +63,7 @@ class Explained:
         if plain:
             few = ", ".join(plain[:SHOWN]) + ", ..." * (len(plain) > SHOWN)
             shown.append(f"none of {self.tried} properties tells {few} apart")
+        shown += [f"not looked at: {', '.join(self.left_out)}"] if shown and self.left_out else []
         return [f"beside their siblings: {'; '.join(shown)}"] if shown else []
 
     def words(self, names: tuple[str, ...]) -> dict[str, str]:

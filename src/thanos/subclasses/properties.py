@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
+from thanos.data.decode import MANY
 from thanos.data.imageset import ImageSet
 
+AT_ONCE = 128
+"""Images whose pixels are floating point at a time."""
 MOST = 5000
 """So many images, at most, are measured; of more a seeded sample."""
 NUMBERS: dict[str, tuple[str, str]] = {
@@ -68,7 +71,10 @@ def measure(images: ImageSet, seed: int = 0) -> Properties:
     rows = np.arange(len(images))
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST])
-    of_pixels = [_of_pixels(images.images[rows[i : i + 256]]) for i in range(0, len(rows), 256)]
+    of_pixels = []
+    for start in range(0, len(rows), 2 * MANY):  # so many that files on demand are decoded on all cores
+        some = images.images[rows[start : start + 2 * MANY]]
+        of_pixels += [_of_pixels(some[i : i + AT_ONCE]) for i in range(0, len(some), AT_ONCE)]
     numbers = {name: np.concatenate([part[name] for part in of_pixels]) for name in of_pixels[0]}
     of_files = [_of_file(images.refs[i]) if images.refs else {} for i in rows]
     for name in NUMBERS:
