@@ -147,6 +147,8 @@ def test_columns_that_tell_nothing_are_left_out_with_the_reason(tmp_path, monkey
     properties = measure(load(DataConfig(data=str(tmp_path / "labels.csv"))))
     assert properties.left_out == ("name: 120 different values for 120 images",)
     assert "same" not in properties.kinds
+    told = explain_by(np.arange(120) % 4, np.arange(120) % 2, properties).lines(("a/0", "b/0", "a/1", "b/1"))
+    assert "not looked at: name: 120 different values for 120 images" in told[0]
     assert set(properties.kinds["half"].tolist()) == {"", "0", "1", "2"}
 
 

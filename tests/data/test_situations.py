@@ -13,6 +13,7 @@ import sys
 import unicodedata
 import zlib
 
+import datasets
 import numpy as np
 import pillow_heif
 import pytest
@@ -1011,3 +1012,31 @@ def test_splits_of_a_table_keep_patients_whole(tmp_path):
     for name, split in zip(images.together, images.split.tolist(), strict=True):
         assert where.setdefault(name, split) == split
     assert {split: len(images.rows(split)) for split in SPLITS} == {"train": 56, "validation": 8, "test": 16}
+
+
+@pytest.mark.parametrize("setting", [{"columns": "superclass=a"}, {"together": "a"}, {"level": 2}, {"unknown": "a"}])
+def test_settings_of_labels_are_refused_where_labels_are_published(setting):
+    with pytest.raises(ThanosError, match=f"`{next(iter(setting))}` is about labels of your own, and these are"):
+        read("digits", setting)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"columns": "superclass=a"}, {"together": "a"}, {"level": 2}, {"layout": "superclass"}]
+)
+def test_settings_of_labels_are_refused_where_images_have_their_own(tmp_path, setting):
+    pictures = [Image.fromarray(np.full((8, 8, 3), i, dtype=np.uint8)) for i in range(4)]
+    saved = datasets.Dataset.from_dict({"image": pictures, "label": [0, 1, 0, 1]}).cast_column(
+        "image", datasets.Image()
+    )
+    saved.to_parquet(tmp_path / "set.parquet")
+    assert len(read(tmp_path / "set.parquet", {})) == 4
+    with pytest.raises(ThanosError, match=f"`{next(iter(setting))}` is about "):
+        read(tmp_path / "set.parquet", setting)
+
+
+def test_a_table_about_something_else_that_cannot_be_read_stops_no_folder(tmp_path):
+    loose(tmp_path)
+    (tmp_path / "notes.csv").write_bytes("Größe,gut\n".encode("latin-1"))
+    images = read(tmp_path, {})
+    assert len(images) == 12
+    assert "no labels are read from notes.csv" in images.notes[0]
