@@ -210,7 +210,8 @@ def figures_of(case: str, batch: int, device: str) -> dict[str, float]:
     if device == "cuda":
         try:
             return measure(case, batch, device)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, ImportError) as error:
+            print(case, error)
             return {"failed": 1}
         finally:
             torch.cuda.empty_cache()
