@@ -307,7 +307,7 @@ def draw(measured: dict[str, dict[str, Any]], path: Path) -> None:
     """Milliseconds, and megabytes, against images in a batch."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, key, unit, what in (
         (panels[0], "seconds", 1000.0, "milliseconds a step"),
@@ -324,7 +324,9 @@ def draw(measured: dict[str, dict[str, Any]], path: Path) -> None:
         axes.set_ylabel(what)
         axes.grid(alpha=0.3)
     panels[1].set_ylim(bottom=SEEN)
-    panels[0].legend(fontsize=8, frameon=False)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False
+    )
     figure.savefig(path, dpi=150)
 
 

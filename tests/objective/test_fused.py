@@ -40,9 +40,10 @@ def test_right_on_the_gpu():
 
 @pytest.mark.parametrize("capability", SHARED)
 @pytest.mark.parametrize("dim", [16, 128])
-def test_compile_into_what_a_gpu_holds(capability, dim, recwarn):
+@pytest.mark.parametrize("count", [512, fused.MANY])
+def test_compile_into_what_a_gpu_holds(capability, dim, count, recwarn):
     """To machine code, by the assembler that comes with Triton; a launch that asks for more memory would be refused."""
-    chosen = fused.blocks(dim, large=capability >= 90)
+    chosen = fused.blocks(dim, large=capability >= 90, count=count)
     options = {key: chosen.pop(key) for key in ("num_warps", "num_stages")}
     arrays = dict.fromkeys(("x", "y", "out", "known", "known_points", "weights", "dx"), "*fp32")
     arrays |= {"labels": "*i64", "starts": "*i32", "ends": "*i32"}

@@ -147,11 +147,11 @@ def spread_loss(
     return ((1 - alpha) * _attract(pairs) + alpha * _class_conditional(pairs)).mean()
 
 
-LARGE = {"cpu": 256}
+LARGE = {"cpu": 256, "cuda": 4096}
 """From how many images on a batch is computed in tiles, by kind of device; elsewhere from LARGE_ELSEWHERE on."""
 LARGE_ELSEWHERE = 8192
-"""Not measured yet: where the similarities of a batch begin to crowd a GPU's memory. Without the kernels
-a step waits for the device once, to lay out tiles."""
+"""Where the similarities of a batch begin to crowd a device's memory. Without the kernels a step waits for the device
+once, to lay out tiles."""
 
 
 def _is_large(views: Tensor, *, light: bool = False) -> bool:

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 WIDEST = 128
 """Dimensions up to which a block of rows and its gradient stay in registers."""
-ROOMY = 120_000
+ROOMY = 196_608
 """Bytes of shared memory that the larger blocks take."""
 
 
@@ -207,10 +207,18 @@ def _gradient(
     tl.store(dx + place, total, mask=inside)
 
 
-def blocks(dim: int, *, large: bool) -> dict[str, int]:
-    """What a program holds at a time, for rows of ``dim`` dimensions; large blocks are for a Hopper GPU's memory."""
-    sides = {"ROWS": 64, "COLUMNS": 32, "num_stages": 2} if large else {"ROWS": 32, "COLUMNS": 16, "num_stages": 1}
-    return {"DIM": max(16, triton.next_power_of_2(dim)), "num_warps": 4, **sides}
+SMALL = {"ROWS": 32, "COLUMNS": 16, "num_warps": 4, "num_stages": 1}
+ROOMY_FEW = {"ROWS": 32, "COLUMNS": 64, "num_warps": 4, "num_stages": 2}
+ROOMY_MANY = {"ROWS": 128, "COLUMNS": 64, "num_warps": 8, "num_stages": 1}
+"""Fastest on a Hopper GPU (results/kernel_blocks.json) for few rows, which short blocks spread over more of it, and for
+those that fill it with long ones."""
+MANY = 16_384
+
+
+def blocks(dim: int, *, large: bool, count: int = 0) -> dict[str, int]:
+    """What a program holds at a time, of ``count`` rows of ``dim`` dimensions; large blocks are for a Hopper GPU."""
+    sides = SMALL if not large else ROOMY_MANY if count >= MANY else ROOMY_FEW
+    return {"DIM": max(16, triton.next_power_of_2(dim)), **sides}
 
 
 def _blocks(rows: Tensor) -> dict[str, int]:
@@ -218,7 +226,7 @@ def _blocks(rows: Tensor) -> dict[str, int]:
         return blocks(rows.shape[1], large=False)
     device = torch.cuda.get_device_properties(rows.device)
     roomy = device.major >= 9 and getattr(device, "shared_memory_per_block_optin", 0) >= ROOMY
-    return blocks(rows.shape[1], large=roomy and torch.version.hip is None)
+    return blocks(rows.shape[1], large=roomy and torch.version.hip is None, count=len(rows))
 
 
 def _precision() -> str:
