@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from thanos import registry
-from thanos.config import DataConfig, SourceConfig, TrainConfig, check_data
+from thanos.config import OF_IMAGES, DataConfig, SourceConfig, TrainConfig, check_data
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import nearest, timm_names
 from thanos.runs.provenance import command
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 FILES = (".ckpt", ".safetensors", ".npz")
 """Kinds of file that hold an encoder or embeddings; others may hold vectors."""
-TAKEN_BY_VECTORS = {"labels", "skip_bad", "validation", "split_seed", "train_limit", "groups_from", "groups_named"}
-"""Options of reading that a file of vectors takes."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Source:
         reading = sorted(self._reading)
         if not reading:
             return
-        if self.of_embeddings and (set(reading) - TAKEN_BY_VECTORS or not self._is_of_vectors):
+        if self.of_embeddings and ({"data", *OF_IMAGES} & {*reading} or not self._is_of_vectors):
             raise ConfigError(f"{path} holds embeddings already; drop `data` and the options of reading images.")
         if "data" not in given and not self.of_embeddings:
             named = ", ".join(f"`{name}`" for name in reading)

@@ -8,6 +8,7 @@ skipped, or left out.
 import io
 import json
 import os
+import re
 import struct
 import sys
 import unicodedata
@@ -1020,18 +1021,43 @@ def test_settings_of_labels_are_refused_where_labels_are_published(setting):
         read("digits", setting)
 
 
+def pictures_in_parquet(folder, **columns):
+    """Four pictures with these columns, as Hugging Face writes them."""
+    pictures = [
+        Image.fromarray(np.full((8, 8, 3), i, dtype=np.uint8)) for i in range(len(next(iter(columns.values()))))
+    ]
+    saved = datasets.Dataset.from_dict({"image": pictures} | columns).cast_column("image", datasets.Image())
+    saved.to_parquet(folder / "set.parquet")
+    return folder / "set.parquet"
+
+
+def test_columns_of_pictures_in_parquet_are_as_the_user_says(tmp_path):
+    kind, who = ["cat > siamese", "dog > pug"] * 20, [f"p{i // 4}" for i in range(40)]
+    file = pictures_in_parquet(tmp_path, kind=kind, who=who, Male=[0, 1] * 20, age=list(range(40)))
+    images = read(file, {"columns": "superclass=kind,group=male", "together": "who", "level": 1})
+    assert images.superclass_names == ("cat", "dog")
+    assert images.subclass_names == ("pug", "siamese")
+    assert images.group_names == ("Male", "not Male")
+    assert images.further == {"age": tuple(map(str, range(40)))}
+    home = {}
+    assert all(home.setdefault(one, at) == at for one, at in zip(images.together, images.split.tolist(), strict=True))
+    assert {"train", "test"} <= {name for name in SPLITS if len(images.rows(name))}
+
+
 @pytest.mark.parametrize(
-    "setting", [{"columns": "superclass=a"}, {"together": "a"}, {"level": 2}, {"layout": "superclass"}]
+    ("setting", "said"),
+    [
+        ({"columns": "superclass=a"}, "has no column 'a' for the superclass; it has 'label'"),
+        ({"together": "a"}, "has no column 'a' for the together"),
+        ({"level": 2}, "level 2 is asked for"),
+        ({"layout": "superclass"}, "`layout` is about what folders are"),
+    ],
 )
-def test_settings_of_labels_are_refused_where_images_have_their_own(tmp_path, setting):
-    pictures = [Image.fromarray(np.full((8, 8, 3), i, dtype=np.uint8)) for i in range(4)]
-    saved = datasets.Dataset.from_dict({"image": pictures, "label": [0, 1, 0, 1]}).cast_column(
-        "image", datasets.Image()
-    )
-    saved.to_parquet(tmp_path / "set.parquet")
-    assert len(read(tmp_path / "set.parquet", {})) == 4
-    with pytest.raises(ThanosError, match=f"`{next(iter(setting))}` is about "):
-        read(tmp_path / "set.parquet", setting)
+def test_what_pictures_in_parquet_do_not_have_is_refused(tmp_path, setting, said):
+    file = pictures_in_parquet(tmp_path, label=[0, 1, 0, 1])
+    assert len(read(file, {})) == 4
+    with pytest.raises(ThanosError, match=re.escape(said)):
+        read(file, setting)
 
 
 def test_a_table_about_something_else_that_cannot_be_read_stops_no_folder(tmp_path):

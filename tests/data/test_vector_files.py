@@ -394,3 +394,73 @@ def test_images_of_a_saved_data_set(size, tmp_path):
     datasets.Dataset.from_dict(made | {"img": odd}).cast_column("img", datasets.Image()).save_to_disk(tmp_path / "odd")
     with pytest.raises(DataError, match="of one size are wanted; odd has 8x8, 9x9"):
         load(tmp_path / "odd")
+
+
+def named_columns(folder, form, rows):
+    """Vectors beside columns whose names nobody can know, in a file of some form."""
+    count = len(rows)
+    columns = {
+        "dx_id": [["cat > siamese", "dog > pug", "dog"][i % 3] for i in range(count)],
+        "who": [f"p{i // 5}" for i in range(count)],
+        "Male": [i % 2 for i in range(count)],
+        "age": [float(i) for i in range(count)],
+    }
+    if form == "npz":
+        np.savez(folder / "v.npz", features=rows, **{name: np.array(each) for name, each in columns.items()})
+        return {"data": str(folder / "v.npz")}
+    if form == "npy":
+        np.save(folder / "v.npy", rows)
+        table = write_csv(folder / "l.csv", list(columns), zip(*columns.values(), strict=True))
+        return {"data": str(folder / "v.npy"), "labels": table}
+    if form == "csv":
+        head = [*(f"f{i}" for i in range(WIDTH)), *columns]
+        lines = ([*row.tolist(), *each] for row, *each in zip(rows, *columns.values(), strict=True))
+        return {"data": str(write_csv(folder / "v.csv", head, lines))}
+    if form == "parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(arrow.table({"emb": list(rows)} | columns), folder / "v.parquet")
+        return {"data": str(folder / "v.parquet")}
+    datasets = pytest.importorskip("datasets")
+    datasets.Dataset.from_dict({"features": list(rows)} | columns).save_to_disk(folder / "set")
+    return {"data": str(folder / "set")}
+
+
+@pytest.mark.parametrize("form", ["npz", "npy", "csv", "parquet", "folder"])
+def test_columns_are_what_the_user_says(form, made, tmp_path):
+    given = named_columns(tmp_path, form, made[0])
+    found = load_samples(DataConfig(**given, columns="superclass=DX_ID,group=Male", together="who"))
+    np.testing.assert_array_equal(found.vectors, made[0])
+    assert found.superclass_names == ("cat", "dog")
+    assert found.subclass_names == ("dog", "pug", "siamese")[1:]
+    assert found.subclass.tolist().count(-1) == COUNT // 3
+    assert found.group_names == ("Male", "not Male")
+    assert [float(word) for word in found.further["age"]] == list(range(COUNT))
+    home = {}
+    for one, at in zip(found.together, found.split.tolist(), strict=True):
+        assert home.setdefault(one, at) == at
+    assert len(set(home.values())) == 3
+    by_level = load_vectors(DataConfig(**given, columns="superclass=dx_id", level=2))
+    assert by_level.superclass_names == ("cat/siamese", "dog", "dog/pug")
+    with pytest.raises(DataError, match=r"has no column 'wo' for the together .did you mean 'who'"):
+        load_vectors(DataConfig(**given, columns="superclass=dx_id", together="wo"))
+    with pytest.raises(DataError, match="level 2 is asked for"):
+        load_vectors(DataConfig(**given, columns="superclass=who", level=2))
+
+
+def test_a_column_of_numbers_that_is_a_label_is_no_part_of_the_vector(made, tmp_path):
+    """Where columns have names of their own, all numbers are the vector but those that the user names."""
+    rows, coarse, _ = made
+    head = ["area", "girth", "height", "ward"]
+    lines = ([*row[:3].tolist(), kind] for row, kind in zip(rows, coarse, strict=True))
+    file = write_csv(tmp_path / "v.csv", head, lines)
+    assert load_vectors(DataConfig(data=str(file))).vectors.shape == (COUNT, 4)
+    found = load_vectors(DataConfig(data=str(file), columns="superclass=ward"))
+    assert found.vectors.shape == (COUNT, 3)
+    assert found.superclass.tolist() == coarse.tolist()
+
+
+def test_patients_of_vectors_stay_together_by_themselves(made, tmp_path):
+    rows, coarse, _ = made
+    np.savez(tmp_path / "v.npz", X=rows, y=coarse, patient_id=np.arange(COUNT) // 4)
+    found = load_vectors(str(tmp_path / "v.npz"))
+    assert any("what images are of (together) has 15 values, each in one split" in note for note in found.notes)

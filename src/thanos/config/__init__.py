@@ -1,12 +1,21 @@
 """What each command can be told: one frozen pydantic model each, with ranges and messages. Imports no torch."""
 
 from thanos.config.base import Fraction, Settings, explain, read_yaml, save
-from thanos.config.data import DataConfig, FeatureViewSpec, SourceConfig, ViewSpec, check_data, refuse_settings
+from thanos.config.data import (
+    OF_IMAGES,
+    DataConfig,
+    FeatureViewSpec,
+    SourceConfig,
+    ViewSpec,
+    check_data,
+    refuse_settings,
+)
 from thanos.config.evaluate import DiscoverConfig, RobustConfig, RobustMethod, Rule, TransferConfig
 from thanos.config.reproduce import SEEDS, DemoConfig, LaunchConfig, Table3Config, Table4Config, TableConfig
 from thanos.config.train import AutoTrainConfig, RunConfig, SuggestConfig, TrainConfig
 
 __all__ = [
+    "OF_IMAGES",
     "SEEDS",
     "AutoTrainConfig",
     "DataConfig",

@@ -112,6 +112,10 @@ class SourceConfig(DataConfig):
     ones (a download, once)."""
 
 
+OF_IMAGES = ("size", "convert", "root", "download", "layout", "megapixels")
+"""Settings of reading that say nothing about vectors."""
+
+
 def refuse_settings(config: DataConfig, names: tuple[str, ...], about: str) -> None:
     """Raise ConfigError for one of these settings that was given another value than it has by itself.
 

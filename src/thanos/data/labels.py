@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
@@ -288,3 +288,44 @@ def at_level(steps: Sequence[str], level: int | None, judged: int | None = None)
     depth = min(level or 1, len(steps))
     fine = steps[depth:judged] if judged is None or judged <= len(steps) else ()
     return "/".join(steps[:depth]), "/".join(fine)
+
+
+def split_levels(words: dict[str, list[str]], level: int | None, judged: int | None, source: str) -> None:
+    """``animal > dog > beagle`` as superclass and subclass, in place.
+
+    Args:
+        words: Of every row, by role; superclasses among them.
+        level: As in :func:`at_level`.
+        judged: The same.
+        source: Named in messages.
+    Raises:
+        DataError: if a level is asked for, and labels have none.
+    """
+    if not any(LEVEL in word for word in words["superclass"]):
+        if (asked := max(level or 1, judged or 1)) > 1:
+            raise DataError(
+                f"level {asked} is asked for, of labels of several levels split by {LEVEL.strip()!r}; {source} has "
+                f"none."
+            )
+        return
+    split = [[step.strip() for step in word.split(LEVEL.strip())] for word in words["superclass"]]
+    pairs = [at_level(steps, level, judged) for steps in split]
+    words["superclass"] = [superclass for superclass, _ in pairs]
+    if "subclass" not in words:
+        words["subclass"] = [subclass for _, subclass in pairs]
+    if max(map(len, split)) > 2 and judged is None:
+        words["subclass"] = whole_superclasses(words["superclass"], words["subclass"])
+
+
+def yes_or_no(words: list[str], column: str, plain: Collection[str]) -> list[str]:
+    """Labels of a column of 0 and 1, or -1 and 1, that the user named are called by its name: Male and not Male.
+
+    Args:
+        words: Of every row.
+        column: Its name.
+        plain: Names that say nothing.
+    """
+    kinds = {word.removesuffix(".0") for word in words if word}
+    if kinds not in ({"0", "1"}, {"-1", "1"}) or column.lower() in plain or column.isdigit():
+        return words
+    return ["" if not word else column if word.removesuffix(".0") == "1" else f"not {column}" for word in words]

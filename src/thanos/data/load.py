@@ -139,7 +139,7 @@ def _load_own(config: DataConfig) -> ImageSet:
             raise ConfigError(f"`labels` names the labels of the images in a folder; {source} is a file. Drop one.")
         return read_listing(list_table(config.labels, config, folder=source), config)
     if folder_holds(source) == "images" or (source.suffix.lower() == ".parquet" and parquet_holds(source) == "images"):
-        refuse_settings(config, OF_LABELS, "folders and tables, and this holds images with its own labels")
+        refuse_settings(config, ("layout",), "folders, and this holds images with its own labels")
         return read_saved_images(source, config)
     if source.is_dir() and config.layout is None and (table := _own_table(source, config)):
         return read_listing(list_table(table, config, folder=source), config)

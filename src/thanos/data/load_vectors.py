@@ -1,33 +1,22 @@
 """From a file of vectors, its labels in it or in a table beside it, to a VectorSet with its splits."""
 
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.config import DataConfig, refuse_settings
-from thanos.data.labels import UNLABELLED, label_fields
+from thanos.config import OF_IMAGES, DataConfig, refuse_settings
+from thanos.data.columns import said_columns
+from thanos.data.labels import UNLABELLED, known_units, label_fields, split_levels
 from thanos.data.splits import with_splits
 from thanos.data.vector_files import Columns, read_columns
-from thanos.data.vector_labels import describe_roles, label_words, roles_of
+from thanos.data.vector_labels import describe_roles, label_words, plain, roles_of
 from thanos.data.vectors import CHUNK, VectorSet, not_finite
 from thanos.errors import ConfigError, DataError
-
-OF_IMAGES = (
-    "size",
-    "convert",
-    "root",
-    "download",
-    "columns",
-    "together",
-    "layout",
-    "level",
-    "judged_level",
-    "megapixels",
-)
-"""Settings that say nothing about vectors."""
+from thanos.names import nearest
 
 
 def load_vectors(config: DataConfig | str | Path) -> VectorSet:
@@ -53,20 +42,25 @@ def read_vectors(config: DataConfig) -> VectorSet:
     """
     source = Path(config.data)
     refuse_settings(config, OF_IMAGES, "images, and this holds vectors")
-    found = read_columns(source)
+    named = said_columns(config.columns, config.together)
+    found = read_columns(source, apart=named.values())
     assert found.vectors is not None
     count, dim = found.vectors.shape
-    words, said = _words(found, count, f"{found.called} ({count:,} x {dim:,})")
-    if isinstance(config.labels, Path):
-        words, more = _joined(words, config.labels, count, source.name)
-        said += f"; {more}"
+    table = read_table(config.labels) if isinstance(config.labels, Path) else None
+    check_said(named, [*found.labels, *(table.labels if table else ())], source.name)
+    words, further, said = words_of_columns(found, count, named, f"{found.called} ({count:,} x {dim:,})")
+    if table is not None:
+        words, more, line = _joined(words, table, count, source.name, named)
+        said, further = f"{said}; {line}", further | more
+    if "superclass" in words:
+        split_levels(words, config.level, config.judged_level, source.name)
     refs = words.pop("refs", [])
     words.setdefault("superclass", [UNLABELLED] * count)
     kept, skipped = _usable(found.vectors, words, refs, source.name, skip_bad=config.skip_bad)
     vectors = found.vectors
     if skipped:
         vectors = vectors[kept]
-        words = {role: [column[i] for i in kept] for role, column in words.items()}
+        words, further = _of_rows(words, kept), _of_rows(further, kept)
         refs = [refs[i] for i in kept] if refs else []
     constant = _constant(vectors)
     notes = [said, *found.notes]
@@ -80,56 +74,103 @@ def read_vectors(config: DataConfig) -> VectorSet:
         refs=tuple(refs),
         notes=tuple(notes),
         skipped=tuple(skipped),
+        together=tuple(known_units(words["together"])) if "together" in words else (),
+        further={name: tuple(column) for name, column in further.items()},
         **label_fields(words, len(vectors), source.name, "vector", config.unknown),
     )
 
 
-def _words(found: Columns, count: int, vectors: str = "") -> tuple[dict[str, list[str]], str]:
-    """Labels by role, and one line on what was taken for what."""
-    roles = roles_of(list(found.labels), found.file)
-    words = label_words(found.labels, roles, count, found.file, found.names)
+def _of_rows(columns: dict[str, list[str]], rows: Iterable[int]) -> dict[str, list[str]]:
+    rows = [int(i) for i in rows]
+    return {name: [column[i] for i in rows] for name, column in columns.items()}
+
+
+def words_of_columns(
+    found: Columns, count: int, named: Mapping[str, str], vectors: str = ""
+) -> tuple[dict[str, list[str]], dict[str, list[str]], str]:
+    """Labels by role, the columns that are none as text, and one line on what was taken for what.
+
+    Args:
+        found: All columns.
+        count: Rows.
+        named: What the user says, from role to column.
+        vectors: What the line calls the vectors.
+    Raises:
+        DataError: for columns that cannot be labels, or two that could be one.
+    """
+    roles = roles_of(list(found.labels), found.file, named)
+    words = label_words(found.labels, roles, count, found.file, found.names, named)
     if len(set(words.get("refs", ()))) == 1 < count:
         del words["refs"]  # a name for the whole file tells no rows apart
     unused = [name for name in found.labels if name not in roles.values()]
-    return words, describe_roles(roles, unused, vectors)
+    further = {name: _as_text(found.labels[name]) for name in unused if len(found.labels[name]) == count}
+    return words, further, describe_roles(roles, unused, vectors)
 
 
-def _joined(own: dict[str, list[str]], file: Path, count: int, source: str) -> tuple[dict[str, list[str]], str]:
-    """Labels of the rows with those of a table: matched by what both call a row, else one row each, in order.
+def _as_text(values: NDArray[Any]) -> list[str]:
+    return ["" if value is None or value != value else str(value) for value in values.tolist()]
+
+
+def check_said(named: Mapping[str, str], there: Sequence[str], source: str) -> None:
+    """Raise DataError for a column that the user names and that is not ``there``."""
+    known = {plain(name) for name in there}
+    for role, name in named.items():
+        if plain(name) not in known:
+            shown = ", ".join(map(repr, there[:12])) or "none"
+            raise DataError(
+                f"{source} has no column {name!r} for the {role}{nearest(name, list(there))}; it has {shown}. Name one."
+            )
+
+
+def read_table(file: Path) -> Columns:
+    """A table of labels.
 
     Raises:
         ConfigError: if there is no such file.
-        DataError: if it has no labels, or other rows.
     """
     if not file.exists():
         raise ConfigError(
             f"`labels` takes a table of labels (.csv, .tsv, .npy, .npz, .parquet), superclass or subclass; there is no "
             f"file {file.absolute()}."
         )
-    table = read_columns(file, vectors=False)
+    return read_columns(file, vectors=False)
+
+
+def _joined(
+    own: dict[str, list[str]], table: Columns, count: int, source: str, named: Mapping[str, str]
+) -> tuple[dict[str, list[str]], dict[str, list[str]], str]:
+    """Labels of the rows with those of a table, and its other columns: matched by what both call a row, else one row
+    each, in order.
+
+    Raises:
+        DataError: if it has no labels, or other rows.
+    """
+    file = table.file
     rows = len(next(iter(table.labels.values()), ()))
-    if len(table.labels) == 1 and not roles_of(list(table.labels), file.name):  # one column alone can only be that
+    if len(table.labels) == 1 and not roles_of(list(table.labels), file, named):  # one column can only be that
         (name, values), title = next(iter(table.labels.items())), table.called
         table.labels = {"superclass": values}
         if rows == count - 1 and not title:  # its first label was taken for its name
             table.labels, rows = {"superclass": np.concatenate([np.array([name], dtype=object), values])}, count
-    roles = roles_of(list(table.labels), file.name)
-    if "superclass" not in roles and "superclass" not in own:
+    words, further, said = words_of_columns(table, rows, named)
+    if "superclass" not in words and "superclass" not in own:
         has = ", ".join(repr(name) for name in table.labels) or "no column"
-        raise DataError(f"{file.name} needs a column of labels (superclass, label, y, ...); it has {has}. Rename one.")
-    words, said = _words(table, rows)
-    said = f"{said}, of {file.name}"
+        raise DataError(
+            f"{file} needs a column of labels (superclass, label, y, ...); it has {has}. Rename one, or pass "
+            f"`columns=superclass=NAME`."
+        )
+    said = f"{said}, of {file}"
     if "refs" in own and "refs" in words:
-        place = _matched(own["refs"], words.pop("refs"), file.name, source)
+        place = _matched(own["refs"], words.pop("refs"), file, source)
         left = rows - count
         said += f" by the names of the rows{f', {left:,} of its rows not needed' if left else ''}"
-        return own | {role: [column[i] for i in place] for role, column in words.items()}, said
+        return own | _of_rows(words, place), _of_rows(further, place), said
     if rows != count:
         raise DataError(
-            f"labels stand in the order of the vectors, one each; {source} has {count:,} vectors and {file.name} "
+            f"labels stand in the order of the vectors, one each; {source} has {count:,} vectors and {file} "
             f"{rows:,} rows. Leave out what is too much, or give both a column id."
         )
-    return own | words, f"{said} in its order"
+    return own | words, further, f"{said} in its order"
 
 
 def _matched(mine: list[str], theirs: list[str], table: str, source: str) -> list[int]:

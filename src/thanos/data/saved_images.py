@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from thanos.config import DataConfig
 from thanos.data.cache import cached_images
+from thanos.data.columns import said_columns
 from thanos.data.decode import squared, to_eight_bits
 from thanos.data.files import default_views
 from thanos.data.imageset import ImageSet, check_enlarged
-from thanos.data.labels import UNLABELLED, label_fields
+from thanos.data.labels import UNLABELLED, known_units, label_fields, split_levels
+from thanos.data.load_vectors import check_said, words_of_columns
 from thanos.data.pixels import DEEP, EIGHT_BITS, Scale, limits_of, scale_of
 from thanos.data.vector_arrow import opened, read_folder
-from thanos.data.vector_labels import describe_roles, label_words, roles_of
 from thanos.errors import DataError
 
 
@@ -33,19 +34,10 @@ def read_saved_images(path: Path, config: DataConfig) -> ImageSet:
     count = sum(len(part) for part in parts)
     if not count:
         raise DataError(f"{path} has no images. Save it again.")
-    looks, limits = list[tuple[tuple[int, int], str]](), list[tuple[str, float, float, float, float]]()
-    for image in (image for part in parts for image in _pictures(part, column)):
-        looks.append((image.size, image.mode))
-        limits += [(image.mode, *limits_of(image))] if image.mode in DEEP else []
-    if limits and len(limits) < len(looks):
-        raise DataError(
-            f"{len(limits)} of {len(looks)} images of {path.name} have more than 8 bits, and the others 8: no one "
-            f"scale fits both. Convert them to one depth."
-        )
-    scale, scaled = scale_of(limits) if limits else (EIGHT_BITS, "")
-    side = _agree({size for size, _ in looks}, config, path)
-    mode = "L" if {mode for _, mode in looks} == {"L"} else "RGB"
-    if {each for _, each in looks} - {mode} and not config.convert:
+    sizes, modes, scale, scaled = _looks(parts, column, path)
+    side = _agree(sizes, config, path)
+    mode = "L" if modes == {"L"} else "RGB"
+    if modes - {mode} and not config.convert:
         raise DataError(
             f"8-bit images, all grey or all RGB, are wanted; {path.name} has others. Pass `convert` to bring all to "
             f"8-bit RGB."
@@ -55,19 +47,38 @@ def read_saved_images(path: Path, config: DataConfig) -> ImageSet:
     key = blake2b(marks.encode(), digest_size=16).hexdigest()
     images = cached_images(key, shape, partial(_decode_all, parts, column, mode, scale))
     found = read_folder(path, vectors=False)
-    roles = {role: name for role, name in roles_of(list(found.labels), path.name).items() if name != column}
-    words = label_words(found.labels, roles, count, path.name, found.names)
+    found.labels.pop(column, None)
+    named = said_columns(config.columns, config.together)
+    check_said(named, list(found.labels), path.name)
+    words, further, said = words_of_columns(found, count, named)
+    if "superclass" in words:
+        split_levels(words, config.level, config.judged_level, path.name)
     words.setdefault("superclass", [UNLABELLED] * count)
     refs = words.pop("refs", None) or [f"{path.name}/{i}" for i in range(count)]
-    unused = [name for name in found.labels if name not in roles.values()]
     return ImageSet(
         name=path.resolve().name,
         images=images,
         refs=tuple(refs),
         views=default_views(shape[3]),
-        notes=(f"images: {column}, {describe_roles(roles, unused)}", *([scaled] if scaled else [])),
+        notes=(f"images: {column}, {said}", *([scaled] if scaled else [])),
+        together=tuple(known_units(words["together"])) if "together" in words else (),
+        further={name: tuple(values) for name, values in further.items()},
         **label_fields(words, count, path.name, unknown=config.unknown),
     )
+
+
+def _looks(parts: list[Any], column: str, path: Path) -> tuple[set[tuple[int, int]], set[str], Scale, str]:
+    """Sizes, modes, and the one scale of all pictures with what to tell of it."""
+    looks, limits = list[tuple[tuple[int, int], str]](), list[tuple[str, float, float, float, float]]()
+    for image in (image for part in parts for image in _pictures(part, column)):
+        looks.append((image.size, image.mode))
+        limits += [(image.mode, *limits_of(image))] if image.mode in DEEP else []
+    if limits and len(limits) < len(looks):
+        raise DataError(
+            f"{len(limits)} of {len(looks)} images of {path.name} have more than 8 bits, and the others 8: no one "
+            f"scale fits both. Convert them to one depth."
+        )
+    return {size for size, _ in looks}, {mode for _, mode in looks}, *(scale_of(limits) if limits else (EIGHT_BITS, ""))
 
 
 def _pictures(part: Any, column: str) -> Any:

@@ -15,15 +15,14 @@ from thanos.config import DataConfig
 from thanos.data.columns import COLUMNS, columns_of, said_columns
 from thanos.data.files import Listing
 from thanos.data.labels import (
-    LEVEL,
     SPLITS,
     UNLABELLED,
-    at_level,
     known_units,
     known_words,
     numbers_splits,
+    split_levels,
     split_names,
-    whole_superclasses,
+    yes_or_no,
 )
 from thanos.data.sheet import Sheet, read_sheet
 from thanos.data.walk import Found, closest, walk
@@ -97,11 +96,11 @@ def _words(sheet: Sheet, table: Path, config: DataConfig, listing: Listing) -> t
     words = {role: [row[i].strip() if i < len(row) else "" for row in rows] for role, i in places.items()}
     for role in (role for role in LABELS if role in words):
         if role in said and not (hot and role == "superclass"):
-            words[role] = _named(words[role], said[role], role)
+            words[role] = yes_or_no(words[role], said[role], (role, *COLUMNS[role]))
         words[role] = _from_indices(words[role], role, table, listing)
     _refuse_several(words.get("superclass", []), sheet, table)
     if "superclass" in words:
-        _split_levels(words, config, table)
+        split_levels(words, config.level, config.judged_level, table.name)
     written = words.get("superclass", [UNLABELLED] * len(rows))
     for role in (role for role in LABELS if role in words):
         words[role], told = known_words(words[role], role, config.unknown)
@@ -170,14 +169,6 @@ def _one_hot(sheet: Sheet, said: dict[str, str], table: Path) -> list[str]:
     return [each[0] for each in hot]
 
 
-def _named(words: list[str], column: str, role: str) -> list[str]:
-    """A column of yes and no that the user named is called by its name: Male and not Male."""
-    kinds = {word.removesuffix(".0") for word in words if word}
-    if kinds not in ({"0", "1"}, {"-1", "1"}) or column.lower() in (role, *COLUMNS[role]) or column.isdigit():
-        return words
-    return ["" if not word else column if word.removesuffix(".0") == "1" else f"not {column}" for word in words]
-
-
 def _from_indices(words: list[str], role: str, table: Path, listing: Listing) -> list[str]:
     """Numbers under the names that a ``class_indices.json`` beside the table gives the superclasses."""
     file = table.parent / "class_indices.json"
@@ -206,24 +197,6 @@ def _refuse_several(words: Sequence[str], sheet: Sheet, table: Path) -> None:
                     f"an image has one superclass; row {sheet.rows[i][0]} of {table.name} has {word!r}. Keep one of "
                     f"them, leave such images out, or train on one against the rest (a column of 0 and 1)."
                 )
-
-
-def _split_levels(words: Words, config: DataConfig, table: Path) -> None:
-    """``animal > dog > beagle`` as superclass and subclass."""
-    if not any(LEVEL in word for word in words["superclass"]):
-        if (asked := max(config.level or 1, config.judged_level or 1)) > 1:
-            raise DataError(
-                f"level {asked} is asked for, of labels of several levels split by {LEVEL.strip()!r}; {table.name} has "
-                f"none."
-            )
-        return
-    split = [[step.strip() for step in word.split(LEVEL.strip())] for word in words["superclass"]]
-    pairs = [at_level(steps, config.level, config.judged_level) for steps in split]
-    words["superclass"] = [superclass for superclass, _ in pairs]
-    if "subclass" not in words:
-        words["subclass"] = [subclass for _, subclass in pairs]
-    if max(map(len, split)) > 2 and config.judged_level is None:
-        words["subclass"] = whole_superclasses(words["superclass"], words["subclass"])
 
 
 def _splits(words: Sequence[str], column: str, table: Path, listing: Listing) -> list[str]:

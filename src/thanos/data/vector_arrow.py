@@ -1,7 +1,7 @@
 """Vectors in Parquet files and in Hugging Face data sets on disk; pyarrow and datasets are extras."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +82,7 @@ def _parts(path: Path) -> dict[str, Path]:
     return {name: path / name for name in json.loads((path / _DICT).read_text("utf-8"))["splits"]}
 
 
-def read_parquet(path: Path, *, vectors: bool) -> Columns:
+def read_parquet(path: Path, *, vectors: bool, apart: Collection[str] = ()) -> Columns:
     """Raises DataError for what is no Parquet file, ConfigError without pyarrow."""
     arrow, parquet = _pyarrow(path)
     try:
@@ -91,7 +91,7 @@ def read_parquet(path: Path, *, vectors: bool) -> Columns:
             names = [name for name in schema.names if not name.startswith("__index_level_")]
             batches = file.iter_batches(ROWS, columns=names)
             return _columns(path.name, arrow.schema([schema.field(name) for name in names]), count, batches,
-                            identity(path) if vectors else None)  # fmt: skip
+                            identity(path) if vectors else None, apart)  # fmt: skip
     except (arrow.ArrowException, OSError) as error:
         said = str(error).splitlines()[0]
         raise DataError(f"{path} cannot be read as Parquet ({said}). Write it again.") from None
@@ -125,14 +125,14 @@ def opened(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read as a data set: {str(error).splitlines()[0]}") from None
 
 
-def read_folder(path: Path, *, vectors: bool) -> Columns:
+def read_folder(path: Path, *, vectors: bool, apart: Collection[str] = ()) -> Columns:
     """The columns of a Hugging Face data set, with its vectors if they are wanted; raises as :func:`opened`."""
     loaded = opened(path)
     first = next(iter(loaded.values()))
     schema = first.with_format("arrow")[:0].schema if not len(first) else first.with_format("arrow")[:1].schema
     batches = (table for part in loaded.values() for table in part.with_format("arrow").iter(ROWS))
     key = "-".join(part._fingerprint for part in loaded.values()) if vectors else None
-    found = _columns(path.name, schema, sum(len(part) for part in loaded.values()), batches, key)
+    found = _columns(path.name, schema, sum(len(part) for part in loaded.values()), batches, key, apart)
     for name, feature in first.features.items():
         if hasattr(feature, "int2str") and name in found.labels:
             found.labels[name] = _named(found.labels[name], feature.names)
@@ -162,7 +162,7 @@ class _Layout:
         return len(self.vectors) == 1
 
 
-def _layout(file: str, schema: Any, count: int, *, vectors: bool) -> _Layout:
+def _layout(file: str, schema: Any, count: int, apart: Collection[str], *, vectors: bool) -> _Layout:
     """Raises DataError where vectors are wanted, and there are none, or two columns of them."""
     from pyarrow import types
 
@@ -180,7 +180,7 @@ def _layout(file: str, schema: Any, count: int, *, vectors: bool) -> _Layout:
             f"'vectors'."
         )
     numbers = [types.is_floating(kind) or types.is_integer(kind) for kind in kinds]
-    places = named or vector_columns(names, lambda i: numbers[i])
+    places = named or vector_columns(names, lambda i: numbers[i], apart)
     if not places or not count:
         has = ", ".join(f"{name} ({kind})" for name, kind in zip(names, kinds, strict=True)) or "nothing"
         raise DataError(
@@ -190,9 +190,11 @@ def _layout(file: str, schema: Any, count: int, *, vectors: bool) -> _Layout:
     return _Layout(names, kinds, places, [i for i in kept if i not in places])
 
 
-def _columns(file: str, schema: Any, count: int, batches: Iterable[Any], key: str | None) -> Columns:
+def _columns(
+    file: str, schema: Any, count: int, batches: Iterable[Any], key: str | None, apart: Collection[str]
+) -> Columns:
     """Vectors and labels of tables that come one after the other; ``key``: of the vectors, None if not wanted."""
-    layout = _layout(file, schema, count, vectors=key is not None)
+    layout = _layout(file, schema, count, apart, vectors=key is not None)
     names, places = layout.names, layout.vectors
     parts: dict[int, list[Any]] = {i: [np.array([], dtype=object)] for i in layout.labels}
     found = Columns(file)
@@ -209,7 +211,7 @@ def _columns(file: str, schema: Any, count: int, batches: Iterable[Any], key: st
     whole = blocks()
     first = next(whole, None)
     if first is not None:
-        found.vectors = gathered((count, first.shape[1]), _checked(first, whole, file), key or "")
+        found.vectors = gathered((count, first.shape[1]), _checked(first, whole, file), f"{key}-{len(places)}")
         found.called = names[places[0]] + (f" to {names[places[-1]]}" if len(places) > 1 else "")
         kind = layout.kinds[places[0]]
         kind = kind.value_type if layout.of_lists else kind

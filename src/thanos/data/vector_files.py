@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -61,9 +61,13 @@ def holds_vectors(path: Path) -> bool:
     return suffix == ".npy" and path.is_file()
 
 
-def read_columns(path: Path, *, vectors: bool = True) -> Columns:
+def read_columns(path: Path, *, vectors: bool = True, apart: Collection[str] = ()) -> Columns:
     """The columns of a file, with its vectors if they are wanted.
 
+    Args:
+        path: A file, or the folder of a Hugging Face data set.
+        vectors: Whether vectors are wanted.
+        apart: Columns of numbers that are no part of them.
     Raises:
         DataError: if it cannot be read, or has no vectors where they are wanted.
         ConfigError: if that needs an extra.
@@ -74,10 +78,11 @@ def read_columns(path: Path, *, vectors: bool = True) -> Columns:
     if path.is_dir() or suffix == ".parquet":
         from thanos.data.vector_arrow import read_folder, read_parquet
 
-        return read_folder(path, vectors=vectors) if path.is_dir() else read_parquet(path, vectors=vectors)
+        read = read_folder if path.is_dir() else read_parquet
+        return read(path, vectors=vectors, apart=apart)
     if suffix == ".npy":
         return _npy(path) if vectors else _npy_labels(path)
-    return _npz(path, vectors=vectors) if suffix == ".npz" else _table(path, vectors=vectors)
+    return _npz(path, vectors=vectors) if suffix == ".npz" else _table(path, vectors=vectors, apart=apart)
 
 
 def gathered(shape: tuple[int, int], blocks: Iterator[NDArray[Any]], key: str) -> NDArray[np.float32]:
@@ -227,8 +232,8 @@ def _has_header(names: Sequence[str]) -> bool:
     return [name.strip() for name in names] == [str(i + int(float(names[0]))) for i in range(len(names))]
 
 
-def _places(names: Sequence[str], first: Sequence[str]) -> list[int]:
-    """Which columns hold the vector: one of lists, or one for each number."""
+def _places(names: Sequence[str], first: Sequence[str], apart: Collection[str] = ()) -> list[int]:
+    """Which columns hold the vector: one of lists, or one for each number; none of those that stand ``apart``."""
     if not _has_header(names):
         return list(range(len(names))) if len(names) > 1 else []
     lists = [i for i, cell in enumerate(first[: len(names)]) if cell.lstrip().startswith("[")]
@@ -242,7 +247,7 @@ def _places(names: Sequence[str], first: Sequence[str]) -> list[int]:
         return []  # one label, as columns of 0 and 1
     if lists:
         return [i for i in lists if plain(names[i]) in VECTORS][:1] or lists[:1]
-    return vector_columns(names, lambda i: i < len(first) and _is_number(first[i]))
+    return vector_columns(names, lambda i: i < len(first) and _is_number(first[i]), apart)
 
 
 def _is_number(text: str) -> bool:
@@ -253,10 +258,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _table(path: Path, *, vectors: bool) -> Columns:
+def _table(path: Path, *, vectors: bool, apart: Collection[str]) -> Columns:
     names, first, splits = _head(path)
     titled = _has_header(names)
-    places = _places(names, first) if vectors else []
+    places = _places(names, first, apart) if vectors else []
     if vectors and not places:
         raise DataError(f"{path.name} has no column of vectors, and no numbered columns. docs/own-data.md shows some.")
     titles = names if titled else [str(i) for i in range(len(names))]

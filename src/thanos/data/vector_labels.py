@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thanos.data.arrays import words_of
 from thanos.data.columns import COLUMNS
-from thanos.data.labels import split_names
+from thanos.data.labels import split_names, yes_or_no
 from thanos.errors import DataError
 
 LABELS: dict[str, tuple[str, ...]] = {
@@ -17,8 +17,11 @@ LABELS: dict[str, tuple[str, ...]] = {
     "subclass": (*COLUMNS["subclass"], "fine_labels"),
     "group": COLUMNS["group"],
     "split": COLUMNS["split"],
+    "together": COLUMNS["together"],
 }
 """What a column of labels can be, and other names for it."""
+NAMED = ("superclass", "subclass", "group")
+"""Those that a column of yes and no may hold."""
 REFS = ("refs", "ref", "path", *COLUMNS["path"], "id", "ids")
 """Names of the column that says what a row is of; the first that is there is taken."""
 VECTORS = ("vectors", "embeddings", "embedding", "features", "vector", "image_embeds", "x", "z")
@@ -35,18 +38,23 @@ def plain(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def roles_of(names: Sequence[str], of: str) -> dict[str, str]:
-    """Which column is the superclass, subclass, group, split and reference of each row.
+def roles_of(names: Sequence[str], of: str, said: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Which column is the superclass, subclass, group, split, thing and reference of each row.
 
     Args:
         names: Of the columns.
         of: The file, for messages.
+        said: What the user says, from role to name; names of no column here are passed over.
     Raises:
         DataError: if two columns could be the same thing.
     """
     known = {plain(name): name for name in reversed(names)}
-    roles: dict[str, str] = {}
+    named = {"refs" if role == "path" else role: known.get(plain(name)) for role, name in (said or {}).items()}
+    roles = {role: name for role, name in named.items() if name is not None}
+    known = {word: name for word, name in known.items() if name not in roles.values()}
     for role, others in LABELS.items():
+        if role in roles:
+            continue
         found = [known[role]] if role in known else [known[word] for word in others if word in known]
         if len(found) > 1:
             raise DataError(
@@ -54,19 +62,20 @@ def roles_of(names: Sequence[str], of: str) -> dict[str, str]:
             )
         roles |= {role: found[0]} if found else {}
     refs = next((known[word] for word in REFS if word in known), None)
-    return roles if refs is None else roles | {"refs": refs}
+    return roles if refs is None or "refs" in roles else roles | {"refs": refs}
 
 
-def vector_columns(names: Sequence[str], is_number: Callable[[int], bool]) -> list[int]:
+def vector_columns(names: Sequence[str], is_number: Callable[[int], bool], apart: Collection[str] = ()) -> list[int]:
     """Which columns, one number each, are the vector: a numbered series such as f0, f1, ..., else all numbers.
 
     Args:
         names: Of the columns.
         is_number: Whether a column holds numbers.
+        apart: Columns that the user says are something else.
     Returns:
         Positions in ``names``, in the order of their numbers; empty: there is no vector.
     """
-    taken = {*(word for role, others in LABELS.items() for word in (role, *others)), *REFS, ""}
+    taken = {*(word for role, others in LABELS.items() for word in (role, *others)), *REFS, "", *map(plain, apart)}
     free = [i for i, name in enumerate(names) if plain(name) not in taken and is_number(i)]
     series: dict[str, dict[int, int]] = {}
     for i in free:
@@ -80,7 +89,12 @@ def vector_columns(names: Sequence[str], is_number: Callable[[int], bool]) -> li
 
 
 def label_words(
-    columns: Mapping[str, NDArray[Any]], roles: Mapping[str, str], count: int, of: str, names: Mapping[str, NDArray]
+    columns: Mapping[str, NDArray[Any]],
+    roles: Mapping[str, str],
+    count: int,
+    of: str,
+    names: Mapping[str, NDArray],
+    said: Collection[str] = (),
 ) -> dict[str, list[str]]:
     """The labels of each row as text, by role; nothing where one is not known.
 
@@ -90,6 +104,7 @@ def label_words(
         count: Rows.
         of: The file, for messages.
         names: What ids are called, by role, where a file says so.
+        said: Roles whose columns the user named.
     Raises:
         DataError: for another number of rows, or labels that are neither whole numbers nor text.
     """
@@ -100,6 +115,8 @@ def label_words(
         if values.dtype.kind in "iu" and role in names:
             values = _called(values, names[role], column, of)
         words[role] = words_of(_numbers(values), column, count, of, "vector")
+        if role in said and role in NAMED:
+            words[role] = yes_or_no(words[role], column, (role, *LABELS[role]))
     if "split" in words:
         words["split"] = split_names(words["split"])
     return words
