@@ -252,10 +252,9 @@ class Source:
 
         if self.data is None:
             return self._own_images()
-        config = self.data.model_copy(update=self._as_the_encoder_takes_them())
-        return self._told(load_samples(config, to_embed=True))
+        return self._told(load_samples(self.data.model_copy(update=self._taken_by_the_encoder()), to_embed=True))
 
-    def _as_the_encoder_takes_them(self) -> dict[str, Any]:
+    def _taken_by_the_encoder(self) -> dict[str, Any]:
         """How images must be read that were named without a word on it."""
         from thanos.data.load import is_of_vectors
 
@@ -265,13 +264,25 @@ class Source:
         square = card.size is not None and card.size[0] == card.size[1]
         return {"size": card.size[0], "convert": card.channels == 3} if square and card.size else {}
 
+    @cached_property
+    def samples(self) -> "Samples | None":
+        """Images, or vectors with labels and splits; None for embeddings that we wrote."""
+        from thanos.data.load import load_samples
+        from thanos.embeddings import is_written_by_us
+
+        if not self.of_embeddings:
+            return self.images
+        if not self._is_of_vectors or (is_written_by_us(self.path) and not self._reading):
+            return None
+        given = self.options.model_dump(include=self._reading) | {"data": str(self.path)}
+        return self._told(load_samples(DataConfig(**given), to_embed=True))
+
     @property
     def pictures(self) -> "ImageSet | None":
         """The images, where there are any beside the embeddings."""
         from thanos.data.imageset import ImageSet
 
-        images = None if self.of_embeddings else self.images
-        return images if isinstance(images, ImageSet) else None
+        return self.samples if isinstance(self.samples, ImageSet) else None
 
     def two_views(self) -> "tuple[NDArray[np.float32], NDArray[np.float32]] | None":
         """Embeddings of two augmented views of some test images, each (n, dim); None without pictures."""
@@ -293,11 +304,11 @@ class Source:
             self.run.add_metrics({f"{name}/{self.options.weights}": marked})
 
     def kept(self) -> dict[str, Any]:
-        """``geometry`` and ``transfer`` as a run keeps them of these weights; empty where it is none."""
+        """``geometry``, ``transfer`` and ``apart`` as a run keeps them of these weights; empty where it is none."""
         if self.run is None:
             return {}
         metrics = self.run.metrics()
-        named = {name: metrics.get(f"{name}/{self.options.weights}") for name in ("geometry", "transfer")}
+        named = {name: metrics.get(f"{name}/{self.options.weights}") for name in ("geometry", "transfer", "apart")}
         mine = self.embeddings.encoder
         return {name: each for name, each in named.items() if each and each.get("encoder") == mine}
 
@@ -307,9 +318,9 @@ class Source:
             return None
         from thanos.report.discover_page import Training
 
-        run, which = self.run, self.options.weights
-        card, weights = self._loaded.card, run.weights(which)
-        return Training(str(run.path), self._settings, self._metrics, run.logged(), card, weights)
+        run = self.run
+        logged, card, weights = run.logged(), self._loaded.card, run.weights(self.options.weights)
+        return Training(str(run.path), self._settings, self._metrics, logged, card, weights)
 
     @cached_property
     def _settings(self) -> dict[str, Any]:
@@ -357,14 +368,6 @@ class Source:
         """The options of reading that were given."""
         return self.options.model_fields_set & set(DataConfig.model_fields)
 
-    @cached_property
-    def _vectors(self) -> "Samples":
-        """Those of a file of vectors, with labels and splits."""
-        from thanos.data.load import load_samples
-
-        given = self.options.model_dump(include=self._reading) | {"data": str(self.path)}
-        return self._told(load_samples(DataConfig(**given), to_embed=True))
-
     def _told(self, images: "Samples") -> "Samples":
         """The same, after what is worth knowing of them was said."""
         for note in images.notes:
@@ -377,12 +380,11 @@ class Source:
 
         Those in a run that are of other images or other weights than the run's are neither taken nor written over.
         """
-        from thanos.embeddings import embed, embeddings_of, is_written_by_us, read_embeddings, write_embeddings
+        from thanos.embeddings import embed, embeddings_of, read_embeddings, write_embeddings
         from thanos.runs.own_data import differs
 
         if self.of_embeddings:
-            ours = not self._is_of_vectors or (is_written_by_us(self.path) and not self._reading)
-            return read_embeddings(self.path) if ours else embeddings_of(self._vectors)
+            return read_embeddings(self.path) if self.samples is None else embeddings_of(self.samples)
         kept = None if self.run is None else self.run.embeddings(self.options.weights)
         if kept is not None and kept.is_file():
             try:

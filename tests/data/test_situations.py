@@ -231,7 +231,7 @@ def three_levels(home):
     for i in range(12):
         place = ("fruit/apple/red", "fruit/apple/green", "fruit/pear", "milk/oat")[i % 4]
         draw(home / place / f"{i}.png", i)
-    return {"fruit": 9, "milk": 3}, ("apple/green", "apple/red", "oat", "pear")
+    return {"fruit": 9, "milk": 3}, ("apple > green", "apple > red", "oat", "pear")
 
 
 @situation

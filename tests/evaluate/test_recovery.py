@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from thanos.data.labels import Labels
 from thanos.errors import DataError
-from thanos.evaluate.recovery import f1_table, recovery
+from thanos.evaluate.recovery import f1_table, recovery, recovery_by_split
 from thanos.evaluate.robustness import calibration_error, group_scores, pairwise_auroc, worst_class
 
 
@@ -143,3 +144,56 @@ def test_calibration_error_by_hand():
     assert calibration_error(probability, np.array([0, 1, 1, 1])) == pytest.approx((2 * 0.45 + 2 * 0.4) / 4)
     sure = np.eye(3)[np.array([0, 1, 2, 1])]
     assert calibration_error(sure, np.array([0, 1, 2, 1])) == 0
+
+
+def test_coarser_levels_of_fine_labels_are_judged_too():
+    """Clusters that know dog from cat but no breed: perfect one level below the superclass."""
+    names = ("bird", "cat > siamese", "dog > beagle > lemon", "dog > pug")
+    subclass = np.array([0, 1, 2, 3, -1] * 8)
+    labels = Labels(
+        superclass=np.zeros(40, dtype=np.int64),
+        superclass_names=("animal",),
+        split=np.full(40, 2, dtype=np.int8),
+        subclass=subclass,
+        subclass_names=names,
+    )
+    records = labels.by_level()
+    assert {depth: each.subclass_names for depth, each in records.items()} == {
+        1: ("bird", "cat", "dog"),
+        2: ("bird", "cat > siamese", "dog > beagle", "dog > pug"),
+    }
+    assert records[1].subclass.tolist() == [0, 1, 2, 2, -1] * 8
+    found = np.array([0, 1, 2, 2, 2] * 8)
+    scores = recovery_by_split(labels, found)
+    assert scores.recovery_by_level[1]["test"].adjusted_mutual_information == pytest.approx(1)
+    assert scores.recovery["test"].adjusted_mutual_information < 0.95
+    assert [where for where, _ in scores.named()] == [
+        "test",
+        "test, labels 1 below the superclass",
+        "test, labels 2 below the superclass",
+    ]
+
+
+def test_labels_of_one_level_have_no_coarser_ones():
+    labels = Labels(
+        superclass=np.array([0, 0]),
+        superclass_names=("a",),
+        split=np.zeros(2, dtype=np.int8),
+        subclass=np.array([0, 1]),
+        subclass_names=("x", "y"),
+    )
+    assert labels.by_level() == {}
+
+
+def test_one_name_in_two_superclasses_stays_two_classes_at_every_level():
+    names = ("a/milk > fat", "a/milk > lean", "b/milk > fat")
+    labels = Labels(
+        superclass=np.array([0, 0, 1]),
+        superclass_names=("a", "b"),
+        split=np.zeros(3, dtype=np.int8),
+        subclass=np.array([0, 1, 2]),
+        subclass_names=names,
+    )
+    (record,) = labels.by_level().values()
+    assert record.subclass.tolist() == [0, 0, 1]
+    assert len(record.subclass_names) == 2

@@ -145,8 +145,7 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
     explained = explained_by_pictures(source, found)
     for line in (*discovered_lines(found, recovered), *(explained.lines(found.names) if explained else ())):
         say(line)
-    shown = {"recovery": {split: each.to_dict() for split, each in recovered.items()}}
-    shown |= source.kept() if scores is None else scores
+    shown = recovered.to_dict() | (source.kept() if scores is None else scores)
     write_page(page, source, found, shown, table=table, explained=explained)
     before = table.read_bytes() if table.exists() else b""
     lines = write_discovered(table, embeddings, found, config=config, recovered=recovered)

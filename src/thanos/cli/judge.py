@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thanos.cli.app import say
-from thanos.cli.lines import transfer_lines
+from thanos.cli.lines import apart_line, transfer_lines
 from thanos.errors import DataError, MissingLabels
 
 if TYPE_CHECKING:
@@ -27,9 +27,23 @@ def judge(source: "Source") -> dict[str, Any]:
         for line in transfer_lines(fine):
             say(line)
         scores["transfer"] = fine.to_dict()
+    if (apart := _apart(source)) is not None:
+        scores["apart"] = apart
     for name, values in scores.items():
         source.keep(name, values)
     return scores
+
+
+def _apart(source: "Source") -> dict[str, Any] | None:
+    """What splitting images of one thing apart would pretend; said, where it is known."""
+    from thanos.evaluate.apart import split_apart
+
+    samples = source.samples
+    found = None if samples is None else split_apart(source.embeddings, samples.together)
+    if found is None:
+        return None
+    say(apart_line(found))
+    return found.to_dict()
 
 
 def earlier(source: "Source", table: Path, names: Path | None, *, asked: bool) -> "Discovered":

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from thanos.evaluate.intervals import FEW
 
 if TYPE_CHECKING:
-    from thanos.evaluate.recovery import Recovery
+    from thanos.evaluate.apart import Apart
+    from thanos.evaluate.recovery import Recovered
     from thanos.evaluate.transfer import Transfer
     from thanos.robust.stage import Gain, Outcome
     from thanos.subclasses.fitted import Discovered
@@ -28,6 +29,15 @@ def transfer_lines(scores: "Transfer") -> list[str]:
     return lines
 
 
+def apart_line(scores: "Apart") -> str:
+    """What a split that tears things apart would pretend."""
+    return (
+        f"a plain classifier is right on {scores.whole:.1%} of held-out rows where what several show (together) is on "
+        f"one side; drawn one by one it would seem {scores.torn:.1%} ({100 * min(scores.differences):+.1f} to "
+        f"{100 * max(scores.differences):+.1f} points in {len(scores.differences)} draws of {scores.n:,} rows)"
+    )
+
+
 def geometry_lines(scores: Mapping[str, Any], part: str) -> list[str]:
     """A line for each score, under how many images of which part they are of."""
     lines = [f"{'of':<36} {scores['n']:,} {part}"]
@@ -43,7 +53,7 @@ def _plain(value: Any) -> str:
     return ", ".join(value) or "none" if isinstance(value, list) else str(value)
 
 
-def discovered_lines(found: "Discovered", recovered: Mapping[str, "Recovery"]) -> list[str]:
+def discovered_lines(found: "Discovered", recovered: "Recovered") -> list[str]:
     """How many subclasses of how many images each superclass has, and what they recover of the true ones."""
     lines = []
     if found.standing_out:
@@ -59,10 +69,10 @@ def discovered_lines(found: "Discovered", recovered: Mapping[str, "Recovery"]) -
         why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
         lines.append(f"{name}: {subclasses} of {sizes} images{why}")
-    for split, again in recovered.items():
+    for where, again in recovered.named():
         one = again.one_cluster
         lines.append(
-            f"recovery, {split}: F1 {again.macro_f1:.2f} (one cluster {one.macro_f1:.2f}, by chance "
+            f"recovery, {where}: F1 {again.macro_f1:.2f} (one cluster {one.macro_f1:.2f}, by chance "
             f"{again.shuffled.macro_f1:.2f}), rarest {again.rarest_f1.mean:.2f} ({one.rarest_f1.mean:.2f}), purity "
             f"{again.purity:.2f} ({one.purity:.2f}), adjusted mutual information "
             f"{again.adjusted_mutual_information:.2f}"

@@ -47,7 +47,7 @@ def report(
     embeddings, _ = from_.embeddings, from_.pictures  # pictures that are gone show before the work
     found = discover(embeddings) if table is None else earlier(from_, table, names, asked=asked)
     recovered = recovery_by_split(embeddings, found.cluster)
-    scores = judge(from_) | {"recovery": {split: each.to_dict() for split, each in recovered.items()}}
+    scores = judge(from_) | recovered.to_dict()
     explained = explained_by_pictures(from_, found)
     write_page(where, from_, found, scores, table=table, explained=explained, mark=mark_of(table))
     from_.list_skipped(where)

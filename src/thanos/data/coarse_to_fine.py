@@ -107,8 +107,8 @@ def _ham10000(config: DataConfig) -> Listing:
     test = draw_units(lesion, dx, TEST_SHARE, np.random.default_rng(SPLITS.index("test")))
     split = _with_validation(lesion, [HAM10000[kind] for kind in dx], test, config)
     listing = Listing("ham10000", notes=[f"{TEST_SHARE:.0%} of the lesions, always the same, held out for testing"])
-    for file, kind, part in zip(files, dx, split, strict=True):
-        listing.add(folder / file, superclass=HAM10000[kind], subclass=kind, split=part)
+    for file, kind, part, unit in zip(files, dx, split, lesion, strict=True):
+        listing.add(folder / file, superclass=HAM10000[kind], subclass=kind, split=part, together=unit)
     return listing
 
 
@@ -170,8 +170,11 @@ def _gtsrb(config: DataConfig) -> Listing:
     track = [f"{code}/{_track(path)}" for path, code in training]
     split = _with_validation(track, [GTSRB[signs[code]] for _, code in training], np.zeros(len(track), bool), config)
     listing = Listing("gtsrb", notes=["no sign that was passed by is in training and in validation"])
-    for (path, code), part in zip(training + tested, split + ["test"] * len(tested), strict=True):
-        listing.add(path, superclass=GTSRB[signs[code]], subclass=signs[code], split=part)
+    unknown = [""] * len(tested)
+    for (path, code), part, unit in zip(
+        training + tested, split + ["test"] * len(tested), track + unknown, strict=True
+    ):
+        listing.add(path, superclass=GTSRB[signs[code]], subclass=signs[code], split=part, together=unit)
     return listing
 
 

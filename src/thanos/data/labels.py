@@ -103,6 +103,24 @@ class Labels:
             )
         return self.subclass
 
+    def by_level(self) -> dict[int, Self]:
+        """The same record by how many levels below the superclass its fine labels are cut off, the coarsest first.
+
+        Only those above the finest: none where no label has levels (``dog > beagle``).
+        """
+        steps = [name.split(LEVEL) for name in self.subclass_names]
+        if self.subclass is None:
+            return {}
+        home = {int(sub): self.superclass_names[sup] for sub, sup in zip(self.subclass, self.superclass, strict=True)}
+        homes = [home.get(i, "") for i in range(len(steps))]
+        records = {}
+        for depth in range(1, max(map(len, steps), default=1)):
+            ids, names = ids_of(unique_names(homes, [LEVEL.join(each[:depth]) for each in steps]))
+            known = self.subclass >= 0
+            subclass = np.where(known, ids[np.where(known, self.subclass, 0)], UNKNOWN)
+            records[depth] = replace(self, subclass=subclass, subclass_names=names)
+        return records
+
     def counts(self) -> dict[str, dict[str, int]]:
         """Rows of each superclass in each split."""
         kinds = len(self.superclass_names)
@@ -287,7 +305,7 @@ def at_level(steps: Sequence[str], level: int | None, judged: int | None = None)
     """
     depth = min(level or 1, len(steps))
     fine = steps[depth:judged] if judged is None or judged <= len(steps) else ()
-    return "/".join(steps[:depth]), "/".join(fine)
+    return "/".join(steps[:depth]), LEVEL.join(fine)
 
 
 def split_levels(words: dict[str, list[str]], level: int | None, judged: int | None, source: str) -> None:

@@ -75,13 +75,37 @@ JUDGED: tuple[SplitName, SplitName] = ("train", "test")
 """Splits on which recovery is measured."""
 
 
-def recovery_by_split(labels: Labels, found: NDArray[np.int64]) -> dict[str, Recovery]:
-    """Clusters of all images against the true subclasses, on training and on test images; empty if none are known.
+@dataclass(frozen=True)
+class Recovered(Scores):
+    """Clusters of all images against the true subclasses; nothing where none are known."""
+
+    recovery: dict[str, Recovery]
+    """By split: training and test."""
+    recovery_by_level: dict[int, dict[str, Recovery]]
+    """The same by each level of fine labels above the finest; the key is so many below the superclass."""
+
+    def named(self) -> list[tuple[str, Recovery]]:
+        """All of them, each with what it is of."""
+        coarser = [
+            (f"{split}, labels {depth} below the superclass", each)
+            for depth, scores in self.recovery_by_level.items()
+            for split, each in scores.items()
+        ]
+        return [*self.recovery.items(), *coarser]
+
+
+def recovery_by_split(labels: Labels, found: NDArray[np.int64]) -> Recovered:
+    """Clusters of all images against the true subclasses.
 
     Args:
         labels: Of the images.
         found: Their clusters, shape (n,).
     """
+    judged = {depth: _of_splits(record, found) for depth, record in labels.by_level().items()}
+    return Recovered(_of_splits(labels, found), {depth: scores for depth, scores in judged.items() if scores})
+
+
+def _of_splits(labels: Labels, found: NDArray[np.int64]) -> dict[str, Recovery]:
     if labels.subclass is None:
         return {}
     scores: dict[str, Recovery] = {}

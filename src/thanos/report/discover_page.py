@@ -17,7 +17,7 @@ from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
-from thanos.report.summary import shape, summary, worst
+from thanos.report.summary import by_level, shape, summary, worst
 from thanos.robust.plain import Errors
 from thanos.runs.encoder_io import ModelCard
 from thanos.storage import write_text
@@ -73,7 +73,8 @@ def write_discover_page(
         images: The pictures; None: names stand in their place.
         errors: Of a plain classifier; None: not known.
         training: Of the encoder; None: not known.
-        scores: ``geometry``, ``transfer`` and ``recovery``, as far as they were measured.
+        scores: ``geometry``, ``transfer``, ``apart``, ``recovery`` and ``recovery_by_level``, as far as they were
+            measured.
         table: The CSV that holds the subclasses, which the text mentions.
         told: By subclass, what simple properties tell it from its siblings.
         mark: Of that table; the page bears it.
@@ -98,6 +99,7 @@ def write_discover_page(
         "found": found.superclasses,
         "worst": worst(found, errors),
         "rows": summary(embeddings, found, errors, scores, final),
+        "levels": by_level(scores),
         "map": map_data(embeddings, found, images, None if errors is None else errors.wrong),
         "superclasses": _superclasses(embeddings, found, images, errors),
     }
@@ -108,13 +110,14 @@ def _superclasses(
     embeddings: Embeddings, found: Discovered, images: ImageSet | None, errors: Errors | None
 ) -> list[dict[str, Any]]:
     members = [embeddings.superclass[found.cluster == number] for number in range(len(found.names))]
+    levels = embeddings.by_level()
     home = {number: np.bincount(mine).argmax() for number, mine in enumerate(members)}  # merged, it may be in several
     return [
         {
             "name": name,
             "fact": fact,
             "subclasses": [
-                _subclass(number, embeddings, found, images, errors)
+                _subclass(number, embeddings, levels, found, images, errors)
                 for number, value in home.items()
                 if embeddings.superclass_names[value] == name
             ],
@@ -163,7 +166,12 @@ def _advice(states: tuple[State, ...], *, has_alpha: bool) -> str:
 
 
 def _subclass(
-    number: int, embeddings: Embeddings, found: Discovered, images: ImageSet | None, errors: Errors | None
+    number: int,
+    embeddings: Embeddings,
+    levels: Mapping[int, Embeddings],
+    found: Discovered,
+    images: ImageSet | None,
+    errors: Errors | None,
 ) -> dict[str, Any]:
     rows = np.flatnonzero(found.cluster == number)
     central = rows[np.argsort(found.distance[rows], kind="stable")][:TYPICAL]
@@ -178,6 +186,7 @@ def _subclass(
         "doubtful": [_picture(i, embeddings, images) for i in doubtful] if (found.confidence[rows] < 1).any() else [],
         "unusual": [_picture(i, embeddings, images) for i in unusual],
         "members": _members(rows, embeddings),
+        "coarser": {depth: _members(rows, record) for depth, record in levels.items()},
         "known": 0 if embeddings.subclass is None else int((embeddings.subclass[rows] >= 0).sum()),
         "error": None,
     }

@@ -34,7 +34,7 @@ def summary(
     Args:
         embeddings, found: What the page shows.
         errors: Of a plain classifier.
-        scores: ``transfer`` and ``recovery`` (by split), as far as they were measured.
+        scores: ``transfer``, ``apart`` and ``recovery`` (by split), as far as they were measured.
         final: The last numbers of the training; empty without one.
     """
     rows = []
@@ -44,7 +44,16 @@ def summary(
             rows.append(_share("superclass, by neighbours", accuracy, n, "validation images whose neighbours agree"))
     rows += _transfer(scores.get("transfer", {}))
     rows += [] if errors is None else _fairness(embeddings, found, errors)
+    rows += _apart(scores.get("apart", {}))
     return _marked(rows + _recovery(scores.get("recovery", {}).get("test", {})))
+
+
+def by_level(scores: dict[str, Any]) -> dict[int, list[Row]]:
+    """What discovered subclasses recover of coarser labels, by how many levels below the superclass these are."""
+    judged = {
+        int(depth): _recovery(each.get("test", {})) for depth, each in scores.get("recovery_by_level", {}).items()
+    }
+    return {depth: _marked(rows) for depth, rows in judged.items()}
 
 
 def _marked(rows: list[Row]) -> list[Row]:
@@ -104,6 +113,18 @@ def worst(found: Discovered, errors: Errors | None) -> dict[str, Any] | None:
     lowest = lowest_share(accuracy)
     low, high = lowest["interval"]
     return lowest | {"share": 1 - lowest["accuracy"], "interval": (1 - high, 1 - low)}
+
+
+def _apart(scores: dict[str, Any]) -> list[Row]:
+    if not scores:
+        return []
+    low, high = (100 * end(scores["differences"]) for end in (min, max))
+    said = f"held-out images, half of them tested: all that show one of {scores['things']:,} things on one side"
+    pretended = f"the same, images drawn one by one: {low:+.1f} to {high:+.1f} points that only the split makes"
+    return [
+        Row("a plain classifier is right, things kept whole", f"{scores['whole']:.1%}", "", scores["n"], said),
+        Row("it would seem right, things torn apart", f"{scores['torn']:.1%}", "", scores["n"], pretended),
+    ]
 
 
 def _recovery(scores: dict[str, Any]) -> list[Row]:

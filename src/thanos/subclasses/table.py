@@ -1,6 +1,5 @@
 """The table of discovered subclasses: written with how it was found, read back as a person named and merged it."""
 
-from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from thanos.data.group_table import group_ids, in_table, made_of, mark_of, read_
 from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings, marks_of
 from thanos.errors import DataError
-from thanos.evaluate.recovery import Recovery
+from thanos.evaluate.recovery import Recovered
 from thanos.runs.provenance import command
 from thanos.storage import begins, holds, read_json, refuse_foreign, write_csv, write_json
 from thanos.subclasses.fitted import Discovered
@@ -35,7 +34,7 @@ def write_discovered(
     found: Discovered,
     *,
     config: DiscoverConfig,
-    recovered: Mapping[str, Recovery],
+    recovered: Recovered,
 ) -> list[str]:
     """Write the table; beside it how it was found (.json), what places new images (-places.npz), and names to
     edit (.yaml).
@@ -45,7 +44,7 @@ def write_discovered(
         embeddings: What was clustered.
         found: The clusters.
         config: How they were found.
-        recovered: What they recover of the true subclasses, by split.
+        recovered: What they recover of the true subclasses.
     Returns:
         What a person should know of the names they gave to an earlier table.
     """
@@ -53,7 +52,7 @@ def write_discovered(
     names = embeddings.names
     write_csv(table, _rows(embeddings, found))
     facts: dict[str, Any] = {"command": command(), "settings": config.model_dump(mode="json")}
-    facts |= {"superclasses": found.superclasses, "recovery": {k: each.to_dict() for k, each in recovered.items()}}
+    facts |= {"superclasses": found.superclasses} | recovered.to_dict()
     facts |= {"of": marks_of(embeddings), "subclasses": mark_of(table)}
     places = places_beside(table)
     if found.fitted is not None and can_be_kept(found.fitted):
