@@ -21,7 +21,7 @@ from thanos.data.load import load
 from thanos.evaluate.intervals import share_interval
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
-from thanos.subclasses.explain import Explained, explain_by
+from thanos.subclasses.explain import Explained, explain
 from thanos.subclasses.properties import Properties, measure
 
 COUNT, SHARE = 1000, 0.1
@@ -58,7 +58,7 @@ OF_WORDS = ("folder", "camera", "hospital")
 
 
 def explained(properties: Properties, cluster: NDArray[np.int64]) -> Explained:
-    return explain_by(cluster, np.zeros(len(cluster), dtype=np.int64), properties)
+    return explain(cluster, np.zeros(len(cluster), dtype=np.int64), properties)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from thanos.cli import run_command
 from thanos.config import DataConfig
 from thanos.data.arrays import from_arrays
 from thanos.data.load import load
-from thanos.subclasses.explain import _holm, auc_interval, explain_by
+from thanos.subclasses.explain import _holm, auc_interval, explain
 from thanos.subclasses.properties import MOST, measure
 
 COUNT, SIDE = 200, 32
@@ -89,7 +89,7 @@ def test_a_planted_cause_is_named_first(tmp_path, monkeypatch, plant, seed):
     wanted = plant(images, mine, tmp_path)
     found = set_of(tmp_path, images, mine, plant)
     cluster = np.where(mine, 1, np.where(np.arange(COUNT) % 2 == 0, 0, 2))
-    explained = explain_by(cluster, found.superclass, measure(found))
+    explained = explain(cluster, found.superclass, measure(found))
     assert explained.differences[1][0].property == wanted
     assert 2 not in explained.differences  # the one subclass of a superclass has no siblings
     assert explained.differences[1][0].auc >= 0.75
@@ -103,7 +103,7 @@ def test_what_is_random_is_seldom_named():
     for seed in range(100):
         rng = np.random.default_rng(seed)
         cluster = rng.choice(4, 300, p=[0.6, 0.25, 0.1, 0.05])
-        explained = explain_by(cluster, np.zeros(300, dtype=int), properties)
+        explained = explain(cluster, np.zeros(300, dtype=int), properties)
         named += any(explained.differences.values())
     assert named <= 10
 
@@ -113,7 +113,7 @@ def test_auc_and_correction_against_others(tmp_path):
     images = from_arrays((digits.images * 15).astype(np.uint8), digits.target < 5)
     properties = measure(images)
     cluster = digits.target
-    explained = explain_by(cluster, images.superclass, properties)
+    explained = explain(cluster, images.superclass, properties)
     mine, siblings = cluster == 1, np.isin(cluster, [0, 2, 3, 4])
     for each in explained.differences[1]:
         values = properties.numbers[each.property]
@@ -147,7 +147,7 @@ def test_columns_that_tell_nothing_are_left_out_with_the_reason(tmp_path, monkey
     properties = measure(load(DataConfig(data=str(tmp_path / "labels.csv"))))
     assert properties.left_out == ("name: 120 different values for 120 images",)
     assert "same" not in properties.kinds
-    told = explain_by(np.arange(120) % 4, np.arange(120) % 2, properties).lines(("a/0", "b/0", "a/1", "b/1"))
+    told = explain(np.arange(120) % 4, np.arange(120) % 2, properties).lines(("a/0", "b/0", "a/1", "b/1"))
     assert "not looked at: name: 120 different values for 120 images" in told[0]
     assert set(properties.kinds["half"].tolist()) == {"", "0", "1", "2"}
 

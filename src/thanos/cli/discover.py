@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from thanos import registry
 from thanos.cli.app import TRAINING, Flat, Of, Out, app, say
-from thanos.cli.judge import explained_by_pictures, judge, write_page
+from thanos.cli.judge import explained, judge, measured, write_page
 from thanos.cli.lines import discovered_lines
 from thanos.config import AutoTrainConfig, DataConfig, DiscoverConfig, RunConfig, SourceConfig, check_data
 from thanos.errors import ConfigError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
   thanos discover photos/ --labels labels.csv -o runs/a
   thanos discover photos/ --encoder resnet18 --pretrained resnet18.safetensors --size 96 -o runs/a
   thanos discover runs/a --clusters 4
+  thanos discover runs/a --without brightness,hospital
   thanos discover embeddings.npz --method mixture --out found.csv
   thanos discover vectors.npy --labels labels.csv --train-method thanos -o runs/v"""
 )
@@ -140,13 +141,14 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
     check_table_free(table)
     refuse_foreign(page, says(TITLE), "thanos discover")
     embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
-    found = cluster(embeddings, config)
+    properties = measured(source)
+    found = cluster(embeddings, config, properties=properties)
     recovered = recovery_by_split(embeddings, found.cluster)
-    explained = explained_by_pictures(source, found)
-    for line in (*discovered_lines(found, recovered), *(explained.lines(found.names) if explained else ())):
+    told = explained(source, found, properties)
+    for line in (*discovered_lines(found, recovered), *(told.lines(found.names) if told else ())):
         say(line)
     shown = recovered.to_dict() | (source.kept() if scores is None else scores)
-    write_page(page, source, found, shown, table=table, explained=explained)
+    write_page(page, source, found, shown, table=table, told=told)
     before = table.read_bytes() if table.exists() else b""
     lines = write_discovered(table, embeddings, found, config=config, recovered=recovered)
     if before and before != table.read_bytes() and (old := outdated(table)):

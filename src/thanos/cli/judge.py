@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from thanos.inputs import Source
     from thanos.subclasses.explain import Explained
     from thanos.subclasses.fitted import Discovered
+    from thanos.subclasses.properties import Properties
 
 
 def judge(source: "Source") -> dict[str, Any]:
@@ -66,7 +67,7 @@ def write_page(
     scores: dict[str, Any],
     *,
     table: Path | None,
-    explained: "Explained | None",
+    told: "Explained | None",
     mark: str | None = None,
 ) -> None:
     """The page of discovered subclasses, with all that the source knows."""
@@ -84,14 +85,21 @@ def write_page(
         training=source.training(),
         scores=scores,
         table=table,
-        told={} if explained is None else explained.words(found.names),
+        told={} if told is None else told.words(found.names),
         mark=mark,
     )
 
 
-def explained_by_pictures(source: "Source", found: "Discovered") -> "Explained | None":
-    """What simple properties tell the subclasses apart; None without pictures."""
+def measured(source: "Source") -> "Properties | None":
+    """Simple properties of the pictures, or columns beside the vectors; None where there are none."""
+    from thanos.subclasses.properties import measure
+
+    properties = None if source.samples is None else measure(source.samples)
+    return properties if properties is not None and properties.count else None
+
+
+def explained(source: "Source", found: "Discovered", properties: "Properties | None") -> "Explained | None":
+    """What they tell of the subclasses."""
     from thanos.subclasses.explain import explain
 
-    images = source.pictures
-    return None if images is None else explain(source.embeddings, found, images)
+    return None if properties is None else explain(found.cluster, source.embeddings.superclass, properties)

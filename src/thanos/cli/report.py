@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from thanos.cli.app import Judged, Of, Out, app, say
-from thanos.cli.judge import described, earlier, explained_by_pictures, judge, write_page
+from thanos.cli.judge import described, earlier, explained, judge, measured, write_page
 from thanos.config import SourceConfig
 from thanos.inputs import Source
 from thanos.storage import refuse_foreign, says
@@ -48,7 +48,7 @@ def report(
     found = discover(embeddings) if table is None else earlier(from_, table, names, asked=asked)
     recovered = recovery_by_split(embeddings, found.cluster)
     scores = judge(from_) | recovered.to_dict()
-    explained = explained_by_pictures(from_, found)
-    write_page(where, from_, found, scores, table=table, explained=explained, mark=mark_of(table))
+    told = explained(from_, found, measured(from_))
+    write_page(where, from_, found, scores, table=table, told=told, mark=mark_of(table))
     from_.list_skipped(where)
     say(f"{len(found.names)} subclasses {described(table, names)}; to look at: {where}")

@@ -49,6 +49,9 @@ class DiscoverConfig(Settings):
     overcluster: bool = False
     """Then split each cluster in five and keep the parts that stand apart (George, NeurIPS 2020); what was found to be
     one subclass stays one."""
+    without: str | None = None
+    """Take out of the vectors first what these explain linearly, split by commas: properties that the page names
+    (brightness, sharpness, camera), or columns of the table (hospital)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of clusterings and samples."""
 

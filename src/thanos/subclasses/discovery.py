@@ -15,16 +15,22 @@ from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, DataError
 from thanos.subclasses.count import MARGIN, choose_number, distances
+from thanos.subclasses.erase import Trace, fit_erased, trace_of
 from thanos.subclasses.fitted import Clusters, Discovered, Fitted, FittedSuperclass, Ids, Rows, of_length
 from thanos.subclasses.models import FittedModel, distinct, fit_clusters, fit_reduction
 from thanos.subclasses.parts import split_in_parts
+from thanos.subclasses.properties import Properties
 
 EXACT = 10_000
 """Up to so many images of a superclass silhouettes are exact; above, those of a seeded sample of so many."""
 
 
 def discover(
-    embeddings: Embeddings, config: DiscoverConfig | None = None, *, loss: NDArray[np.float64] | None = None
+    embeddings: Embeddings,
+    config: DiscoverConfig | None = None,
+    *,
+    loss: NDArray[np.float64] | None = None,
+    properties: Properties | None = None,
 ) -> Discovered:
     """Cluster each superclass.
 
@@ -33,26 +39,31 @@ def discover(
         config: How.
         loss: Of each image under a plain classifier, shape (n,): with it George keeps a sub-cluster only if it is
             harder than its parent.
+        properties: Of the images, for ``without``.
     Raises:
         DataError: if a superclass has no training embedding, or fewer distinct ones than clusters, or if one cluster
             took everything.
-        ConfigError: for umap without its package, hardness with one superclass, or a part that there is not.
+        ConfigError: for umap without its package, hardness with one superclass, a part that there is not, or a
+            property that there is not.
     """
     config = config or DiscoverConfig()
+    if config.without is not None and properties is None:
+        raise ConfigError(f"`without={config.without}` needs the images, or columns beside the vectors. Drop it.")
+    trace = None if config.without is None or properties is None else trace_of(config.without, properties)
     if config.part not in ("auto", "whole", *embeddings.columns):
         raise ConfigError(
             f"`part={config.part}` chooses between a backbone's features and a head's embedding, and these embeddings "
             f"are not made of both. Drop it."
         )
     if not embeddings.columns or config.part == "whole":
-        return _discover(embeddings, None, config, loss)
+        return _discover(embeddings, None, config, loss, trace)
     if config.part != "auto":
-        return _discover(embeddings, embeddings.columns[config.part], config, loss)
+        return _discover(embeddings, embeddings.columns[config.part], config, loss, trace)
     free = config.model_copy(update={"clusters": None, "overcluster": False, "least": 1})
-    found = {name: _discover(embeddings, columns, free, loss) for name, columns in embeddings.columns.items()}
+    found = {name: _discover(embeddings, columns, free, loss, trace) for name, columns in embeddings.columns.items()}
     far = {name: standing_out(each) for name, each in found.items()}
     best = "head" if far["head"] > MARGIN * far["features"] else "features"  # what was there before needs no proof
-    chosen = found[best] if config == free else _discover(embeddings, embeddings.columns[best], config, loss)
+    chosen = found[best] if config == free else _discover(embeddings, embeddings.columns[best], config, loss, trace)
     return replace(chosen, standing_out={best: far[best]} | far)
 
 
@@ -66,7 +77,11 @@ def standing_out(found: Discovered) -> float:
 
 
 def _discover(
-    embeddings: Embeddings, columns: tuple[int, int] | None, config: DiscoverConfig, loss: NDArray[np.float64] | None
+    embeddings: Embeddings,
+    columns: tuple[int, int] | None,
+    config: DiscoverConfig,
+    loss: NDArray[np.float64] | None,
+    trace: Trace | None,
 ) -> Discovered:
     """Of these numbers of each vector."""
     x = of_length(embeddings.vectors[:, slice(*columns or (None,))], config.length)
@@ -74,6 +89,8 @@ def _discover(
     if not train.any():
         train[:] = True
     mean, size = _standardize(x, train)
+    erased = None if trace is None else fit_erased(x, embeddings.superclass, train, trace)
+    x = x if erased is None else erased.transform(x)
     cluster = np.zeros(len(x), dtype=np.int64)
     distance, confidence = np.zeros(len(x)), np.ones(len(x))
     names: list[str] = []
@@ -96,7 +113,7 @@ def _discover(
         sizes = np.bincount(found, minlength=len(centres)).tolist()
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
     return Discovered(
-        cluster, tuple(names), distance, confidence, facts, Fitted(config.length, mean, size, fitted, columns)
+        cluster, tuple(names), distance, confidence, facts, Fitted(config.length, mean, size, fitted, columns, erased)
     )
 
 

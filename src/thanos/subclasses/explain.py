@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.imageset import ImageSet
-from thanos.embeddings import Embeddings
-from thanos.subclasses.fitted import Discovered, Ids
-from thanos.subclasses.properties import NUMBERS, Properties, measure
+from thanos.subclasses.fitted import Ids
+from thanos.subclasses.properties import NUMBERS, Properties
 
 LEVEL = 0.05
 """Probability that anything at all is named where there is nothing."""
@@ -76,19 +74,8 @@ class Explained:
         return said
 
 
-def explain(embeddings: Embeddings, found: Discovered, images: ImageSet) -> Explained:
-    """Measure the images, and tell in which properties each discovered subclass differs from its siblings.
-
-    Args:
-        embeddings: What was clustered, row by row of ``images``; its superclasses are used.
-        found: The subclasses.
-        images: The pictures.
-    """
-    return explain_by(found.cluster, embeddings.superclass, measure(images))
-
-
-def explain_by(cluster: Ids, superclass: Ids, properties: Properties) -> Explained:
-    """The same from what was measured.
+def explain(cluster: Ids, superclass: Ids, properties: Properties) -> Explained:
+    """In which properties each discovered subclass differs from its siblings.
 
     Args:
         cluster: Of every image, (n,).

@@ -182,6 +182,19 @@ class FittedSuperclass:
 
 
 @dataclass(frozen=True)
+class Erased:
+    """Takes directions out of vectors."""
+
+    left: Rows
+    """(dim, directions)"""
+    right: Rows
+    """(dim, directions)"""
+
+    def transform(self, x: Rows) -> Rows:
+        return np.asarray(x - (x @ self.right) @ self.left.T)
+
+
+@dataclass(frozen=True)
 class Fitted:
     """What was fitted to find the clusters, to tell those of further vectors of the same embedding."""
 
@@ -192,6 +205,8 @@ class Fitted:
     superclasses: dict[int, FittedSuperclass]
     columns: tuple[int, int] | None = None
     """From which number of a vector to which; None: all."""
+    erased: Erased | None = None
+    """What was taken out first."""
 
     def predict(self, vectors: NDArray[np.float32], superclass: Ids) -> tuple[Ids, Rows, Rows]:
         """Cluster, distance and confidence of each row, as in :class:`Discovered`.
@@ -201,6 +216,7 @@ class Fitted:
             superclass: Their superclasses, (n,), ids of which each had training embeddings.
         """
         x = (of_length(vectors[:, slice(*self.columns or (None,))], self.length) - self.mean) / self.size
+        x = x if self.erased is None else self.erased.transform(x)
         cluster, distance, confidence = np.zeros(len(x), dtype=np.int64), np.zeros(len(x)), np.ones(len(x))
         for value in np.unique(superclass):
             rows = superclass == value

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from thanos.data.group_table import mark_of, renamed
 from thanos.errors import DataError
 from thanos.storage import read_npz, write_atomically
-from thanos.subclasses.fitted import Centres, Clusters, Components, Fitted, FittedSuperclass, Harder, Mixture, Whole
+from thanos.subclasses.fitted import (
+    Centres,
+    Clusters,
+    Components,
+    Erased,
+    Fitted,
+    FittedSuperclass,
+    Harder,
+    Mixture,
+    Whole,
+)
 
 Arrays = dict[str, NDArray]
 _KINDS = {each.__name__: each for each in (Centres, Mixture, Whole, Components, Harder)}
@@ -83,6 +93,8 @@ def write_places(places: Places, file: Path) -> None:
     }
     if fitted.columns is not None:
         arrays["columns"] = np.array(fitted.columns)
+    if fitted.erased is not None:
+        arrays |= {"erased/left": fitted.erased.left, "erased/right": fitted.erased.right}
     for value, each in fitted.superclasses.items():
         arrays |= _flat(each, f"superclass/{value}")
     write_atomically(file, lambda out: np.savez_compressed(out, **arrays))  # type: ignore[arg-type]
@@ -123,7 +135,8 @@ def read_places(file: Path) -> Places:
         superclasses = {int(v): _superclass(arrays, f"superclass/{v}") for v in arrays["superclasses"]}
         first, last = arrays.get("columns", (0, 0))
         columns = (int(first), int(last)) if "columns" in arrays else None
-        fitted = Fitted(str(arrays["length"]), arrays["mean"], float(arrays["size"]), superclasses, columns)
+        erased = Erased(arrays["erased/left"], arrays["erased/right"]) if "erased/left" in arrays else None
+        fitted = Fitted(str(arrays["length"]), arrays["mean"], float(arrays["size"]), superclasses, columns, erased)
         words = (str(arrays[name]) for name in ("space", "table"))
         names, homes = (tuple(str(name) for name in arrays[key]) for key in ("names", "superclass_names"))
         return Places(fitted, names, homes, *words)

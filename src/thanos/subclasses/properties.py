@@ -11,6 +11,7 @@ from PIL import ExifTags, Image
 
 from thanos.data.decode import MANY
 from thanos.data.imageset import ImageSet
+from thanos.data.samples import Samples
 
 AT_ONCE = 128
 """Images whose pixels are floating point at a time."""
@@ -66,23 +67,19 @@ class Properties:
         return len(self.numbers) + len(self.kinds)
 
 
-def measure(images: ImageSet, seed: int = 0) -> Properties:
-    """All properties of at most MOST images: of pixels as they are read, of files as they lie, of columns unused."""
-    rows = np.arange(len(images))
+def measure(samples: Samples, seed: int = 0) -> Properties:
+    """All properties of at most MOST rows: of pixels as they are read, of files as they lie, of columns unused.
+
+    Args:
+        samples: Images; or vectors, of which there are the columns alone.
+        seed: Of the sample.
+    """
+    rows = np.arange(len(samples))
     if len(rows) > MOST:
         rows = np.sort(np.random.default_rng(seed).permutation(rows)[:MOST])
-    of_pixels = []
-    for start in range(0, len(rows), 2 * MANY):  # so many that files on demand are decoded on all cores
-        some = images.images[rows[start : start + 2 * MANY]]
-        of_pixels += [_of_pixels(some[i : i + AT_ONCE]) for i in range(0, len(some), AT_ONCE)]
-    numbers = {name: np.concatenate([part[name] for part in of_pixels]) for name in of_pixels[0]}
-    of_files = [_of_file(images.refs[i]) if images.refs else {} for i in rows]
-    for name in NUMBERS:
-        if name not in numbers:
-            numbers[name] = np.array([each.get(name, np.nan) for each in of_files], dtype=np.float64)
-    kinds = {name: np.array([each.get(name, "") for each in of_files], dtype=object) for name in KINDS}
+    numbers, kinds = _of_pictures(samples, rows) if isinstance(samples, ImageSet) else ({}, {})
     left_out = []
-    for name, column in images.further.items():
+    for name, column in samples.further.items():
         values = np.array(column, dtype=object)[rows]
         asnumbers = _numbers(values)
         different = len(set(values.tolist()) - {""})
@@ -95,6 +92,22 @@ def measure(images: ImageSet, seed: int = 0) -> Properties:
     numbers = {name: each for name, each in numbers.items() if _varies(each)}
     kinds = {name: each for name, each in kinds.items() if len(set(each.tolist()) - {""}) >= FEWEST_KINDS}
     return Properties(rows, numbers, kinds, tuple(left_out))
+
+
+def _of_pictures(
+    images: ImageSet, rows: NDArray[np.int64]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]]]:
+    """Numbers and words of pixels and files."""
+    of_pixels = []
+    for start in range(0, len(rows), 2 * MANY):  # so many that files on demand are decoded on all cores
+        some = images.images[rows[start : start + 2 * MANY]]
+        of_pixels += [_of_pixels(some[i : i + AT_ONCE]) for i in range(0, len(some), AT_ONCE)]
+    numbers = {name: np.concatenate([part[name] for part in of_pixels]) for name in of_pixels[0]}
+    of_files = [_of_file(images.refs[i]) if images.refs else {} for i in rows]
+    for name in NUMBERS:
+        if name not in numbers:
+            numbers[name] = np.array([each.get(name, np.nan) for each in of_files], dtype=np.float64)
+    return numbers, {name: np.array([each.get(name, "") for each in of_files], dtype=object) for name in KINDS}
 
 
 def _varies(values: NDArray[np.float64]) -> bool:
