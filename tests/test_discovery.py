@@ -14,9 +14,7 @@ from thanos.cli import run_command
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.subclasses import count as counting
-from thanos.subclasses import discovery as room
-from thanos.subclasses.count import silhouettes
+from thanos.subclasses import silhouette as counting
 from thanos.subclasses.discovery import discover
 
 
@@ -50,7 +48,7 @@ def test_silhouettes_are_scikit_learns():
     x, label = rng.normal(size=(150, 5)), rng.choice([0, 1, 4], 150)
     label[0] = 9  # a cluster of one
     apart = np.linalg.norm(x[:, None] - x[None], axis=2)
-    assert silhouettes(apart, label) == pytest.approx(silhouette_samples(x, label))
+    assert counting.silhouettes(apart, label) == pytest.approx(silhouette_samples(x, label))
     assert counting.distances(x) == pytest.approx(apart, abs=2e-3)
 
 
@@ -151,7 +149,7 @@ def test_units_do_not_matter():
 def test_large_superclasses_are_judged_on_a_sample(monkeypatch):
     data = clouds()
     exact = discover(data)
-    monkeypatch.setattr(room, "EXACT", 100)
+    monkeypatch.setattr(counting, "EXACT", 100)
     sampled = discover(data)
     fact = sampled.superclasses["class 1"]
     assert fact["silhouette_images"] == 100 < fact["images"]

@@ -41,11 +41,15 @@ class DiscoverConfig(Settings):
     method: Literal["kmeans", "mixture"] = "kmeans"
     """k-means, or a Gaussian mixture (full covariances; diagonal ones above 20,000 images)."""
     clusters: Annotated[int, Field(ge=1)] | None = None
-    """Clusters in each superclass; default: as many as the silhouette favours, or one where it favours none."""
+    """Clusters in each superclass; default: as many as ``number`` finds, which may be one."""
+    number: Literal["silhouette", "merging"] = "silhouette"
+    """silhouette: the number of the highest silhouette, if clouds without clusters have a lower one: few clear
+    clusters. merging: many small clusters, merged as long as one is not worth its price or would not be found again,
+    if there is more than one cloud at all: as many as there are (docs/discover.md)."""
     least: Annotated[int, Field(ge=1)] = 1
     """Smallest number of clusters that is tried; from 2 on, no superclass is left as one subclass."""
-    most: Annotated[int, Field(ge=2)] = 10
-    """Largest number of clusters that is tried."""
+    most: Annotated[int, Field(ge=2)] | None = None
+    """Largest number of clusters that is tried; default: 10, by merging 60."""
     overcluster: bool = False
     """Then split each cluster in five and keep the parts that stand apart (George, NeurIPS 2020); what was found to be
     one subclass stays one."""
@@ -54,6 +58,11 @@ class DiscoverConfig(Settings):
     (brightness, sharpness, camera), or columns of the table (hospital)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Of clusterings and samples."""
+
+    @property
+    def largest(self) -> int:
+        """``most`` after defaults."""
+        return self.most or {"merging": 60, "silhouette": 10}[self.number]
 
     @field_validator("method", mode="before")
     @classmethod
@@ -66,8 +75,8 @@ class DiscoverConfig(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "DiscoverConfig":
-        if self.least > self.most:
-            raise ValueError(f"`least` is at most `most`; got {self.least} and {self.most}.")
+        if self.least > self.largest:
+            raise ValueError(f"`least` is at most `most`; got {self.least} and {self.largest}.")
         return self
 
 

@@ -37,7 +37,7 @@ def row_fingerprint(row: Row, base: TrainConfig, probe: TransferConfig) -> str:
 
 def _as_ever(settings: RobustConfig | DiscoverConfig) -> dict[str, Any]:
     """Every setting, those that came later only where they are not at their default."""
-    later = (("part", "auto"),)
+    later = (("part", "auto"), ("without", None), ("number", "silhouette"))
     return {name: value for name, value in settings.model_dump(mode="json").items() if (name, value) not in later}
 
 

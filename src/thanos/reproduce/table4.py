@@ -43,13 +43,15 @@ _ERM = (Part("cross-entropy"),)
 _SUPCON, _SPREAD, _THANOS = (Part("supcon"),), (Part("spread"),), (Part("spread"), Part("cauto"))
 _PLAIN = RobustConfig(method="erm", groups="none")
 _DRO = RobustConfig(method="groupdro", groups="discovered")
-CLUSTERS = DiscoverConfig(least=2)
-"""`thanos discover`'s own defaults, and no superclass left whole: how every embedding is clustered."""
-RARE_CLUSTERS = DiscoverConfig(clusters=20)
+CLUSTERS = DiscoverConfig(number="silhouette", least=2, most=10)
+"""As many as the silhouette favours, and no superclass left whole, as in George: how every embedding is clustered."""
+RARE_CLUSTERS = DiscoverConfig(number="silhouette", clusters=20, most=10)
 """For sets with a rare subclass: many, as the few that a silhouette asks for are each larger than the subclass."""
-MIXTURES = DiscoverConfig(method="mixture", least=2, overcluster=True)
+MIXTURES = DiscoverConfig(number="silhouette", method="mixture", least=2, most=10, overcluster=True)
 """George's for MNIST and ISIC, with principal components in UMAP's place."""
-HARDNESS = DiscoverConfig(reduce="hardness", components=1, length="own", method="mixture", least=2)
+HARDNESS = DiscoverConfig(
+    number="silhouette", reduce="hardness", components=1, length="own", method="mixture", least=2, most=10
+)
 """George's for Waterbirds and CelebA: a mixture along the direction that tells the superclass."""
 
 

@@ -5,6 +5,7 @@ not: a protected group, or a cause of anything; it is a set of images that this 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,15 +15,14 @@ from numpy.typing import NDArray
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, DataError
-from thanos.subclasses.count import MARGIN, choose_number, distances
+from thanos.subclasses.count import choose_number
 from thanos.subclasses.erase import Trace, fit_erased, trace_of
-from thanos.subclasses.fitted import Clusters, Discovered, Fitted, FittedSuperclass, Ids, Rows, of_length
+from thanos.subclasses.fitted import Clusters, Discovered, Fitted, FittedSuperclass, Ids, Rows, Turned, of_length
 from thanos.subclasses.models import FittedModel, distinct, fit_clusters, fit_reduction
 from thanos.subclasses.parts import split_in_parts
 from thanos.subclasses.properties import Properties
-
-EXACT = 10_000
-"""Up to so many images of a superclass silhouettes are exact; above, those of a seeded sample of so many."""
+from thanos.subclasses.silhouette import MARGIN, Sampled
+from thanos.subclasses.stability import probability_of_holding
 
 
 def discover(
@@ -68,7 +68,11 @@ def discover(
 
 
 def standing_out(found: Discovered) -> float:
-    """How many times as far as clouds without clusters the best clusters stand out, mean over superclasses."""
+    """How many times as far as clouds without clusters the best clusters stand out, mean over superclasses; where
+    merging chose, by how many standard deviations of theirs.
+    """
+    if any("excess" in fact for fact in found.superclasses.values()):
+        return float(np.mean([fact.get("excess", 0.0) for fact in found.superclasses.values()]))
     ratios = []
     for fact in found.superclasses.values():
         clouds = [value for value in fact.get("unstructured", ()) if value > 0]
@@ -111,6 +115,7 @@ def _discover(
         cluster[rows], distance[rows], confidence[rows] = fitted[int(value)].place(x[rows])
         names += [f"{name}/{c}" for c in range(len(centres))]
         sizes = np.bincount(found, minlength=len(centres)).tolist()
+        fact |= _holding(reduced[mine], found[mine], clusters, config)
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
     return Discovered(
         cluster, tuple(names), distance, confidence, facts, Fitted(config.length, mean, size, fitted, columns, erased)
@@ -152,24 +157,35 @@ def _cluster(
     """The clustering of a superclass, and how its number of clusters was found."""
     fitted = x[train]
     facts: dict[str, Any] = {}
-    if config.clusters is None or config.overcluster:
-        rng = np.random.default_rng(config.seed)
-        sample = np.sort(rng.permutation(len(fitted))[:EXACT])
-        apart = distances(fitted[sample])
-        facts["silhouette_images"] = len(sample)
+    rng, sampled = np.random.default_rng(config.seed), None
+    if config.overcluster or (config.clusters is None and config.number == "silhouette"):
+        sampled = Sampled.of(fitted, rng)
+        facts["silhouette_images"] = len(sampled.rows)
     if config.clusters is not None:
-        chosen: FittedModel | None = fit_clusters(config.clusters, fitted, config)
+        chosen: FittedModel | Turned | None = fit_clusters(config.clusters, fitted, config)
     else:
-        chosen, searched = choose_number(fitted, sample, apart, config, rng)
+        chosen, searched = choose_number(fitted, sampled, config, rng)
         facts |= searched
     if chosen is None:
         return Clusters(None), facts
     found = np.asarray(chosen.predict(x), dtype=np.int64)
     if config.clusters and config.clusters > 1 and len(np.unique(found[train])) < 2:
         raise DataError("one cluster took all training images. Lower `clusters`, or use another `reduce` or `method`.")
-    if config.overcluster:
-        return split_in_parts(x, chosen, found, train, validation, sample, apart, config, loss), facts
+    if sampled is not None and config.overcluster:
+        return split_in_parts(x, chosen, found, train, validation, sampled, config, loss), facts
     return Clusters(chosen), facts
+
+
+def _holding(x: Rows, found: Ids, clusters: Clusters, config: DiscoverConfig) -> dict[str, list[float]]:
+    """The probability of each cluster that a fresh draw has it too, clustered as these were."""
+    if clusters.model is None or clusters.parts:
+        return {}
+    turned = (x - clusters.model.mean) @ clusters.model.turn if isinstance(clusters.model, Turned) else x
+
+    def cluster(some: Rows, count: int) -> Callable[[Rows], Ids]:
+        return fit_clusters(count, some, config).predict
+
+    return {"holds": probability_of_holding(turned, found, cluster, np.random.default_rng((config.seed, 1)))}
 
 
 def _by_size(clusters: Clusters, found: Ids, train: NDArray[np.bool_]) -> tuple[Clusters, Ids]:

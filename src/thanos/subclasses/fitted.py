@@ -26,9 +26,11 @@ class Discovered:
     confidence: NDArray[np.float64] = field(repr=False)
     """0 to 1: how much nearer the own centre is than the next one (1 - own / next); 1 with one cluster."""
     superclasses: dict[str, dict[str, Any]] = field(repr=False)
-    """By superclass: ``clusters``, the ``silhouette`` of every number tried, ``unstructured`` (what clouds without
-    clusters and of the same covariance reach), ``silhouette_images`` (fewer than ``images`` where sampled),
-    ``variance_kept``."""
+    """By superclass: ``clusters``, ``sizes``, ``images``, ``variance_kept``, and of each subclass the probability that
+    it ``holds`` in a fresh draw. Where merging chose the number: ``p`` of one cloud, the ``excess`` and ``valley`` it
+    rests on, and the ``scores`` of all numbers. Where the silhouette did: the ``silhouette`` of every number,
+    ``unstructured`` (what clouds without clusters and of the same covariance reach), and ``silhouette_images`` (fewer
+    than ``images`` where sampled)."""
     fitted: "Fitted | None" = field(default=None, repr=False)
     """Tells the cluster of vectors that had no part in it."""
     standing_out: dict[str, float] = field(default_factory=dict, repr=False)
@@ -66,6 +68,27 @@ class Centres:
         from sklearn.metrics import pairwise_distances_argmin
 
         return np.asarray(pairwise_distances_argmin(x, self.centres), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Turned:
+    """The nearest centre once rows are turned and whitened."""
+
+    mean: Rows
+    """(dim,)"""
+    turn: Rows
+    """(dim, directions)"""
+    centres: Rows
+    """(clusters, directions)"""
+
+    @property
+    def count(self) -> int:
+        return len(self.centres)
+
+    def predict(self, x: Rows) -> Ids:
+        from sklearn.metrics import pairwise_distances_argmin
+
+        return np.asarray(pairwise_distances_argmin((x - self.mean) @ self.turn, self.centres), dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ from thanos.subclasses.fitted import (
     FittedSuperclass,
     Harder,
     Mixture,
+    Turned,
     Whole,
 )
 
 Arrays = dict[str, NDArray]
-_KINDS = {each.__name__: each for each in (Centres, Mixture, Whole, Components, Harder)}
+_KINDS = {each.__name__: each for each in (Centres, Turned, Mixture, Whole, Components, Harder)}
 """What a model or a reduction may be. Others (UMAP) are another package's objects, and are not kept."""
 
 

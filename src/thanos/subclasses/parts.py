@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DiscoverConfig
-from thanos.subclasses.count import silhouettes
-from thanos.subclasses.fitted import Clusters, Ids, Rows
+from thanos.subclasses.fitted import Clusters, Ids, Rows, Turned
 from thanos.subclasses.models import FittedModel, fit_clusters
+from thanos.subclasses.silhouette import Sampled, silhouettes
 
 PARTS = 5
 """George's sub-clusters of each cluster."""
@@ -16,12 +16,11 @@ SMALLEST_SHARE, SMALLEST_TRAIN, SMALLEST_VALIDATION = 0.005, 25, 25
 
 def split_in_parts(
     x: Rows,
-    model: FittedModel,
+    model: FittedModel | Turned,
     found: Ids,
     train: NDArray[np.bool_],
     validation: NDArray[np.bool_],
-    sample: Ids,
-    apart: Rows,
+    sampled: Sampled,
     config: DiscoverConfig,
     loss: NDArray[np.float64] | None,
 ) -> Clusters:
@@ -37,7 +36,7 @@ def split_in_parts(
             models[int(c)] = fit_clusters(PARTS, fitted, config)
             parts[mine] = PARTS * c + models[int(c)].predict(x[mine])
     fine = np.where(parts < 0, PARTS * found, parts)
-    chosen = np.flatnonzero(train)[sample]
+    chosen, apart = np.flatnonzero(train)[sampled.rows], sampled.apart
     before = silhouettes(apart, found[chosen]) if len(np.unique(found[chosen])) > 1 else np.zeros(len(chosen))
     after = silhouettes(apart, fine[chosen])
     smallest = max(SMALLEST_SHARE * train.sum(), SMALLEST_TRAIN)

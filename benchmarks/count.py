@@ -1,0 +1,290 @@
+"""How many clusters: merging against the silhouette, on clouds of one piece, worlds of known number and real sets.
+
+nulls    300 clouds of one piece, 50 to 5,000 points of 2 to 1,280 dimensions: how many are cut (the silhouette: on every
+         third one); and 1,000 points beside 20 far ones.
+worlds   1 to 30 kinds at three separations, named by what k-means with the true means tells of them: the number right
+         or off by one, and adjusted mutual information.
+real     frozen features and the head of `thanos discover`, two draws a set: adjusted mutual information at the chosen
+         number against that at the true one, mean over superclasses. Settings were chosen on digits, cifar10 and gtsrb.
+holds    of subclasses with a stated probability, the share that a fresh draw has too (worlds, and halves of real sets).
+
+THANOS_DATA=DIR python benchmarks/count.py --out results/count.json
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from discover_sets import draw
+from sklearn.datasets import load_digits
+from sklearn.metrics import adjusted_mutual_info_score as ami
+
+from thanos import DiscoverConfig, discover, read_embeddings
+from thanos.embeddings import Embeddings
+from thanos.runs.provenance import commit, hardware, versions
+from thanos.storage import write_json
+from thanos.subclasses.stability import HELD, best_overlaps
+
+NUMBERS = ("merging", "silhouette")
+CHOSEN_ON, HELD_OUT = ("digits", "cifar10", "gtsrb"), ("cifar100", "grocery", "ham10000")
+KINDS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 25, 26, 27, 28, 29, 30)
+SEPARATIONS = {"close": 0.7, "middle": 0.9, "far": 0.985}
+FAMILIES = (
+    "normal",
+    "uniform",
+    "elongated",
+    "heavy-tailed",
+    "exponential",
+    "lognormal",
+    "2% far outliers",
+    "turned box",
+)
+
+
+def of(x: np.ndarray, superclass: np.ndarray | None = None) -> Embeddings:
+    kinds = np.zeros(len(x), dtype=np.int64) if superclass is None else superclass
+    names = tuple(f"s{value}" for value in range(int(kinds.max()) + 1))
+    split = np.zeros(len(x), dtype=np.int8)
+    return Embeddings(vectors=x.astype(np.float32), superclass=kinds, superclass_names=names, split=split)
+
+
+def labels(x: np.ndarray, **settings: Any) -> np.ndarray:
+    return discover(of(x), DiscoverConfig(length="own", **settings)).cluster
+
+
+def cloud(family: str, rng: np.random.Generator) -> np.ndarray:
+    n, d = (int(np.exp(rng.uniform(np.log(a), np.log(b)))) for a, b in ((50, 5000), (2, 1280)))
+    normal = rng.normal(size=(n, d))
+    if family == "normal":
+        return normal
+    if family == "uniform":
+        return rng.random((n, d))
+    if family == "elongated":
+        return normal * np.exp(rng.normal(size=d))
+    if family == "heavy-tailed":
+        return rng.standard_t(3, (n, d))
+    if family == "exponential":
+        return rng.exponential(size=(n, d))
+    if family == "lognormal":
+        return rng.lognormal(sigma=0.7, size=(n, d))
+    if family == "turned box":
+        return rng.random((n, d)) @ rng.normal(size=(d, d))
+    return normal * np.where(rng.random((n, 1)) < 0.02, 6, 1)
+
+
+def nulls() -> dict[str, Any]:
+    cut: dict[str, Any] = {number: {family: [0, 0] for family in FAMILIES} for number in NUMBERS}
+    for i in range(300):
+        family = FAMILIES[i % len(FAMILIES)]
+        x = cloud(family, np.random.default_rng((11, i)))
+        for number in NUMBERS if i % 3 == 0 else NUMBERS[:1]:
+            cut[number][family][0] += int(labels(x, number=number).max() > 0)
+            cut[number][family][1] += 1
+    beside = {}
+    for d in (2, 10, 32, 200):
+        x = np.random.default_rng((5, d)).normal(size=(1020, d))
+        x[:20] = 0.5 * x[:20] + 20 * np.eye(d)[0]
+        beside[str(d)] = {number: sorted(np.bincount(labels(x, number=number)).tolist()) for number in NUMBERS}
+    share = {number: [sum(each) for each in zip(*cut[number].values(), strict=True)] for number in NUMBERS}
+    return {"cut_of": cut, "all": share, "1,000 beside 20 far, sizes found by dimension": beside}
+
+
+def world(kinds: int, told: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Clouds of unequal size and shape, as far apart as k-means with their means tells them with an AMI of ``told``."""
+    dim, each = int(rng.integers(10, 201)), int(np.exp(rng.uniform(np.log(30), np.log(300))))
+    kind = rng.choice(kinds, kinds * each, p=rng.dirichlet(np.full(kinds, 8.0)))
+    means = rng.normal(size=(kinds, dim))
+    scale = np.exp(0.25 * rng.normal(size=(kinds, dim)))
+    noise = rng.normal(size=(len(kind), dim)) * scale[kind]
+    low, high = 0.02, 20.0
+    for _ in range(25):
+        far = np.sqrt(low * high)
+        x, centres = far * means[kind] + noise, far * means
+        near = ((x[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1) if kinds > 1 else kind
+        low, high = (far, high) if ami(kind, near) < told else (low, far)
+    return x, kind
+
+
+def worlds() -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, told in SEPARATIONS.items():
+        rows = []
+        for i, kinds in enumerate(KINDS):
+            x, kind = world(kinds, told, np.random.default_rng((21, i)))
+            row: dict[str, Any] = {"kinds": len(np.unique(kind)), "points": len(x), "dim": x.shape[1]}
+            for number in NUMBERS:
+                found = labels(x, number=number)
+                row[number] = {"clusters": int(found.max()) + 1, "ami": ami(kind, found)}
+            row["true number"] = {"ami": ami(kind, labels(x, clusters=kinds))}
+            rows.append(row)
+        table[name] = {"worlds": rows}
+        for number in NUMBERS:
+            near = [abs(row[number]["clusters"] - row["kinds"]) <= 1 for row in rows]
+            many = [row[number]["ami"] for row in rows if row["kinds"] > 1]
+            table[name][number] = {"within_one": float(np.mean(near)), "ami": float(np.mean(many))}
+        table[name]["true number"] = {"ami": float(np.mean([r["true number"]["ami"] for r in rows if r["kinds"] > 1]))}
+        print(name, {k: v for k, v in table[name].items() if k != "worlds"}, flush=True)
+    return table
+
+
+def real_draw(name: str, seed: int, folder: Path) -> dict[str, tuple[Embeddings, np.ndarray]]:
+    """By part of the embedding, what is clustered and the true classes."""
+    if name == "digits":
+        digits = load_digits()
+        rows = np.random.default_rng(seed).permutation(len(digits.data))[:1500]
+        return {"pixels": (of(digits.data[rows], digits.target[rows] % 2), digits.target[rows])}
+    file, run = folder / f"{name}-{seed}.npz", folder / f"{name}-{seed}"
+    true, _ = draw(name, 3000, 100 + seed, file)
+    words = [Path(sys.executable).parent / "thanos", "discover", file, "--seed", str(seed), "-o", run]
+    subprocess.run(words, env=os.environ | {"THANOS_CACHE": str(folder / "cache")}, capture_output=True, check=True)
+    whole = read_embeddings(run / "embeddings.npz")
+    found = {}
+    for part, (first, last) in whole.columns.items():
+        rows = np.flatnonzero(whole.in_split("train"))
+        found[part] = (of(whole.vectors[rows, first:last], whole.superclass[rows]), true[rows])
+    return found
+
+
+def at_numbers(embeddings: Embeddings, true: np.ndarray) -> dict[str, Any]:
+    """AMI at the number that each way chooses and at the true one, mean over superclasses of several classes."""
+    found = {number: discover(embeddings, DiscoverConfig(number=number)).cluster for number in NUMBERS}  # type: ignore[arg-type]
+    scores: dict[str, list[float]] = {name: [] for name in (*NUMBERS, "true number")}
+    counts = []
+    for value in np.unique(embeddings.superclass):
+        mine = embeddings.superclass == value
+        kinds = len(np.unique(true[mine]))
+        if kinds < 2:
+            continue
+        known = discover(embeddings.take(mine), DiscoverConfig(clusters=kinds)).cluster
+        for name, each in (*((number, found[number][mine]) for number in NUMBERS), ("true number", known)):
+            scores[name].append(ami(true[mine], each))
+        counts.append([kinds, *(len(np.unique(found[number][mine])) for number in NUMBERS)])
+    means = {name: float(np.mean(each)) for name, each in scores.items()}
+    shares = {number: means[number] / means["true number"] for number in NUMBERS}
+    return {"ami": means, "share_of_true_number": shares, "true, merging, silhouette": counts}
+
+
+def real(folder: Path, names: tuple[str, ...], seeds: int) -> dict[str, Any]:
+    sets: dict[str, Any] = {}
+    for name in names:
+        for seed in range(seeds):
+            for part, (embeddings, true) in real_draw(name, seed, folder).items():
+                sets.setdefault(f"{name}, {part}", []).append(at_numbers(embeddings, true))
+                print(name, part, seed, json.dumps(sets[f"{name}, {part}"][-1]["share_of_true_number"]), flush=True)
+    table: dict[str, Any] = {"sets": sets}
+    for title, some in (("chosen on", CHOSEN_ON), ("no part in the choice", HELD_OUT)):
+        here = [each for key, each in sets.items() if key.split(",")[0] in some]
+        for number in NUMBERS if here else ():
+            share = [
+                np.mean([e["ami"][number] for e in each]) / np.mean([e["ami"]["true number"] for e in each])
+                for each in here
+            ]
+            table.setdefault(title, {})[number] = float(np.mean(share))
+    return table
+
+
+def held_again(x: np.ndarray, y: np.ndarray) -> list[tuple[float, bool]]:
+    """Of each subclass found in x what is stated, and whether y, clustered by itself, has it too."""
+    config = DiscoverConfig(number="merging", length="own")
+    first, second = discover(of(x), config), discover(of(y), config)
+    if len(first.names) < 2:
+        return []
+    stated = first.superclasses["s0"]["holds"]
+    assert second.fitted is not None
+    again = second.fitted.predict(x.astype(np.float32), np.zeros(len(x), dtype=np.int64))[0]
+    return list(zip(stated, (best_overlaps(first.cluster, again, len(first.names)) > HELD).tolist(), strict=True))
+
+
+def holds(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    pairs: list[tuple[float, bool]] = []
+    for i in range(60):
+        rng = np.random.default_rng((31, i))
+        x, _ = world(int(rng.integers(2, 26)), float(rng.choice([0.5, 0.7, 0.9])), rng)
+        order = rng.permutation(len(x))
+        pairs += held_again(x[order[: len(x) // 2]], x[order[len(x) // 2 :]])
+    of_worlds = len(pairs)
+    for name in names:
+        for embeddings, _ in real_draw(name, 0, folder).values():
+            for value in np.unique(embeddings.superclass):
+                x = embeddings.vectors[embeddings.superclass == value]
+                order = np.random.default_rng(int(value)).permutation(len(x))
+                pairs += held_again(x[order[: len(x) // 2]], x[order[len(x) // 2 :]])
+    edges = [0, 0.2, 0.4, 0.6, 0.8, 0.95, 1.01]
+    stated, held = np.array([a for a, _ in pairs]), np.array([b for _, b in pairs])
+    bins = []
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        here = (stated >= low) & (stated < high)
+        if here.any():
+            bins.append(
+                {"stated": float(stated[here].mean()), "held": float(held[here].mean()), "subclasses": int(here.sum())}
+            )
+    return {"bins": bins, "subclasses": len(pairs), "of worlds": of_worlds}
+
+
+def plot(bins: list[dict[str, float]], file: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":")
+    axes.plot([b["stated"] for b in bins], [b["held"] for b in bins], marker="o", color="#0072b2")
+    for b in bins:
+        axes.annotate(
+            f"{b['subclasses']:.0f}", (b["stated"], b["held"]), textcoords="offset points", xytext=(6, -10), fontsize=8
+        )
+    axes.set_xlabel("stated probability that a subclass holds")
+    axes.set_ylabel("share that a fresh draw has too")
+    axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=150)
+
+
+def speed() -> dict[str, Any]:
+    found = {}
+    for count in (5000, 1_000_000):
+        rng = np.random.default_rng(0)
+        kind = rng.integers(0, 12, count)
+        x = (2 * rng.normal(size=(12, 128))[kind] + rng.normal(size=(count, 128))).astype(np.float32)
+        started = time.perf_counter()
+        clusters = labels(x, number="merging").max() + 1
+        found[f"{count:,} x 128"] = {"seconds": time.perf_counter() - started, "clusters": int(clusters)}
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/count.json"))
+    parser.add_argument("--part", action="append", choices=("nulls", "worlds", "real", "holds", "speed"))
+    parser.add_argument("--seeds", type=int, default=2)
+    given = parser.parse_args()
+    parts = given.part or ["nulls", "worlds", "real", "holds", "speed"]
+    content: dict[str, Any] = json.loads(given.out.read_text()) if given.out.is_file() else {}
+    with tempfile.TemporaryDirectory() as folder:
+        for part in parts:
+            started = time.perf_counter()
+            if part == "real":
+                content[part] = real(Path(folder), CHOSEN_ON + HELD_OUT, given.seeds)
+            elif part == "holds":
+                content[part] = holds(Path(folder), CHOSEN_ON + HELD_OUT)
+                plot(content[part]["bins"], given.out.with_suffix(".png"))
+            else:
+                content[part] = {"nulls": nulls, "worlds": worlds, "speed": speed}[part]()
+            content[part]["seconds_of_this_part"] = round(time.perf_counter() - started)
+            facts = {
+                "command": "python benchmarks/count.py",
+                "commit": commit(),
+                "hardware": hardware(),
+                "versions": versions(),
+            }
+            write_json(given.out, content | facts)
+            print(part, json.dumps(content[part])[:1500], flush=True)
+
+
+if __name__ == "__main__":
+    main()

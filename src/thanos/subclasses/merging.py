@@ -1,0 +1,303 @@
+"""How many clouds a superclass is made of, and which: many small clusters, merged where that costs least.
+
+1. Rows are turned to their principal axes and whitened by the covariance inside small k-means clusters, so that clouds
+   of any shape are round.
+2. k-means with many clusters; then again and again the pair whose merging costs least (Ward 1963), and k-means from
+   there: a path down to one.
+3. There is one cloud, unless a valley lies between two neighbours, or small clusters fit better than in clouds of one
+   piece that are made from the rows: elliptical ones with their radii, and ones with their independent components.
+4. Else the number with the best penalised likelihood. A cluster's price is BIC's, or what the likelihood still gains by
+   clusters that are surely too many, if that is more. And fewer, as long as too many of them would not be found again
+   in a part of the rows.
+
+results/count.json holds it against the silhouette on clouds, worlds and real sets.
+"""
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from thanos.subclasses.fitted import Ids, Rows, Turned, squared_distances
+from thanos.subclasses.stability import probability_of_holding
+
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
+
+MOST, EACH = 60, 5
+"""Small clusters at the start of the path, at most; and rows for each of them, at least."""
+FEWEST = 20
+"""Different rows in which clouds can be seen; of fewer, those that come EACH times or more are clusters."""
+INSIDE, SHRINK = 30, 0.1
+"""Small clusters whose inner covariance whitens, at most; and the share of the identity in it."""
+DECIDE, TEST = 5000, 2000
+"""Rows that choose the number, and rows that test for any structure, at most."""
+DRAWS, FAR, SURE = 6, 2.0, 3.0
+"""Clouds of each kind; where rows are no further out than FAR median distances; standard deviations that are wanted."""
+DOUBT, CLEAR, WINDOW, PAIRED = 0.01, 0.25, 1 / 3, 8
+"""Chance of the deepest valley in a cloud of one piece, and of every other that counts; half a valley's width, in
+halves of the way between centres; and the numbers of clusters that valleys are looked for in, at most."""
+STEEP = 4.0
+"""A cluster's price, in slopes of the likelihood."""
+HOLDS, PART, AGAIN = 0.85, 2 / 3, 10
+"""Share of clusters that are found again, at least, in parts of so many of the rows, and how many parts are drawn."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How surely there is more than one cloud."""
+
+    valley: float
+    """Probability that a cloud of one piece shows such a valley between two clusters."""
+    excess: float
+    """Standard deviations by which small clusters fit better than in clouds of one piece."""
+
+    @property
+    def p(self) -> float:
+        """Probability of either in a cloud of one piece, for both tests."""
+        from scipy.stats import t
+
+        return float(min(1.0, 2 * min(self.valley, t.sf(self.excess, DRAWS - 1))))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A clustering and what it rests on."""
+
+    model: Turned | None
+    """None: one cloud."""
+    evidence: Evidence
+    scores: dict[int, float]
+    """Penalised likelihood of each number tried, above that of the best in prices of a cluster: 0 is the best."""
+
+
+def choose_by_merging(x: Rows, rng: np.random.Generator, *, least: int = 1, most: int | None = None) -> Chosen:
+    """The clusters of the rows.
+
+    Args:
+        x: Rows of one superclass, (n, dim).
+        rng: Of samples, starts and clouds.
+        least: Clusters that are wanted at least; from 2 on, nothing is left as one cloud.
+        most: Clusters that are taken at most; None: MOST.
+    """
+    sample = x[np.sort(rng.permutation(len(x))[:DECIDE])]
+    rows, times = np.unique(sample, axis=0, return_counts=True)  # a row that comes again is one piece of evidence
+    if len(rows) < FEWEST or len(rows) <= MOST < len(sample) / EACH:
+        return _of_repeated(rows, times, least)
+    rows = rows[rng.permutation(len(rows))]
+    mean, axes = principal(rows)
+    turned = (rows - mean) @ axes
+    turn = axes @ whitening(turned, INSIDE, rng)
+    y = (rows - mean) @ turn
+    path = merge_path(y, max(least, min(MOST, len(y) // EACH)), rng)
+    few = {k: valleys(y, path[k]) for k in path if 1 < k <= PAIRED}
+    valley = min(1.0, len(few) * min((deepest for deepest, _ in few.values()), default=1.0))
+    evidence = Evidence(valley, structure(turned[:TEST], rng))
+    is_one = valley > DOUBT and evidence.excess < SURE
+    if is_one and least < 2:
+        return Chosen(None, evidence, {})
+    clear = [k for k, (deepest, other) in few.items() if other < CLEAR and deepest * len(few) <= DOUBT]
+    fit = {k: likelihood(y, centres) for k, centres in path.items()}
+    price = price_of_cluster(fit, y.shape)
+    tried = [k for k in fit if k > 1] if evidence.excess >= SURE or is_one else clear or [2]
+    tried = [k for k in tried if least <= k <= (most or MOST)] or [least]
+    best = max(tried, key=lambda k: fit[k] - price * k)
+    best = number_that_holds(y[:TEST], path, best, max(2, least), rng)
+    scores = {k: (fit[k] - fit[best]) / price - (k - best) for k in sorted({*tried, best})}
+    return Chosen(Turned(mean, turn, path[best]), evidence, scores)
+
+
+def _of_repeated(rows: Rows, times: Ids, least: int) -> Chosen:
+    """Few different rows: each that comes again and again is a cluster."""
+    kept = np.sort(np.argsort(-times, kind="stable")[: max(least, int((times >= EACH).sum()))])
+    if len(kept) < 2:
+        return Chosen(None, Evidence(1.0, 0.0), {})
+    mean = rows.mean(axis=0)
+    return Chosen(Turned(mean, np.eye(rows.shape[1]), rows[kept] - mean), Evidence(0.0, 0.0), {})
+
+
+def _squared(x: Rows, y: Rows) -> Rows:
+    return np.maximum(squared_distances(x, y), 0)
+
+
+def number_that_holds(y: Rows, path: dict[int, Rows], best: int, least: int, rng: np.random.Generator) -> int:
+    """The largest number up to ``best`` of whose clusters enough are found again, in jumps by how many are."""
+    from sklearn.cluster import KMeans
+
+    def again(some: Rows, count: int) -> Callable[[Rows], Ids]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of rows that are almost equal
+            return KMeans(count, n_init=3, random_state=int(rng.integers(2**31))).fit(some).predict
+
+    while best > least:
+        if best in path:
+            found = np.unique(_squared(y, path[best]).argmin(axis=1), return_inverse=True)[1]
+            share = float(np.mean(probability_of_holding(y, found, again, rng, share=PART, draws=AGAIN)))
+            if share >= HOLDS:
+                break
+            best = min(best, math.ceil(best * share / HOLDS) + 1)
+        best -= 1
+    return max(best, least)
+
+
+def principal(x: Rows) -> tuple[Rows, Rows]:
+    """The mean, and axes of falling variance that skew to the positive: they turn with the rows."""
+    mean = x.mean(axis=0)
+    variance, axes = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    axes = axes[:, variance > variance.max() * 1e-9][:, ::-1]
+    return mean, axes * np.where((((x - mean) @ axes) ** 3).sum(axis=0) < 0, -1, 1)
+
+
+def kmeans(x: Rows, k: int, rng: np.random.Generator) -> "KMeans":
+    """One start of scikit-learn's k-means."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return KMeans(k, n_init=1, random_state=int(rng.integers(2**31))).fit(x)
+
+
+def whitening(x: Rows, most: int, rng: np.random.Generator) -> Rows:
+    """Brings the covariance inside small clusters to the identity."""
+    small = kmeans(x, max(2, min(most, len(x) // 10)), rng)
+    rest = x - small.cluster_centers_[small.labels_]
+    inside = rest.T @ rest / len(x)
+    floor = np.trace(inside) / len(inside)
+    variance, axes = np.linalg.eigh((1 - SHRINK) * inside + SHRINK * floor * np.eye(len(inside)))
+    return np.asarray(axes / np.sqrt(np.maximum(variance, np.finfo(float).tiny)))
+
+
+def merge_path(y: Rows, most: int, rng: np.random.Generator) -> dict[int, Rows]:
+    """Centres by their number, from ``most`` down to one."""
+    centres = kmeans(y, most, rng).cluster_centers_
+    path = {len(centres): centres}
+    while len(centres) > 1:
+        size = np.bincount(_squared(y, centres).argmin(axis=1), minlength=len(centres))
+        cost = merge_cost(centres, size)
+        a, b = sorted(int(i) for i in np.unravel_index(cost.argmin(), cost.shape))
+        centres = centres.copy()
+        centres[a] = (size[a] * centres[a] + size[b] * centres[b]) / max(size[a] + size[b], 1)
+        centres = lloyd(y, np.delete(centres, b, axis=0))
+        path[len(centres)] = centres
+    return path
+
+
+def merge_cost(centres: Rows, size: Ids) -> Rows:
+    """By how much the sum of squares grows if two clusters become one (Ward)."""
+    cost = np.outer(size, size) / np.maximum(size[:, None] + size, 1) * _squared(centres, centres)
+    np.fill_diagonal(cost, np.inf)
+    return np.asarray(cost)
+
+
+def lloyd(y: Rows, centres: Rows, steps: int = 10) -> Rows:
+    label = None
+    for _ in range(steps):
+        before, label = label, _squared(y, centres).argmin(axis=1)
+        if before is not None and len(before) == len(label) and (before == label).all():
+            break
+        member = (label == np.arange(len(centres))[:, None]).astype(np.float64)
+        size = member.sum(axis=1)
+        centres = (member @ y)[size > 0] / size[size > 0][:, None]
+    return centres
+
+
+def valleys(y: Rows, centres: Rows) -> tuple[float, float]:
+    """Of the pairs of clusters: the least chance of so empty a middle between two sides, and the largest.
+
+    The least is one of as many as were looked at; the largest is of pairs with rows enough to tell.
+    """
+    from scipy.stats import binom
+
+    first, second, way = margins(y, centres)
+    shape = (len(centres), len(centres))
+    pairs, chance = np.triu_indices(len(centres), 1), np.ones(len(centres) * (len(centres) - 1) // 2)
+    inside = np.zeros(shape)
+    np.add.at(inside, (first, second), way < WINDOW)
+    middle, told = (inside + inside.T)[pairs], np.zeros(len(chance), dtype=bool)
+    for start in (WINDOW, 1 - WINDOW):  # beside the middle, and about the centres
+        beside = np.zeros(shape)
+        np.add.at(beside, (first, second), (way >= start) & (way < start + 2 * WINDOW))
+        side = np.minimum(beside, beside.T)[pairs]
+        chance = np.minimum(chance, binom.cdf(middle, middle + side, 0.5))
+        told |= middle + side >= EACH
+    return float(chance.min()) * len(chance) * 2, float(chance[told].max(initial=0.0))
+
+
+def margins(y: Rows, centres: Rows) -> tuple[Ids, Ids, Rows]:
+    """The nearest two centres, and the way from the middle between them towards the nearer, which is at 1.
+
+    A row's own cluster is taken without it.
+    """
+    apart, rows = _squared(y, centres), np.arange(len(y))
+    own = apart.argmin(axis=1)
+    size = np.bincount(own, minlength=len(centres))[own]
+    apart[rows, own] = np.where(size > 1, apart[rows, own] * (size / np.maximum(size - 1, 1)) ** 2, np.inf)
+    first, second = np.argsort(apart, axis=1)[:, :2].T
+    between = ((centres[first] - centres[second]) ** 2).sum(axis=1)
+    return first, second, (apart[rows, second] - apart[rows, first]) / np.maximum(between, np.finfo(float).tiny)
+
+
+def structure(z: Rows, rng: np.random.Generator) -> float:
+    """By how many standard deviations clusters fit better than in elliptical clouds and those of independent parts."""
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
+    scale = z.std(axis=0)
+    white, near = z / scale, pulled_in(z)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ica = FastICA(whiten=False, max_iter=60, tol=1e-3, random_state=int(rng.integers(2**31)))
+        part = ica.fit(white).components_ if z.shape[1] > 1 else np.eye(1)
+    sources, back = white @ part.T, np.linalg.pinv(part).T * scale
+    _, axes = principal(near)
+    spread = ((near - near.mean(axis=0)) @ axes).std(axis=0)
+    radius = np.linalg.norm(white, axis=1), np.linalg.norm((near - near.mean(axis=0)) @ axes / spread, axis=1)
+    nulls: list[list[Rows]] = [[], [], []]
+    for _ in range(DRAWS):
+        nulls[0].append(unexplained(directions(white.shape, rng) * radius[0][:, None] * scale, rng))
+        nulls[1].append(unexplained(directions((len(z), len(spread)), rng) * radius[1][:, None] * spread, rng))
+        nulls[2].append(unexplained(rng.permuted(sources, axis=0) @ back, rng))
+    own = np.mean([unexplained(z, rng) for _ in range(3)], axis=0)
+    sd = np.std(nulls, axis=1, ddof=1)
+    sd = np.maximum(sd, sd.mean(axis=1, keepdims=True)) + 0.005
+    return float(((np.mean(nulls, axis=1) - own) / sd).min(axis=0).max())
+
+
+def directions(shape: tuple[int, ...], rng: np.random.Generator) -> Rows:
+    draw = rng.normal(size=shape)
+    return np.asarray(draw / np.linalg.norm(draw, axis=1, keepdims=True))
+
+
+def pulled_in(x: Rows) -> Rows:
+    x = x - np.median(x, axis=0)
+    far = np.linalg.norm(x, axis=1)
+    return np.asarray(x * np.minimum(1, FAR * np.median(far) / np.maximum(far, np.finfo(float).tiny))[:, None])
+
+
+def unexplained(x: Rows, rng: np.random.Generator) -> Rows:
+    """Log share of the variance that 2, 4, 8 and 16 clusters leave, after whitening inside small clusters."""
+    y = pulled_in(x)
+    y = y @ whitening(y, 10, rng)
+    whole = ((y - y.mean(axis=0)) ** 2).sum()
+    return np.log([kmeans(y, k, rng).inertia_ / whole for k in (2, 4, 8, 16) if k == 2 or k <= len(y) // 10])
+
+
+def likelihood(y: Rows, centres: Rows) -> float:
+    """Log-likelihood, but for a constant, of equal round normal clusters with the rows assigned."""
+    apart = _squared(y, centres)
+    size = np.bincount(apart.argmin(axis=1), minlength=len(centres))
+    rest = max(float(apart.min(axis=1).sum()), np.finfo(float).tiny)
+    return float(-y.size / 2 * np.log(rest) + (size * np.log(np.maximum(size, 1) / len(y))).sum())
+
+
+def price_of_cluster(fit: dict[int, float], shape: tuple[int, ...]) -> float:
+    """BIC's, or STEEP times the slope of the likelihood where there are more clusters than BIC wants."""
+    bic = shape[1] * np.log(shape[0]) / 2
+    wanted, most = max(fit, key=lambda k: fit[k] - bic * k), max(fit)
+    beyond = [k for k in fit if k >= max(most / 2, min(1.25 * wanted, 0.8 * most))]
+    slope = np.polyfit(beyond, [fit[k] for k in beyond], 1)[0] if len(beyond) > 1 else 0.0
+    return float(max(bic, STEEP * slope))
