@@ -1,4 +1,4 @@
-"""How many clouds: those of one piece stay whole, worlds of known number are counted, few and equal rows are defined."""
+"""How many clouds: of one piece they stay whole, worlds are counted, few and equal rows are defined."""
 
 import numpy as np
 import pytest

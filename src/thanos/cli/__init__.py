@@ -8,8 +8,8 @@ from thanos.cli.app import app, main, run_command, unbroken
 __all__ = ["app", "main", "run_command"]
 
 COMMANDS = (
-    "demo", "train", "check", "embed", "transfer", "geometry", "discover", "robust", "classify", "export", "report",
-    "compare", "data", "bench", "reproduce", "theory",
+    "demo", "train", "check", "embed", "transfer", "geometry", "split", "discover", "robust", "classify", "export",
+    "report", "compare", "data", "bench", "reproduce", "theory",
 )  # fmt: skip
 """A file of this folder each."""
 for _name in COMMANDS:

@@ -55,18 +55,13 @@ def _plain(value: Any) -> str:
 
 def discovered_lines(found: "Discovered", recovered: "Recovered") -> list[str]:
     """How many subclasses of how many images each superclass has, and what they recover of the true ones."""
-    lines = []
-    if found.standing_out:
-        (chosen, far), (other, less) = found.standing_out.items()
-        lines.append(
-            f"clusters of the {chosen}, which stand out {far:.2f} times as far as chance (those of the {other}: "
-            f"{less:.2f})"
-        )
+    lines = _of_part(found)
     for name, fact in found.superclasses.items():
         sizes = ", ".join(f"{size:,}" for size in fact["sizes"])
         tried = max(fact["silhouette"].values()) if fact.get("silhouette") else None
         why = "" if tried is None else f" · silhouette {tried:.2f}"
         why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
+        why += f" · {fact['excess']:.1f} deviations beyond one cloud (p {_p(fact['p'])})" if "excess" in fact else ""
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
         lines.append(f"{name}: {subclasses} of {sizes} images{why}")
     for where, again in recovered.named():
@@ -78,6 +73,51 @@ def discovered_lines(found: "Discovered", recovered: "Recovered") -> list[str]:
             f"{again.adjusted_mutual_information:.2f}"
         )
     return lines
+
+
+def _of_part(found: "Discovered") -> list[str]:
+    """Which part of the embeddings was clustered, where that was chosen, and why."""
+    if not found.standing_out:
+        return []
+    (chosen, far), (other, less) = found.standing_out.items()
+    by = "times as far as chance"
+    if any("excess" in fact for fact in found.superclasses.values()):
+        by = "deviations beyond one cloud"
+    return [f"clusters of the {chosen}, which stand out {far:.2f} {by} (those of the {other}: {less:.2f})"]
+
+
+def split_lines(found: "Discovered", typical: Mapping[str, list[str]]) -> list[str]:
+    """Superclasses by the evidence that they are more than one class, the surest first, and what is on each side."""
+    facts = found.superclasses
+    order = sorted(facts, key=lambda name: (facts[name]["p"], -facts[name]["excess"]))
+    lines, largest, several = _of_part(found), 0.0, 0
+    for i, name in enumerate(order):
+        largest = min(1.0, max(largest, facts[name]["p"] * (len(order) - i)))  # Holm (1979)
+        several += facts[name]["clusters"] > 1 and largest <= LEVEL
+        lines += _split_lines(name, facts[name], largest, typical)
+    what = "superclass is" if several == 1 else "superclasses are"
+    return [*lines, f"{several} of {len(order)} {what} more than one class, at a probability of {LEVEL} of any mistake"]
+
+
+LEVEL = 0.05
+"""Probability that anything at all is called more than one class where nothing is."""
+
+
+def _split_lines(name: str, fact: Mapping[str, Any], p: float, typical: Mapping[str, list[str]]) -> list[str]:
+    seen = f"{fact['excess']:.1f} standard deviations beyond clouds of one piece"
+    if fact["clusters"] < 2:
+        return [f"{name}: one class as far as these vectors tell ({fact['images']:,} images; p {_p(p)}, {seen})"]
+    doubt = "" if p <= LEVEL else ": may be one"
+    lines = [f"{name}: {fact['clusters']} subclasses of {fact['images']:,} images{doubt} (p {_p(p)}, {seen})"]
+    for number, size in enumerate(fact["sizes"]):
+        held = f", holds {fact['holds'][number]:.0%}" if "holds" in fact else ""
+        one = f"{name}/{number}"
+        lines.append(f"  {one:<24} {size:>7,}{held} · {', '.join(typical[one])}")
+    return lines
+
+
+def _p(p: float) -> str:
+    return "< .0001" if p < 1e-4 else f"{p:.4f}".lstrip("0") if p < 1 else "1"
 
 
 def robust_lines(outcome: "Outcome", plain: "Outcome", method: str) -> list[str]:

@@ -1,0 +1,63 @@
+"""``thanos split``: which classes hide others."""
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from cyclopts import Parameter
+
+from thanos.cli.app import Judged, Of, app, say
+from thanos.cli.judge import measured
+from thanos.cli.lines import split_lines
+from thanos.config import DiscoverConfig, SourceConfig
+from thanos.inputs import Source
+
+if TYPE_CHECKING:
+    from thanos.embeddings import Embeddings
+    from thanos.subclasses.fitted import Discovered
+
+TYPICAL = 5
+
+
+@app.command(
+    help_epilogue="""Examples:
+  thanos split vectors.npy --labels labels.csv
+  thanos split runs/a
+  thanos split runs/a --without brightness"""
+)
+def split(
+    source: Judged,
+    *,
+    part: Annotated[
+        Literal["auto", "whole", "features", "head"],
+        Parameter(help="Of embeddings of two parts: which are looked at."),
+    ] = "auto",
+    without: Annotated[str | None, Parameter(help="Properties or columns to take out first, split by commas.")] = None,
+    seed: Annotated[int, Parameter(help="Of clusterings and samples.")] = 0,
+    of: Of = SourceConfig(),
+) -> None:
+    """Say which superclasses are more than one class: by evidence, with typical images of each side. Writes nothing.
+
+    Each superclass is held against clouds of one piece that are made from its own vectors. The probability that one
+    would look so split is corrected for the number of superclasses (Holm); each side says how probably a fresh draw of
+    images has it too. thanos discover writes the subclasses down: --number merging finds the same.
+    """
+    from_ = Source(source, of, say)
+    from thanos.subclasses.discovery import discover
+
+    embeddings = from_.embeddings
+    properties = None if without is None else measured(from_)
+    config = DiscoverConfig(number="merging", part=part, without=without, seed=seed)
+    found = discover(embeddings, config, properties=properties)
+    for line in split_lines(found, typical(embeddings, found)):
+        say(line)
+
+
+def typical(embeddings: "Embeddings", found: "Discovered") -> dict[str, list[str]]:
+    """Of each discovered subclass the names of the images nearest to its centre."""
+    names = {}
+    for number, name in enumerate(found.names):
+        rows = np.flatnonzero(found.cluster == number)
+        nearest = rows[np.argsort(found.distance[rows], kind="stable")][:TYPICAL]
+        names[name] = ["/".join(PurePath(embeddings.names[i]).parts[-2:]) for i in nearest]
+    return names
