@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from discover_sets import draw
+from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_mutual_info_score as ami
