@@ -42,7 +42,7 @@ DOUBT, CLEAR, WINDOW, PAIRED = 0.01, 0.25, 1 / 3, 8
 halves of the way between centres; and the numbers of clusters that valleys are looked for in, at most."""
 STEEP = 4.0
 """A cluster's price, in slopes of the likelihood."""
-HOLDS, PART, AGAIN = 0.85, 2 / 3, 10
+HOLDS, PART, AGAIN = 0.8, 2 / 3, 10
 """Share of clusters that are found again, at least, in parts of so many of the rows, and how many parts are drawn."""
 
 
