@@ -71,9 +71,17 @@ def is_predictions(file: Path) -> bool:
 def with_subclasses(
     told: "Classified", places: "Places", called: dict[str, str], embeddings: "Embeddings"
 ) -> "Classified":
-    """With the discovered subclass of each image inside what is predicted."""
+    """With the discovered subclass of each image inside what is predicted; of images like none that were seen, none."""
+    import numpy as np
+
+    from thanos.subclasses.keep import NOBODY
+
     superclass = places.ids_in(told.names)[told.predicted]
     subclass, confidence = places.place(embeddings.vectors, superclass, called)
+    if places.reach is not None:
+        beyond = places.reach.is_beyond(embeddings.vectors)
+        subclass = tuple(NOBODY if odd else name for name, odd in zip(subclass, beyond, strict=True))
+        confidence = np.where(beyond, 0.0, confidence)
     return replace(told, subclass=subclass, confidence=confidence)
 
 
@@ -97,9 +105,13 @@ def lines_of(source: Source, told: "Classified", classifier: Path, out: Path) ->
     """How many images are what, and how many of those that are known rightly so."""
     import numpy as np
 
+    from thanos.subclasses.keep import NOBODY
+
     counts = np.bincount(told.predicted, minlength=len(told.names))
     shown = ", ".join(f"{count:,} {name}" for name, count in zip(told.names, counts, strict=True))
     lines = [f"{len(told.predicted):,} images by {classifier}: {shown}; in {out}"]
+    if nobodys := told.subclass.count(NOBODY):
+        lines.append(f"{nobodys:,} of them are like none that discovery saw ({NOBODY!r})")
     own = source.run is not None
     judged = source.embeddings.rows("test") if own else np.arange(len(told.predicted))
     if told.true and len(judged):

@@ -23,8 +23,11 @@ from thanos.subclasses.fitted import (
     Turned,
     Whole,
 )
+from thanos.subclasses.reach import Reach
 
 Arrays = dict[str, NDArray]
+NOBODY = "none of them"
+"""What stands in the place of a subclass where an image belongs to none."""
 _KINDS = {each.__name__: each for each in (Centres, Turned, Mixture, Whole, Components, Harder)}
 """What a model or a reduction may be. Others (UMAP) are another package's objects, and are not kept."""
 
@@ -42,6 +45,8 @@ class Places:
     """The mark of the embeddings that were clustered (:attr:`thanos.Embeddings.space`): others are not placed."""
     table: str
     """The mark of the table of discovered subclasses that this stands beside."""
+    reach: Reach | None = None
+    """Tells images that belong to none of them; None: not known."""
 
     def place(
         self, vectors: NDArray[np.float32], superclass: NDArray[np.int64], called: Mapping[str, str]
@@ -96,6 +101,8 @@ def write_places(places: Places, file: Path) -> None:
         arrays["columns"] = np.array(fitted.columns)
     if fitted.erased is not None:
         arrays |= {"erased/left": fitted.erased.left, "erased/right": fitted.erased.right}
+    if places.reach is not None:
+        arrays |= _flat(places.reach, "reach")
     for value, each in fitted.superclasses.items():
         arrays |= _flat(each, f"superclass/{value}")
     write_atomically(file, lambda out: np.savez_compressed(out, **arrays))  # type: ignore[arg-type]
@@ -138,13 +145,19 @@ def read_places(file: Path) -> Places:
         columns = (int(first), int(last)) if "columns" in arrays else None
         erased = Erased(arrays["erased/left"], arrays["erased/right"]) if "erased/left" in arrays else None
         fitted = Fitted(str(arrays["length"]), arrays["mean"], float(arrays["size"]), superclasses, columns, erased)
-        words = (str(arrays[name]) for name in ("space", "table"))
+        space, table = (str(arrays[name]) for name in ("space", "table"))
         names, homes = (tuple(str(name) for name in arrays[key]) for key in ("names", "superclass_names"))
-        return Places(fitted, names, homes, *words)
+        return Places(fitted, names, homes, space, table, _reach(arrays) if "reach" in arrays else None)
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(
             f"{file} does not say where new images belong, or was damaged ({error}). Make it anew: thanos discover."
         ) from None
+
+
+def _reach(arrays: Arrays) -> Reach:
+    first, last = arrays.get("reach/columns", (0, 0))
+    columns = (int(first), int(last)) if "reach/columns" in arrays else None
+    return Reach(arrays["reach/known"], float(arrays["reach/limit"]), columns)
 
 
 def _superclass(arrays: Arrays, at: str) -> FittedSuperclass:

@@ -17,6 +17,7 @@ from thanos.storage import begins, holds, read_json, refuse_foreign, write_csv, 
 from thanos.subclasses.fitted import Discovered
 from thanos.subclasses.keep import Places, can_be_kept, is_places, places_beside, write_places
 from thanos.subclasses.names import GivenNames
+from thanos.subclasses.reach import fit_reach
 
 COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
 
@@ -57,7 +58,8 @@ def write_discovered(
     places = places_beside(table)
     if found.fitted is not None and can_be_kept(found.fitted):
         homes, mark = embeddings.superclass_names, facts["subclasses"]
-        write_places(Places(found.fitted, found.names, homes, embeddings.space, mark), places)
+        reach = fit_reach(embeddings, config.seed)
+        write_places(Places(found.fitted, found.names, homes, embeddings.space, mark, reach), places)
     else:
         places.unlink(missing_ok=True)
     write_json(table.with_suffix(".json"), facts)
