@@ -1,7 +1,7 @@
 """New images by what discovery kept: against clustering them along, and against images of other sets.
 
-Of each set 3,000 training images are given to `thanos discover`, its own test images set aside. These are placed by what
-was kept, and, for comparison, clustered along with the training images (the same setting, no image left out): the share
+Of each set 3,000 training images are given to `thanos discover`, its own test images set aside. These are placed by
+what was kept, and, for comparison, clustered along with the training images (no image left out): the share
 that gets the same subclass, once those of both are paired so that most agree, and adjusted mutual information with the
 true classes of either. Then, how many are called nobody's: of its own test images, and of the other sets' images.
 
