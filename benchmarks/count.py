@@ -6,6 +6,7 @@ worlds   1 to 30 kinds at three separations, named by what k-means started from 
          number right or off by one, and adjusted mutual information.
 real     frozen features and the head of `thanos discover`, two draws a set: adjusted mutual information at the chosen
          number against that at the true one, mean over superclasses. Settings were chosen on digits, cifar10 and gtsrb.
+speed    of `thanos split`.
 holds    of subclasses with a stated probability, the share that a fresh draw has too (worlds, and halves of real sets).
 
 THANOS_DATA=DIR python benchmarks/count.py --out results/count.json
@@ -254,15 +255,26 @@ def plot(bins: list[dict[str, float]], file: Path) -> None:
     figure.savefig(file, dpi=150)
 
 
-def speed() -> dict[str, Any]:
+def speed(folder: Path) -> dict[str, Any]:
+    """`thanos split` on files of vectors, two superclasses of six kinds: seconds, and the peak of resident memory."""
     found = {}
     for count in (5000, 1_000_000):
         rng = np.random.default_rng(0)
         kind = rng.integers(0, 12, count)
-        x = (2 * rng.normal(size=(12, 128))[kind] + rng.normal(size=(count, 128))).astype(np.float32)
+        centres = 2 * rng.standard_normal((12, 128), dtype=np.float32)
+        np.save(folder / "x.npy", centres[kind] + rng.standard_normal((count, 128), dtype=np.float32))
+        np.save(folder / "y.npy", kind // 6)
+        words = [f"{Path(sys.executable).parent}/thanos", "split", str(folder / "x.npy")]
         started = time.perf_counter()
-        clusters = labels(x, number="merging").max() + 1
-        found[f"{count:,} x 128"] = {"seconds": time.perf_counter() - started, "clusters": int(clusters)}
+        process = subprocess.Popen([*words, "--labels", str(folder / "y.npy")], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        said = process.stdout.read().splitlines()
+        _, _, used = os.wait4(process.pid, 0)
+        found[f"{count:,} x 128"] = {
+            "seconds": time.perf_counter() - started,
+            "peak_gib": used.ru_maxrss / 2**20,
+            "said": [line for line in said if "subclasses of" in line],
+        }
     return found
 
 
@@ -282,8 +294,10 @@ def main() -> None:
             elif part == "holds":
                 content[part] = holds(Path(folder), CHOSEN_ON + HELD_OUT)
                 plot(content[part]["bins"], given.out.with_suffix(".png"))
+            elif part == "speed":
+                content[part] = speed(Path(folder))
             else:
-                content[part] = {"nulls": nulls, "worlds": worlds, "speed": speed}[part]()
+                content[part] = {"nulls": nulls, "worlds": worlds}[part]()
             content[part]["seconds_of_this_part"] = round(time.perf_counter() - started)
             facts = {
                 "command": "python benchmarks/count.py",
