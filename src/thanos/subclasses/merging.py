@@ -71,7 +71,7 @@ class Chosen:
     """None: one cloud."""
     evidence: Evidence
     scores: dict[int, float]
-    """Penalised likelihood of each number tried, above that of the best in prices of a cluster: 0 is the best."""
+    """Penalised likelihood of each number tried, less that of the chosen one, in prices of a cluster."""
 
 
 def choose_by_merging(x: Rows, rng: np.random.Generator, *, least: int = 1, most: int | None = None) -> Chosen:
@@ -103,7 +103,7 @@ def choose_by_merging(x: Rows, rng: np.random.Generator, *, least: int = 1, most
     fit = {k: likelihood(y, centres) for k, centres in path.items()}
     price = price_of_cluster(fit, y.shape)
     tried = [k for k in fit if k > 1] if evidence.excess >= SURE or is_one else clear or [2]
-    tried = [k for k in tried if least <= k <= (most or MOST)] or [least]
+    tried = [k for k in tried if least <= k <= (most or MOST)] or [min(k for k in path if k >= least)]
     best = max(tried, key=lambda k: fit[k] - price * k)
     best = number_that_holds(y[:TEST], path, best, max(2, least), rng)
     scores = {k: (fit[k] - fit[best]) / price - (k - best) for k in sorted({*tried, best})}
@@ -140,7 +140,7 @@ def number_that_holds(y: Rows, path: dict[int, Rows], best: int, least: int, rng
                 break
             best = min(best, math.ceil(best * share / HOLDS) + 1)
         best -= 1
-    return max(best, least)
+    return best if best in path else min(k for k in path if k >= least)
 
 
 def principal(x: Rows) -> tuple[Rows, Rows]:
