@@ -9,8 +9,9 @@ import time
 import pytest
 
 from thanos.config import RunConfig, TrainConfig, TransferConfig, ViewSpec
+from thanos.data.load import load
 from thanos.errors import DataError, Interrupted, OutputError
-from thanos.reproduce import plan
+from thanos.reproduce import estimate, plan
 from thanos.reproduce.fingerprint import fingerprint
 from thanos.reproduce.plan import carry_out, missing, trainings
 from thanos.reproduce.records import Places, Records, record_file
@@ -285,3 +286,12 @@ def test_killed_at_any_moment_it_ends_with_the_same_records(tmp_path):
     ours, theirs = records(blocks, where), records(blocks, places(tmp_path / "reference"))
     for key, record in theirs.items():
         assert ours[key]["scores"] == record["scores"], key
+
+
+def test_a_head_on_frozen_features_is_planned_without_its_time(monkeypatch):
+    """No image is read and no step taken for it; others are timed as ever."""
+    monkeypatch.setattr(estimate, "seconds_a_step", lambda config, images: 0.5)
+    head = TrainConfig(encoder="tf_efficientnet_lite0", pretrained=True, frozen=True, size=64, data="cifar10")
+    plain = TrainConfig(data="digits", epochs=3, batch=100)
+    steps = 3 * (len(load(plain).rows("train")) // 100)
+    assert estimate.training_seconds([head, plain], RunConfig()) == [None, 0.5 * steps]

@@ -104,15 +104,20 @@ def _show_plan(
     blocks: list[Block], left: list[Block], todo: list[Training], run: RunConfig, jobs: int, say: Say
 ) -> None:
     """Every training of the plan, with its time as a few steps on this machine let expect."""
-    say(f"measuring a few steps of {len({(t.config.data, t.config.method) for t in todo})} kinds of training ...")
+    kinds = {(t.config.data, t.config.method) for t in todo if not t.config.frozen}
+    if kinds:
+        say(f"measuring a few steps of {len(kinds)} kinds of training ...")
     seconds = training_seconds([t.config for t in todo], run)
     for training, each in zip(todo, seconds, strict=True):
         state = "unfinished" if RunDir(training.folder).checkpoint.is_file() else "new"
-        say(f"{training.title:<60} {state:<11} {duration(each):>8}")
+        say(f"{training.title:<60} {state:<11} {'' if each is None else duration(each):>8}".rstrip())
+    total = sum(each for each in seconds if each is not None) / jobs * 1.1
     say(
         f"{_count(blocks)} rows in {len(blocks)} blocks, {_count(blocks) - _count(left)} finished; {len(todo)} "
-        f"trainings, {jobs} at a time on {run.threads} thread(s) each: about {duration(sum(seconds) / jobs * 1.1)}"
+        f"trainings, {jobs} at a time on {run.threads} thread(s) each: about {duration(total)}"
     )
+    if heads := sum(each is None for each in seconds):
+        say(f"not counted: {heads} heads on frozen features, seconds to minutes each, and the features themselves")
     networks = [row for block in left for row in block.rows if row.stage is not None and row.stage.network]
     if networks:
         say(f"not counted: {len(networks)} of the rows train a network of their own, each as long as cross-entropy's")

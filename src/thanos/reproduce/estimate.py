@@ -10,8 +10,9 @@ from thanos.data.load import load
 from thanos.training.bench import seconds_a_step
 
 
-def training_seconds(configs: Sequence[TrainConfig], run: RunConfig) -> list[float]:
-    """Seconds of each training, were it alone on its threads; each kind of step is timed once.
+def training_seconds(configs: Sequence[TrainConfig], run: RunConfig) -> list[float | None]:
+    """Seconds of each training, were it alone on its threads; each kind of step is timed once. None: a head on frozen
+    features, whose steps are not timed by themselves.
 
     Leaves out validation and probes, which add about a tenth, and what torch.compile takes at the start.
     """
@@ -19,8 +20,11 @@ def training_seconds(configs: Sequence[TrainConfig], run: RunConfig) -> list[flo
         torch.set_num_threads(run.threads)
     images: dict[str, ImageSet] = {}
     a_step: dict[tuple, float] = {}
-    seconds = []
+    seconds: list[float | None] = []
     for config in configs:
+        if config.frozen:
+            seconds.append(None)
+            continue
         if config.data not in images:
             images[config.data] = load(config)
         known = images[config.data]
