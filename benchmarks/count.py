@@ -206,7 +206,7 @@ def held_again(x: np.ndarray, y: np.ndarray) -> list[tuple[float, bool]]:
     first, second = discover(of(x), config), discover(of(y), config)
     if len(first.names) < 2:
         return []
-    stated = first.superclasses["s0"]["holds"]
+    stated = [first.superclasses["s0"]["holds"][name] for name in first.names]
     assert second.fitted is not None
     again = second.fitted.predict(x.astype(np.float32), np.zeros(len(x), dtype=np.int64))[0]
     return list(zip(stated, (best_overlaps(first.cluster, again, len(first.names)) > HELD).tolist(), strict=True))

@@ -11,7 +11,8 @@ from thanos.cli import run_command
 from thanos.config import DataConfig
 from thanos.data.arrays import from_arrays
 from thanos.data.load import load
-from thanos.subclasses.explain import _holm, auc_interval, explain
+from thanos.evaluate.intervals import holm
+from thanos.subclasses.explain import auc_interval, explain
 from thanos.subclasses.properties import MOST, measure
 
 COUNT, SIDE = 200, 32
@@ -121,7 +122,7 @@ def test_auc_and_correction_against_others(tmp_path):
         assert each.auc == pytest.approx(max(auc, 1 - auc))
     p = np.random.default_rng(0).random(50) ** 4
     slow = [max(min(1, p[j] * (p >= p[j]).sum()) for j in range(50) if p[j] <= p[i]) for i in range(50)]
-    np.testing.assert_allclose(_holm(p), slow)
+    np.testing.assert_allclose(holm(p), slow)
 
 
 def test_the_interval_of_an_auc_covers():

@@ -1,5 +1,6 @@
 """Which classes hide others: ranked by evidence, each side with its images, and nothing is written."""
 
+import json
 import re
 
 import numpy as np
@@ -80,3 +81,25 @@ def test_discover_finds_the_same_and_the_page_says_how_surely(vectors, tmp_path)
     page = re.sub(r"\s+", " ", out.with_suffix(".html").read_text())
     assert "standard deviations better than in clouds of one piece" in page
     assert page.count("a fresh draw of images has it too with a probability of 100.0%") >= 4
+
+
+def test_a_report_says_of_each_subclass_its_own_probability(vectors, tmp_path):
+    """In the order of the table and under a person's names, which are not those of the sizes."""
+    out = tmp_path / "found.csv"
+    run_command(["discover", str(vectors), "--number", "merging", "--out", str(out)])
+    facts = json.loads(out.with_suffix(".json").read_text())
+    stated = {name: 0.1 + 0.2 * i for i, name in enumerate(reversed(facts["superclasses"]["four"]["holds"]))}
+    facts["superclasses"]["four"]["holds"] = stated
+    out.with_suffix(".json").write_text(json.dumps(facts))
+    names = out.with_suffix(".yaml")
+    names.write_text(names.read_text().replace("four/2: four/2", "four/2: anything"))
+    run_command(["report", str(vectors), "--table", str(out), "--out", str(tmp_path / "r.html")])
+    page = (tmp_path / "r.html").read_text()
+    told = {
+        name: re.search(r"has it too with a probability of ([\d.]+)%", text)
+        for name, text in re.findall(r"<h3>(four/\d|anything)</h3>(.*?)(?=<h3>|<h2>)", page, re.DOTALL)
+    }
+    assert told.pop("anything") is None
+    assert {name: float(found[1]) for name, found in told.items()} == {
+        name: pytest.approx(100 * stated[name]) for name in ("four/0", "four/1", "four/3")
+    }

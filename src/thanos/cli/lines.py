@@ -90,11 +90,8 @@ def split_lines(found: "Discovered", typical: Mapping[str, list[str]]) -> list[s
     """Superclasses by the evidence that they are more than one class, the surest first, and what is on each side."""
     facts = found.superclasses
     order = sorted(facts, key=lambda name: (facts[name]["p"], -facts[name]["excess"]))
-    lines, largest, several = _of_part(found), 0.0, 0
-    for i, name in enumerate(order):
-        largest = min(1.0, max(largest, facts[name]["p"] * (len(order) - i)))  # Holm (1979)
-        several += facts[name]["clusters"] > 1 and largest <= LEVEL
-        lines += _split_lines(name, facts[name], largest, typical)
+    lines = _of_part(found) + [line for name in order for line in _split_lines(name, facts[name], typical)]
+    several = sum(fact["clusters"] > 1 and fact["p"] <= LEVEL for fact in facts.values())
     what = "superclass is" if several == 1 else "superclasses are"
     return [*lines, f"{several} of {len(order)} {what} more than one class, at a probability of {LEVEL} of any mistake"]
 
@@ -103,16 +100,17 @@ LEVEL = 0.05
 """Probability that anything at all is called more than one class where nothing is."""
 
 
-def _split_lines(name: str, fact: Mapping[str, Any], p: float, typical: Mapping[str, list[str]]) -> list[str]:
+def _split_lines(name: str, fact: Mapping[str, Any], typical: Mapping[str, list[str]]) -> list[str]:
+    p, held = fact["p"], fact.get("holds", {})
     seen = f"{fact['excess']:.1f} standard deviations beyond clouds of one piece"
     if fact["clusters"] < 2:
         return [f"{name}: one class as far as these vectors tell ({fact['images']:,} images; p {_p(p)}, {seen})"]
     doubt = "" if p <= LEVEL else ": may be one"
     lines = [f"{name}: {fact['clusters']} subclasses of {fact['images']:,} images{doubt} (p {_p(p)}, {seen})"]
     for number, size in enumerate(fact["sizes"]):
-        held = f", holds {fact['holds'][number]:.0%}" if "holds" in fact else ""
         one = f"{name}/{number}"
-        lines.append(f"  {one:<24} {size:>7,}{held} · {', '.join(typical[one])}")
+        sure = f", holds {held[one]:.0%}" if one in held else ""
+        lines.append(f"  {one:<24} {size:>7,}{sure} · {', '.join(typical[one])}")
     return lines
 
 

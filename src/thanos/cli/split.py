@@ -3,7 +3,6 @@
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 from cyclopts import Parameter
 
 from thanos.cli.app import Judged, Of, app, say
@@ -55,9 +54,8 @@ def split(
 
 def typical(embeddings: "Embeddings", found: "Discovered") -> dict[str, list[str]]:
     """Of each discovered subclass the names of the images nearest to its centre."""
-    names = {}
-    for number, name in enumerate(found.names):
-        rows = np.flatnonzero(found.cluster == number)
-        nearest = rows[np.argsort(found.distance[rows], kind="stable")][:TYPICAL]
-        names[name] = ["/".join(PurePath(embeddings.names[i]).parts[-2:]) for i in nearest]
-    return names
+    names = embeddings.names
+    return {
+        name: ["/".join(PurePath(names[i]).parts[-2:]) for i in found.typical(number, TYPICAL)]
+        for number, name in enumerate(found.names)
+    }

@@ -66,7 +66,7 @@ def columns_of(
     Raises:
         DataError: if one that is needed is missing or misspelt, or two could be the same thing.
     """
-    places, taken = _said(source, names, kind, said or {})
+    places, taken = said_places(source, names, kind, said or {})
     meant = {other: name for name, others in COLUMNS.items() for other in (name, *others)}
     plain = [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]
     ignored = []
@@ -100,8 +100,12 @@ def columns_of(
     return places, " · ".join(parts)
 
 
-def _said(source: str, names: Sequence[str], kind: str, said: Mapping[str, str]) -> tuple[Roles, list[str]]:
-    """Where the columns are that the user names, and what to tell of them."""
+def said_places(source: str, names: Sequence[str], kind: str, said: Mapping[str, str]) -> tuple[Roles, list[str]]:
+    """Where the columns are that the user names, and what to tell of them.
+
+    Raises:
+        DataError: for one that there is not.
+    """
     places: Roles = {}
     for role, name in said.items():
         position = next((i for i, each in enumerate(names) if each.strip() == name), None)

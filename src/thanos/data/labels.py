@@ -19,6 +19,8 @@ UNLABELLED = "unknown"
 """The superclass of images that come without any."""
 _SPLIT_NAMES = dict.fromkeys(("validation", "val", "valid", "dev"), "validation")
 _SPLIT_NAMES |= dict.fromkeys(("train", "training"), "train") | dict.fromkeys(("test", "testing"), "test")
+CLASS_ROLES = ("superclass", "subclass", "group")
+"""Labels that name a class or a group."""
 LEVEL = " > "
 """Stands between the levels of a label: animal > dog > beagle."""
 _NOTHING = {"", "nan"}
@@ -188,7 +190,7 @@ def label_fields(
         DataError: for a row without superclass, an unknown split, or a word of which it is not clear what it means.
     """
     none = [""] * count
-    known = {role: known_words(words.get(role, none), role, unknown)[0] for role in ("superclass", "subclass", "group")}
+    known = {role: known_words(words.get(role, none), role, unknown)[0] for role in CLASS_ROLES}
     if "" in known["superclass"]:
         row = known["superclass"].index("")
         raise DataError(f"every {kind} has a superclass; row {row} of {name} has none. Give it one, or leave it out.")

@@ -1,7 +1,7 @@
 """From a file of vectors, its labels in it or in a table beside it, to a VectorSet with its splits."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import OF_IMAGES, DataConfig, refuse_settings
-from thanos.data.columns import said_columns
+from thanos.data.columns import said_columns, said_places
 from thanos.data.labels import UNLABELLED, known_units, label_fields, split_levels
 from thanos.data.splits import with_splits
 from thanos.data.vector_files import Columns, read_columns
-from thanos.data.vector_labels import describe_roles, label_words, plain, roles_of
+from thanos.data.vector_labels import describe_roles, label_words, roles_of
 from thanos.data.vectors import CHUNK, VectorSet, not_finite
 from thanos.errors import ConfigError, DataError
-from thanos.names import nearest
 
 
 def load_vectors(config: DataConfig | str | Path) -> VectorSet:
@@ -47,7 +46,7 @@ def read_vectors(config: DataConfig) -> VectorSet:
     assert found.vectors is not None
     count, dim = found.vectors.shape
     table = read_table(config.labels) if isinstance(config.labels, Path) else None
-    check_said(named, [*found.labels, *(table.labels if table else ())], source.name)
+    said_places(source.name, [*found.labels, *(table.labels if table else ())], "column", named)
     words, further, said = words_of_columns(found, count, named, f"{found.called} ({count:,} x {dim:,})")
     if table is not None:
         words, more, line = _joined(words, table, count, source.name, named)
@@ -109,17 +108,6 @@ def words_of_columns(
 
 def _as_text(values: NDArray[Any]) -> list[str]:
     return ["" if value is None or value != value else str(value) for value in values.tolist()]
-
-
-def check_said(named: Mapping[str, str], there: Sequence[str], source: str) -> None:
-    """Raise DataError for a column that the user names and that is not ``there``."""
-    known = {plain(name) for name in there}
-    for role, name in named.items():
-        if plain(name) not in known:
-            shown = ", ".join(map(repr, there[:12])) or "none"
-            raise DataError(
-                f"{source} has no column {name!r} for the {role}{nearest(name, list(there))}; it has {shown}. Name one."
-            )
 
 
 def read_table(file: Path) -> Columns:

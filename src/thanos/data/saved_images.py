@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from thanos.config import DataConfig
 from thanos.data.cache import cached_images
-from thanos.data.columns import said_columns
+from thanos.data.columns import said_columns, said_places
 from thanos.data.decode import squared, to_eight_bits
 from thanos.data.files import default_views
 from thanos.data.imageset import ImageSet, check_enlarged
 from thanos.data.labels import UNLABELLED, known_units, label_fields, split_levels
-from thanos.data.load_vectors import check_said, words_of_columns
+from thanos.data.load_vectors import words_of_columns
 from thanos.data.pixels import DEEP, EIGHT_BITS, Scale, limits_of, scale_of
 from thanos.data.vector_arrow import opened, read_folder
 from thanos.errors import DataError
@@ -49,7 +49,7 @@ def read_saved_images(path: Path, config: DataConfig) -> ImageSet:
     found = read_folder(path, vectors=False)
     found.labels.pop(column, None)
     named = said_columns(config.columns, config.together)
-    check_said(named, list(found.labels), path.name)
+    said_places(path.name, list(found.labels), "column", named)
     words, further, said = words_of_columns(found, count, named)
     if "superclass" in words:
         split_levels(words, config.level, config.judged_level, path.name)

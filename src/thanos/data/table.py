@@ -15,6 +15,7 @@ from thanos.config import DataConfig
 from thanos.data.columns import COLUMNS, columns_of, said_columns
 from thanos.data.files import Listing
 from thanos.data.labels import (
+    CLASS_ROLES,
     SPLITS,
     UNLABELLED,
     known_units,
@@ -28,7 +29,6 @@ from thanos.data.sheet import Sheet, read_sheet
 from thanos.data.walk import Found, closest, walk
 from thanos.errors import DataError
 
-LABELS = ("superclass", "subclass", "group")
 _SUBPOPBENCH = {"filename", "split", "y", "a"}
 _PROPOSE_FROM = 1000
 Words = dict[str, list[str]]
@@ -94,7 +94,7 @@ def _words(sheet: Sheet, table: Path, config: DataConfig, listing: Listing) -> t
     listing.notes += [note] if note else []
     listing.notes += [f"superclasses from {len(set(hot))} columns of 0 and 1"] if hot else []
     words = {role: [row[i].strip() if i < len(row) else "" for row in rows] for role, i in places.items()}
-    for role in (role for role in LABELS if role in words):
+    for role in (role for role in CLASS_ROLES if role in words):
         if role in said and not (hot and role == "superclass"):
             words[role] = yes_or_no(words[role], said[role], (role, *COLUMNS[role]))
         words[role] = _from_indices(words[role], role, table, listing)
@@ -102,7 +102,7 @@ def _words(sheet: Sheet, table: Path, config: DataConfig, listing: Listing) -> t
     if "superclass" in words:
         split_levels(words, config.level, config.judged_level, table.name)
     written = words.get("superclass", [UNLABELLED] * len(rows))
-    for role in (role for role in LABELS if role in words):
+    for role in (role for role in CLASS_ROLES if role in words):
         words[role], told = known_words(words[role], role, config.unknown)
         listing.notes += told
     words.setdefault("superclass", written)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thanos.data.arrays import words_of
 from thanos.data.columns import COLUMNS
-from thanos.data.labels import split_names, yes_or_no
+from thanos.data.labels import CLASS_ROLES, split_names, yes_or_no
 from thanos.errors import DataError
 
 LABELS: dict[str, tuple[str, ...]] = {
@@ -20,8 +20,6 @@ LABELS: dict[str, tuple[str, ...]] = {
     "together": COLUMNS["together"],
 }
 """What a column of labels can be, and other names for it."""
-NAMED = ("superclass", "subclass", "group")
-"""Those that a column of yes and no may hold."""
 REFS = ("refs", "ref", "path", *COLUMNS["path"], "id", "ids")
 """Names of the column that says what a row is of; the first that is there is taken."""
 VECTORS = ("vectors", "embeddings", "embedding", "features", "vector", "image_embeds", "x", "z")
@@ -115,7 +113,7 @@ def label_words(
         if values.dtype.kind in "iu" and role in names:
             values = _called(values, names[role], column, of)
         words[role] = words_of(_numbers(values), column, count, of, "vector")
-        if role in said and role in NAMED:
+        if role in said and role in CLASS_ROLES:
             words[role] = yes_or_no(words[role], column, (role, *LABELS[role]))
     if "split" in words:
         words["split"] = split_names(words["split"])

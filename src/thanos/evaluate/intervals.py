@@ -131,3 +131,12 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
     half = float(t.ppf(0.975, len(values) - 1)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
     return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """p values, in their order, corrected for how many they are (Holm 1979)."""
+    order = np.argsort(p, kind="stable")
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(steps, 1)
+    return corrected

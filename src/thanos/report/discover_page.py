@@ -174,7 +174,7 @@ def _subclass(
     errors: Errors | None,
 ) -> dict[str, Any]:
     rows = np.flatnonzero(found.cluster == number)
-    central = rows[np.argsort(found.distance[rows], kind="stable")][:TYPICAL]
+    central = found.typical(number, TYPICAL)
     rest = np.setdiff1d(rows, central)
     doubtful = rest[np.argsort(found.confidence[rest], kind="stable")][:DOUBTFUL]
     rest = np.setdiff1d(rest, doubtful)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from thanos.config import DiscoverConfig
-from thanos.subclasses.fitted import Rows, Turned
+from thanos.subclasses.fitted import Rows
 from thanos.subclasses.merging import choose_by_merging
 from thanos.subclasses.models import FittedModel, fit_clusters
 from thanos.subclasses.silhouette import Sampled, choose_by_silhouette
@@ -13,7 +13,7 @@ from thanos.subclasses.silhouette import Sampled, choose_by_silhouette
 
 def choose_number(
     fitted: Rows, sampled: Sampled | None, config: DiscoverConfig, rng: np.random.Generator
-) -> tuple[FittedModel | Turned | None, dict[str, Any]]:
+) -> tuple[FittedModel | None, dict[str, Any]]:
     """The clustering with the number that the data ask for, None for one; and what it rests on.
 
     Args:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, DataError
+from thanos.evaluate.intervals import holm
 from thanos.subclasses.count import choose_number
 from thanos.subclasses.erase import Trace, fit_erased, trace_of
 from thanos.subclasses.fitted import Clusters, Discovered, Fitted, FittedSuperclass, Ids, Rows, Turned, of_length
@@ -115,8 +116,12 @@ def _discover(
         cluster[rows], distance[rows], confidence[rows] = fitted[int(value)].place(x[rows])
         names += [f"{name}/{c}" for c in range(len(centres))]
         sizes = np.bincount(found, minlength=len(centres)).tolist()
-        fact |= _holding(reduced[mine], found[mine], clusters, config)
+        held = _holding(reduced[mine], found[mine], clusters, config)
+        fact |= {"holds": {f"{name}/{c}": share for c, share in enumerate(held)}} if held else {}
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
+    if all("p" in fact for fact in facts.values()):
+        corrected = holm(np.array([fact["p"] for fact in facts.values()]))
+        facts = {name: fact | {"p": float(p)} for (name, fact), p in zip(facts.items(), corrected, strict=True)}
     return Discovered(
         cluster, tuple(names), distance, confidence, facts, Fitted(config.length, mean, size, fitted, columns, erased)
     )
@@ -162,7 +167,7 @@ def _cluster(
         sampled = Sampled.of(fitted, rng)
         facts["silhouette_images"] = len(sampled.rows)
     if config.clusters is not None:
-        chosen: FittedModel | Turned | None = fit_clusters(config.clusters, fitted, config)
+        chosen: FittedModel | None = fit_clusters(config.clusters, fitted, config)
     else:
         chosen, searched = choose_number(fitted, sampled, config, rng)
         facts |= searched
@@ -176,16 +181,16 @@ def _cluster(
     return Clusters(chosen), facts
 
 
-def _holding(x: Rows, found: Ids, clusters: Clusters, config: DiscoverConfig) -> dict[str, list[float]]:
-    """The probability of each cluster that a fresh draw has it too, clustered as these were."""
+def _holding(x: Rows, found: Ids, clusters: Clusters, config: DiscoverConfig) -> list[float]:
+    """The probability of each cluster that a fresh draw has it too, clustered as these were; of one, nothing."""
     if clusters.model is None or clusters.parts:
-        return {}
-    turned = (x - clusters.model.mean) @ clusters.model.turn if isinstance(clusters.model, Turned) else x
+        return []
+    turned = clusters.model.turned(x) if isinstance(clusters.model, Turned) else x
 
     def cluster(some: Rows, count: int) -> Callable[[Rows], Ids]:
         return fit_clusters(count, some, config).predict
 
-    return {"holds": probability_of_holding(turned, found, cluster, np.random.default_rng((config.seed, 1)))}
+    return probability_of_holding(turned, found, cluster, np.random.default_rng((config.seed, 1)))
 
 
 def _by_size(clusters: Clusters, found: Ids, train: NDArray[np.bool_]) -> tuple[Clusters, Ids]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from thanos.evaluate.intervals import holm
 from thanos.subclasses.fitted import Ids
 from thanos.subclasses.properties import NUMBERS, Properties
 
@@ -92,7 +93,7 @@ def explain(cluster: Ids, superclass: Ids, properties: Properties) -> Explained:
         if siblings.any():
             differences[c] = []
             tests += [(c, each) for each in _tests(mine, siblings, properties)]
-    for (c, each), p in zip(tests, _holm(np.array([each.p for _, each in tests])), strict=True):
+    for (c, each), p in zip(tests, holm(np.array([each.p for _, each in tests])), strict=True):
         if p <= LEVEL and each.auc >= PLAIN:
             kept = Difference(each.property, each.says, each.auc, each.interval, float(p), each.known)
             differences[c].append(kept)
@@ -143,12 +144,3 @@ def auc_interval(auc: float, n: int, m: int) -> tuple[float, float]:
     variance = (auc * (1 - auc) + (n - 1) * (q1 - auc**2) + (m - 1) * (q2 - auc**2)) / (n * m)
     half = 1.96 * float(np.sqrt(max(variance, 0)))
     return max(0.0, auc - half), min(1.0, auc + half)
-
-
-def _holm(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Corrected p values, in the order of ``p``."""
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(steps, 1)
-    return corrected

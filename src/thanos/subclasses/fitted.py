@@ -26,16 +26,21 @@ class Discovered:
     confidence: NDArray[np.float64] = field(repr=False)
     """0 to 1: how much nearer the own centre is than the next one (1 - own / next); 1 with one cluster."""
     superclasses: dict[str, dict[str, Any]] = field(repr=False)
-    """By superclass: ``clusters``, ``sizes``, ``images``, ``variance_kept``, and of each subclass the probability that
-    it ``holds`` in a fresh draw. Where merging chose the number: ``p`` of one cloud, the ``excess`` and ``valley`` it
-    rests on, and the ``scores`` of all numbers. Where the silhouette did: the ``silhouette`` of every number,
-    ``unstructured`` (what clouds without clusters and of the same covariance reach), and ``silhouette_images`` (fewer
-    than ``images`` where sampled)."""
+    """By superclass: ``clusters``, ``sizes``, ``images``, ``variance_kept``, and by subclass the probability that it
+    ``holds`` in a fresh draw. Where merging chose the number: ``p`` of one cloud, corrected for the number of
+    superclasses, the ``excess`` and ``valley`` it rests on, and the ``scores`` of all numbers. Where the silhouette
+    did: the ``silhouette`` of every number, ``unstructured`` (what clouds without clusters and of the same covariance
+    reach), and ``silhouette_images`` (fewer than ``images`` where sampled)."""
     fitted: "Fitted | None" = field(default=None, repr=False)
     """Tells the cluster of vectors that had no part in it."""
     standing_out: dict[str, float] = field(default_factory=dict, repr=False)
     """Where the part of the embeddings was chosen: of each, how many times as far as clouds without clusters its
     clusters stand out, by the silhouette, mean over superclasses; the chosen one first."""
+
+    def typical(self, number: int, count: int) -> Ids:
+        """The rows of a cluster that are nearest to its centre, ``count`` of them at most."""
+        rows = np.flatnonzero(self.cluster == number)
+        return rows[np.argsort(self.distance[rows], kind="stable")][:count]
 
 
 class Model(Protocol):
@@ -71,24 +76,19 @@ class Centres:
 
 
 @dataclass(frozen=True)
-class Turned:
+class Turned(Centres):
     """The nearest centre once rows are turned and whitened."""
 
     mean: Rows
     """(dim,)"""
     turn: Rows
     """(dim, directions)"""
-    centres: Rows
-    """(clusters, directions)"""
 
-    @property
-    def count(self) -> int:
-        return len(self.centres)
+    def turned(self, x: Rows) -> Rows:
+        return np.asarray((x - self.mean) @ self.turn)
 
     def predict(self, x: Rows) -> Ids:
-        from sklearn.metrics import pairwise_distances_argmin
-
-        return np.asarray(pairwise_distances_argmin((x - self.mean) @ self.turn, self.centres), dtype=np.int64)
+        return super().predict(self.turned(x))
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class FittedSuperclass:
         """Cluster, distance and confidence of each row."""
         reduced = np.asarray(self.reduction.transform(x), dtype=np.float64)
         found = self.clusters.predict(reduced)
-        apart = np.sqrt(np.maximum(squared_distances(reduced, self.centres), 0))
+        apart = np.sqrt(squared_distances(reduced, self.centres))
         rows = np.arange(len(x))
         own, confidence = apart[rows, found], np.ones(len(x))
         if len(self.centres) > 1:
@@ -257,4 +257,4 @@ def of_length(vectors: NDArray[np.float32], length: str) -> Rows:
 
 def squared_distances(x: Rows, y: Rows) -> Rows:
     """Between all rows, (n, m)."""
-    return np.asarray((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T)
+    return np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0)

@@ -107,7 +107,7 @@ def choose_by_merging(x: Rows, rng: np.random.Generator, *, least: int = 1, most
     best = max(tried, key=lambda k: fit[k] - price * k)
     best = number_that_holds(y[:TEST], path, best, max(2, least), rng)
     scores = {k: (fit[k] - fit[best]) / price - (k - best) for k in sorted({*tried, best})}
-    return Chosen(Turned(mean, turn, path[best]), evidence, scores)
+    return Chosen(Turned(path[best], mean, turn), evidence, scores)
 
 
 def _of_repeated(rows: Rows, times: Ids, least: int) -> Chosen:
@@ -116,25 +116,18 @@ def _of_repeated(rows: Rows, times: Ids, least: int) -> Chosen:
     if len(kept) < 2:
         return Chosen(None, Evidence(1.0, 0.0), {})
     mean = rows.mean(axis=0)
-    return Chosen(Turned(mean, np.eye(rows.shape[1]), rows[kept] - mean), Evidence(0.0, 0.0), {})
-
-
-def _squared(x: Rows, y: Rows) -> Rows:
-    return np.maximum(squared_distances(x, y), 0)
+    return Chosen(Turned(rows[kept] - mean, mean, np.eye(rows.shape[1])), Evidence(0.0, 0.0), {})
 
 
 def number_that_holds(y: Rows, path: dict[int, Rows], best: int, least: int, rng: np.random.Generator) -> int:
     """The largest number up to ``best`` of whose clusters enough are found again, in jumps by how many are."""
-    from sklearn.cluster import KMeans
 
     def again(some: Rows, count: int) -> Callable[[Rows], Ids]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of rows that are almost equal
-            return KMeans(count, n_init=3, random_state=int(rng.integers(2**31))).fit(some).predict
+        return kmeans(some, count, rng, starts=3).predict
 
     while best > least:
         if best in path:
-            found = np.unique(_squared(y, path[best]).argmin(axis=1), return_inverse=True)[1]
+            found = np.unique(squared_distances(y, path[best]).argmin(axis=1), return_inverse=True)[1]
             share = float(np.mean(probability_of_holding(y, found, again, rng, share=PART, draws=AGAIN)))
             if share >= HOLDS:
                 break
@@ -151,14 +144,14 @@ def principal(x: Rows) -> tuple[Rows, Rows]:
     return mean, axes * np.where((((x - mean) @ axes) ** 3).sum(axis=0) < 0, -1, 1)
 
 
-def kmeans(x: Rows, k: int, rng: np.random.Generator) -> "KMeans":
-    """One start of scikit-learn's k-means."""
+def kmeans(x: Rows, k: int, rng: np.random.Generator, starts: int = 1) -> "KMeans":
+    """scikit-learn's, whatever it warns of rows that are almost equal."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return KMeans(k, n_init=1, random_state=int(rng.integers(2**31))).fit(x)
+        return KMeans(k, n_init=starts, random_state=int(rng.integers(2**31))).fit(x)
 
 
 def whitening(x: Rows, most: int, rng: np.random.Generator) -> Rows:
@@ -176,7 +169,7 @@ def merge_path(y: Rows, most: int, rng: np.random.Generator) -> dict[int, Rows]:
     centres = kmeans(y, most, rng).cluster_centers_
     path = {len(centres): centres}
     while len(centres) > 1:
-        size = np.bincount(_squared(y, centres).argmin(axis=1), minlength=len(centres))
+        size = np.bincount(squared_distances(y, centres).argmin(axis=1), minlength=len(centres))
         cost = merge_cost(centres, size)
         a, b = sorted(int(i) for i in np.unravel_index(cost.argmin(), cost.shape))
         centres = centres.copy()
@@ -188,7 +181,7 @@ def merge_path(y: Rows, most: int, rng: np.random.Generator) -> dict[int, Rows]:
 
 def merge_cost(centres: Rows, size: Ids) -> Rows:
     """By how much the sum of squares grows if two clusters become one (Ward)."""
-    cost = np.outer(size, size) / np.maximum(size[:, None] + size, 1) * _squared(centres, centres)
+    cost = np.outer(size, size) / np.maximum(size[:, None] + size, 1) * squared_distances(centres, centres)
     np.fill_diagonal(cost, np.inf)
     return np.asarray(cost)
 
@@ -196,7 +189,7 @@ def merge_cost(centres: Rows, size: Ids) -> Rows:
 def lloyd(y: Rows, centres: Rows, steps: int = 10) -> Rows:
     label = None
     for _ in range(steps):
-        before, label = label, _squared(y, centres).argmin(axis=1)
+        before, label = label, squared_distances(y, centres).argmin(axis=1)
         if before is not None and len(before) == len(label) and (before == label).all():
             break
         member = (label == np.arange(len(centres))[:, None]).astype(np.float64)
@@ -232,7 +225,7 @@ def margins(y: Rows, centres: Rows) -> tuple[Ids, Ids, Rows]:
 
     A row's own cluster is taken without it.
     """
-    apart, rows = _squared(y, centres), np.arange(len(y))
+    apart, rows = squared_distances(y, centres), np.arange(len(y))
     own = apart.argmin(axis=1)
     size = np.bincount(own, minlength=len(centres))[own]
     apart[rows, own] = np.where(size > 1, apart[rows, own] * (size / np.maximum(size - 1, 1)) ** 2, np.inf)
@@ -288,7 +281,7 @@ def unexplained(x: Rows, rng: np.random.Generator) -> Rows:
 
 def likelihood(y: Rows, centres: Rows) -> float:
     """Log-likelihood, but for a constant, of equal round normal clusters with the rows assigned."""
-    apart = _squared(y, centres)
+    apart = squared_distances(y, centres)
     size = np.bincount(apart.argmin(axis=1), minlength=len(centres))
     rest = max(float(apart.min(axis=1).sum()), np.finfo(float).tiny)
     return float(-y.size / 2 * np.log(rest) + (size * np.log(np.maximum(size, 1) / len(y))).sum())

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.config import DiscoverConfig
-from thanos.subclasses.fitted import Clusters, Ids, Rows, Turned
+from thanos.subclasses.fitted import Clusters, Ids, Rows
 from thanos.subclasses.models import FittedModel, fit_clusters
 from thanos.subclasses.silhouette import Sampled, silhouettes
 
@@ -16,7 +16,7 @@ SMALLEST_SHARE, SMALLEST_TRAIN, SMALLEST_VALIDATION = 0.005, 25, 25
 
 def split_in_parts(
     x: Rows,
-    model: FittedModel | Turned,
+    model: FittedModel,
     found: Ids,
     train: NDArray[np.bool_],
     validation: NDArray[np.bool_],

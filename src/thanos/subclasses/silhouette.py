@@ -66,7 +66,7 @@ def choose_by_silhouette(
 def distances(x: Rows) -> Rows:
     """Between all rows, (n, n), float32."""
     x = x.astype(np.float32)
-    return np.sqrt(np.maximum(squared_distances(x, x), 0))
+    return np.sqrt(squared_distances(x, x))
 
 
 def silhouettes(apart: Rows, label: Ids) -> NDArray[np.float64]:
