@@ -134,6 +134,7 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
     """
     from thanos.evaluate.recovery import recovery_by_split
     from thanos.report.discover_page import TITLE
+    from thanos.subclasses.cuts import with_cuts
     from thanos.subclasses.discovery import discover as cluster
     from thanos.subclasses.table import check_table_free, write_discovered
 
@@ -142,7 +143,7 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
     refuse_foreign(page, says(TITLE), "thanos discover")
     embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
     properties = measured(source)
-    found = cluster(embeddings, config, properties=properties)
+    found = with_cuts(embeddings, cluster(embeddings, config, properties=properties), config.seed)
     recovered = recovery_by_split(embeddings, found.cluster)
     told = explained(source, found, properties)
     for line in (*discovered_lines(found, recovered), *(told.lines(found.names) if told else ())):

@@ -28,6 +28,14 @@ class Member:
     superclass: str = ""
     distance: float = 0.0
     confidence: float = 0.0
+    finest: str = ""
+    """Where it is in the superclass's tree of coarser and finer cuts: ``animals/0ab`` is in ``animals/0a``."""
+
+    @property
+    def homes(self) -> list[str]:
+        """The subclass and its parts that hold the image, the finest first."""
+        part = self.finest if self.finest.startswith(self.subclass) else self.subclass
+        return [part[:end] for end in range(len(part), len(self.subclass) - 1, -1)]
 
 
 def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
@@ -35,8 +43,9 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
 
     Args:
         table: A CSV with the columns image and subclass, as ``thanos discover`` writes it.
-        names: A YAML file ``discovered name: your name``; equal names merge inside a superclass (in two of them each
-            has its superclass behind it); what is not named, or has a blank, keeps its own.
+        names: A YAML file ``discovered name: your name``, of subclasses or of parts that the page's finer cuts show
+            (``animals/0a``); equal names merge inside a superclass (in two of them each has its superclass behind it);
+            what is not named, or has a blank, keeps its own.
     Raises:
         DataError: if the table cannot be read, lacks a column, names an image twice, or has a distance or confidence
             that is no number.
@@ -67,19 +76,23 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
 
 
 def renamed(table: Path, names: Path) -> dict[str, str]:
-    """What a person called each subclass of a table.
+    """What a person called each subclass of a table; one whose parts have several names keeps its own.
 
     Raises:
         DataError, ConfigError: as :func:`read_table`.
     """
     found, called = read_table(table), read_table(table, names)
-    return {member.subclass: called[image].subclass for image, member in found.items()}
+    given: dict[str, set[str]] = {}
+    for image, member in found.items():
+        given.setdefault(member.subclass, set()).add(called[image].subclass)
+    return {subclass: names.pop() if len(names) == 1 else subclass for subclass, names in given.items()}
 
 
 def _member(row: dict[str, str], table: Path) -> Member:
     try:
-        numbers = (float(row.get(name) or 0) for name in ("distance", "confidence"))
-        return Member(row["subclass"] or "", row.get("superclass") or "", *numbers)
+        distance, confidence = (float(row.get(name) or 0) for name in ("distance", "confidence"))
+        home, finest = row.get("superclass") or "", row.get("finest") or ""
+        return Member(row["subclass"] or "", home, distance, confidence, finest)
     except ValueError as error:
         raise DataError(f"{table} says of {row['image']!r}: {error}. Write it anew with thanos discover.") from None
 
@@ -120,14 +133,17 @@ def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
             f"{file} names the subclasses of another clustering, and would name other images here. Take the names "
             f"beside the table, or remove the line {said[0]!r} if they fit."
         )
-    known = sorted({member.subclass for member in found.values()})
+    known = sorted({home for member in found.values() for home in member.homes})
     for old, new in given.items():
         if str(old) not in known:
             raise ConfigError(f"{file} names {old!r}, which was not discovered{nearest(str(old), known)}.")
         if isinstance(new, dict | list | bool):
             raise ConfigError(f"{file} gives {old} the name {new!r}; a name is wanted; yes, no and lists need quotes.")
     by_name = {str(old): str(new).strip() for old, new in given.items() if new is not None and str(new).strip()}
-    renamed = {image: replace(one, subclass=by_name.get(one.subclass, one.subclass)) for image, one in found.items()}
+    renamed = {
+        image: replace(one, subclass=next((by_name[home] for home in one.homes if home in by_name), one.subclass))
+        for image, one in found.items()
+    }
     homes: dict[str, set[str]] = {}
     for one in renamed.values():
         homes.setdefault(one.subclass, set()).add(one.superclass)

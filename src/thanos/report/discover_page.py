@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
@@ -17,7 +16,8 @@ from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
-from thanos.report.summary import by_level, shape, summary, worst
+from thanos.report.summary import by_level, members, shape, summary, worst
+from thanos.report.walk import walk_data
 from thanos.robust.plain import Errors
 from thanos.runs.encoder_io import ModelCard
 from thanos.storage import write_text
@@ -28,8 +28,6 @@ SUBCLASSES = "of the subclasses"
 """Before the mark of the table that a page shows."""
 TYPICAL, DOUBTFUL, UNUSUAL = 12, 6, 6
 """Images shown of each subclass."""
-SHOWN_MEMBERS = 4
-"""True subclasses named for each discovered one, the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ def write_discover_page(
         check_same_images(embeddings, images)
     trained = None if training is None else _trained(training)
     final = {} if training is None else training.metrics["final"]
+    drawn = map_data(embeddings, found, images, None if errors is None else errors.wrong)
+    cuts = found.cuts if drawn else None
     facts = {
         "title": TITLE,
         "errors": errors is not None,
@@ -100,7 +100,9 @@ def write_discover_page(
         "worst": worst(found, errors),
         "rows": summary(embeddings, found, errors, scores, final),
         "levels": by_level(scores),
-        "map": map_data(embeddings, found, images, None if errors is None else errors.wrong),
+        "map": drawn,
+        "walk": None if cuts is None else walk_data(embeddings, cuts),
+        "walked": {} if cuts is None else {name: tree for name, tree in cuts.trees.items() if len(tree.leaves) > 1},
         "superclasses": _superclasses(embeddings, found, images, errors),
     }
     write_text(page, render("discover.html", **facts))
@@ -185,8 +187,8 @@ def _subclass(
         "typical": [_picture(i, embeddings, images) for i in central],
         "doubtful": [_picture(i, embeddings, images) for i in doubtful] if (found.confidence[rows] < 1).any() else [],
         "unusual": [_picture(i, embeddings, images) for i in unusual],
-        "members": _members(rows, embeddings),
-        "coarser": {depth: _members(rows, record) for depth, record in levels.items()},
+        "members": members(rows, embeddings),
+        "coarser": {depth: members(rows, record) for depth, record in levels.items()},
         "known": 0 if embeddings.subclass is None else int((embeddings.subclass[rows] >= 0).sum()),
         "error": None,
     }
@@ -198,12 +200,3 @@ def _subclass(
 def _picture(row: int, embeddings: Embeddings, images: ImageSet | None) -> dict[str, str]:
     name = embeddings.names[row]
     return {"name": name, "picture": "" if images is None else thumbnail(images.images[np.array([row])][0], side=64)}
-
-
-def _members(rows: NDArray[np.int64], embeddings: Embeddings) -> list[dict[str, Any]]:
-    """The true subclasses in it, where they are known."""
-    if embeddings.subclass is None:
-        return []
-    count = np.bincount(embeddings.subclass[rows][embeddings.subclass[rows] >= 0], minlength=1)
-    order = np.argsort(-count, kind="stable")[:SHOWN_MEMBERS]
-    return [{"name": embeddings.subclass_names[k], "share": count[k] / count.sum()} for k in order if count[k]]

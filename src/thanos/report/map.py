@@ -40,7 +40,7 @@ def map_data(
     """
     from sklearn.decomposition import PCA
 
-    rows = np.arange(len(embeddings))[:: max(1, -(-len(embeddings) // MOST))]
+    rows = on_map(len(embeddings))
     plane = neighbour_plane(embeddings.vectors[rows])
     if plane is None:
         return None
@@ -66,6 +66,11 @@ def map_data(
         "columns": columns,
         "side": SIDE,
     }
+
+
+def on_map(count: int) -> NDArray[np.int64]:
+    """Which of so many images the map shows."""
+    return np.arange(count)[:: max(1, -(-count // MOST))]
 
 
 def _sprite(images: ImageSet, rows: NDArray[np.int64], columns: int) -> str:

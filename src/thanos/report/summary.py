@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thanos.data.splits import watched
 from thanos.embeddings import Embeddings
@@ -13,6 +14,8 @@ from thanos.subclasses.fitted import Discovered
 
 LOWEST = 10
 """Superclasses that are listed, those with the lowest accuracy first."""
+SHOWN_MEMBERS = 4
+"""True subclasses named for each discovered one, the most frequent first."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ def summary(
     rows += [] if errors is None else _fairness(embeddings, found, errors)
     rows += _apart(scores.get("apart", {}))
     return _marked(rows + _recovery(scores.get("recovery", {}).get("test", {})))
+
+
+def members(rows: NDArray[np.int64], embeddings: Embeddings) -> list[dict[str, Any]]:
+    """The true subclasses among these rows, each with its ``name`` and ``share``, where they are known."""
+    if embeddings.subclass is None:
+        return []
+    count = np.bincount(embeddings.subclass[rows][embeddings.subclass[rows] >= 0], minlength=1)
+    order = np.argsort(-count, kind="stable")[:SHOWN_MEMBERS]
+    return [{"name": embeddings.subclass_names[k], "share": float(count[k] / count.sum())} for k in order if count[k]]
 
 
 def by_level(scores: dict[str, Any]) -> dict[int, list[Row]]:

@@ -1,13 +1,16 @@
 """What discovery found, and what was fitted to find it: places for vectors that had no part in it; kept as one .npz."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thanos.embeddings import ordinary_size
+
+if TYPE_CHECKING:
+    from thanos.subclasses.cuts import Cuts
 
 Rows = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -36,6 +39,8 @@ class Discovered:
     standing_out: dict[str, float] = field(default_factory=dict, repr=False)
     """Where the part of the embeddings was chosen: of each, how many times as far as clouds without clusters its
     clusters stand out, by the silhouette, mean over superclasses; the chosen one first."""
+    cuts: "Cuts | None" = field(default=None, repr=False)
+    """Coarser and finer ones (:func:`thanos.subclasses.cuts.with_cuts`)."""
 
     def typical(self, number: int, count: int) -> Ids:
         """The rows of a cluster that are nearest to its centre, ``count`` of them at most."""
@@ -191,6 +196,11 @@ class FittedSuperclass:
     centres: Rows
     first: int
 
+    def space(self, x: Rows) -> Rows:
+        """The rows where they were clustered."""
+        reduced = np.asarray(self.reduction.transform(x), dtype=np.float64)
+        return self.clusters.model.turned(reduced) if isinstance(self.clusters.model, Turned) else reduced
+
     def place(self, x: Rows) -> tuple[Ids, Rows, Rows]:
         """Cluster, distance and confidence of each row."""
         reduced = np.asarray(self.reduction.transform(x), dtype=np.float64)
@@ -238,13 +248,23 @@ class Fitted:
             vectors: Embeddings, (n, dim).
             superclass: Their superclasses, (n,), ids of which each had training embeddings.
         """
-        x = (of_length(vectors[:, slice(*self.columns or (None,))], self.length) - self.mean) / self.size
-        x = x if self.erased is None else self.erased.transform(x)
+        x = self._standardized(vectors)
         cluster, distance, confidence = np.zeros(len(x), dtype=np.int64), np.zeros(len(x)), np.ones(len(x))
         for value in np.unique(superclass):
             rows = superclass == value
             cluster[rows], distance[rows], confidence[rows] = self.superclasses[int(value)].place(x[rows])
         return cluster, distance, confidence
+
+    def spaces(self, vectors: NDArray[np.float32], superclass: Ids) -> Iterator[tuple[int, Ids, Rows]]:
+        """By superclass its id, which rows are of it, and where they were clustered. Args: as :meth:`predict`."""
+        x = self._standardized(vectors)
+        for value in np.unique(superclass):
+            rows = np.flatnonzero(superclass == value)
+            yield int(value), rows, self.superclasses[int(value)].space(x[rows])
+
+    def _standardized(self, vectors: NDArray[np.float32]) -> Rows:
+        x = (of_length(vectors[:, slice(*self.columns or (None,))], self.length) - self.mean) / self.size
+        return x if self.erased is None else self.erased.transform(x)
 
 
 def of_length(vectors: NDArray[np.float32], length: str) -> Rows:

@@ -95,14 +95,14 @@ def _given(file: Path, table: Path) -> Given | None:
         words = read_yaml(file, wanted="names like 'animals/0: horses'")
         listed = read_table(table)
         place = without_place(listed)
-        members = {place[image]: one.subclass for image, one in listed.items()}
+        members = {place[image]: one.homes for image, one in listed.items()}
     except ThanosError:
         return None
     given: Given = []
     merged: dict[str, AbstractSet[str]] = {}
     for old, new in words.items():
         if str(new) != str(old) and new is not None:
-            images = frozenset(image for image, subclass in members.items() if subclass == str(old))
+            images = frozenset(image for image, homes in members.items() if str(old) in homes)
             given.append((str(new), images))
             merged[str(new)] = merged.get(str(new), frozenset()) | images
     return [*merged.items(), *given]

@@ -1,5 +1,6 @@
 """The table of discovered subclasses: written with how it was found, read back as a person named and merged it."""
 
+from dataclasses import asdict, replace
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from thanos.errors import DataError
 from thanos.evaluate.recovery import Recovered
 from thanos.runs.provenance import command
 from thanos.storage import begins, holds, read_json, refuse_foreign, write_csv, write_json
+from thanos.subclasses.cuts import Cuts, Tree
 from thanos.subclasses.fitted import Discovered
 from thanos.subclasses.keep import Places, can_be_kept, is_places, places_beside, write_places
 from thanos.subclasses.names import GivenNames
 from thanos.subclasses.reach import fit_reach
 
 COLUMNS = ("image", "superclass", "subclass", "distance", "confidence", "split")
+FINEST = "finest"
+"""The column of the finest part that an image is in (:class:`thanos.subclasses.cuts.Tree`)."""
 
 
 def check_table_free(table: Path) -> None:
@@ -53,7 +57,10 @@ def write_discovered(
     names = embeddings.names
     write_csv(table, _rows(embeddings, found))
     facts: dict[str, Any] = {"command": command(), "settings": config.model_dump(mode="json")}
-    facts |= {"superclasses": found.superclasses} | recovered.to_dict()
+    superclasses = found.superclasses
+    if found.cuts is not None:
+        superclasses = {name: fact | {"tree": asdict(found.cuts.trees[name])} for name, fact in superclasses.items()}
+    facts |= {"superclasses": superclasses} | recovered.to_dict()
     facts |= {"of": marks_of(embeddings), "subclasses": mark_of(table)}
     places = places_beside(table)
     if found.fitted is not None and can_be_kept(found.fitted):
@@ -68,11 +75,13 @@ def write_discovered(
 
 
 def _rows(embeddings: Embeddings, found: Discovered) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = [COLUMNS]
+    cuts = found.cuts
+    rows: list[tuple[str, ...]] = [COLUMNS if cuts is None else (*COLUMNS, FINEST)]
     for i, name in enumerate(embeddings.names):
         superclass, subclass = embeddings.superclass_names[embeddings.superclass[i]], found.names[found.cluster[i]]
         split = SPLITS[embeddings.split[i]]
-        rows.append((name, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split))
+        row = (name, superclass, subclass, f"{found.distance[i]:.5f}", f"{found.confidence[i]:.4f}", split)
+        rows.append(row if cuts is None else (*row, cuts.trees[superclass].leaves[cuts.leaf[i]]))
     return rows
 
 
@@ -113,7 +122,19 @@ def read_discovered(
         sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]
         counts = {"clusters": len(sizes), "images": int(sizes.sum()), "sizes": sorted(sizes.tolist(), reverse=True)}
         facts[name] = how.get(name, {}) | counts
-    return Discovered(cluster, known, distance, confidence, facts)
+    trees = {name: fact.pop("tree") for name, fact in facts.items() if "tree" in fact}
+    found = Discovered(cluster, known, distance, confidence, facts)
+    return replace(found, cuts=_cuts(trees, embeddings, [member.finest for member in members]))
+
+
+def _cuts(trees: dict[str, Any], embeddings: Embeddings, finest: list[str]) -> Cuts | None:
+    """As they were written; None where a table bears none, or others than the JSON describes."""
+    try:
+        grown = {name: Tree.of(tree) for name, tree in trees.items()}
+        homes = [grown[embeddings.superclass_names[value]].leaves for value in embeddings.superclass]
+        return Cuts(np.array([home.index(leaf) for home, leaf in zip(homes, finest, strict=True)]), grown)
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _fault(table: Path, described: dict[str, Any], embeddings: Embeddings, of: str) -> str:
