@@ -101,11 +101,11 @@ def says(text: str) -> Callable[[Path], bool]:
 
 
 def begins(line: str) -> Callable[[Path], bool]:
-    """Whether a file's first line is ``line``."""
+    """Whether a file's first line is ``line``, alone or with further columns behind a comma."""
 
     def of(file: Path) -> bool:
         with file.open(encoding="utf-8-sig", errors="replace") as opened:
-            return opened.readline(len(line) + 2).rstrip("\r\n") == line
+            return opened.readline(len(line) + 2).rstrip("\r\n")[: len(line) + 1] in (line, f"{line},")
 
     return of
 
