@@ -125,10 +125,14 @@ def _check_lesions(rows: Sequence[dict[str, str]], table: Path) -> None:
             raise DataError(f"a lesion has one dx; {table} has {both} for {row['lesion_id']}. Fetch it again.")
 
 
-def _isic_2017(config: DataConfig) -> Listing:
+def list_isic_2017(config: DataConfig) -> Listing:
     """For each published split a folder of images and a table of image_id, melanoma, seborrheic_keratosis.
 
-    A lesion that is neither is a nevus. A table that numbers its rows is of the images in the order of their names.
+    A lesion that is neither is a nevus. A table that numbers its rows (as copies of the test table do) is taken to be
+    of the images in the order of their names: the rows of the two other tables are in that order.
+
+    Raises:
+        DataError: if it is not found, or its tables cannot be read, or disagree with the files or the published counts.
     """
     tables, folders = ISIC_2017_TABLES, ("isic-2017/data", "isic-2017", "isic", "data", ".")
     wanted = "isic-2017/[data/]ISIC-2017_{Training,Validation,Test_v2}{_Data/*.jpg,_Part3_GroundTruth.csv}, or in isic/"
@@ -241,7 +245,7 @@ _OF_SKIN = ViewSpec(crop_scale=0.5, brightness=0.2, contrast=0.2, saturation=0.2
 TWO_LEVELS = {
     "grocery": TwoLevels(_grocery, 128, ViewSpec(crop_scale=0.3, hue=0.02, grey=0)),
     "ham10000": TwoLevels(_ham10000, 128, _OF_SKIN),
-    "isic-2017": TwoLevels(_isic_2017, 128, _OF_SKIN),
+    "isic-2017": TwoLevels(list_isic_2017, 128, _OF_SKIN),
     # a sign turned left is another sign
     "gtsrb": TwoLevels(_gtsrb, 32, ViewSpec(crop_scale=0.5, flip=0, hue=0.02, grey=0)),
 }

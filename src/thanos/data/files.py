@@ -218,9 +218,11 @@ def _agree_on_size(listing: Listing, looks: list[_Look], config: DataConfig) -> 
             )
         return sizes[0][0], []
     size = _typical_size(sizes) if config.size == "auto" else config.size
-    check_enlarged(size, int(np.median([min(s) for s in sizes])))
+    own = int(np.median([min(s) for s in sizes]))
+    check_enlarged(size, own)
     changed = sum(s != (size, size) for s in sizes)
-    return size, [f"{changed} of {len(sizes)} brought to {size}x{size}"] if changed else []
+    enlarged = f", enlarged from {own} pixels" if size > own else ""
+    return size, [f"{changed} of {len(sizes)} brought to {size}x{size}{enlarged}"] if changed else []
 
 
 def _typical_size(sizes: list[tuple[int, int]]) -> int:

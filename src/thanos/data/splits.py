@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from thanos.data.draw import draw_stratified, draw_units
 from thanos.data.labels import SPLITS
 from thanos.data.samples import Samples
+from thanos.errors import DataError
 
 TEST_SHARE = 0.2
 """Held out for testing where the data name no test split."""
+GROUP_VALIDATION_SHARE = 0.2
+"""Of each group, held out for validation where sets with groups are split here; as many again for testing."""
 VALIDATE_ON = 5000
 """Validation during training takes at most this many images, evenly spaced."""
 Rows = TypeVar("Rows", range, NDArray[np.int64])
@@ -44,6 +47,33 @@ def with_splits(images: Kept, validation: float, seed: int) -> Kept:
     if images.together:
         notes.append(_tell_together(images.together, split))
     return replace(images, split=split, notes=tuple(notes))
+
+
+def split_by_group(unit: Sequence[str], group: Sequence[str], seed: int) -> list[str]:
+    """A split of each image in which every group keeps its share, and has images everywhere.
+
+    Args:
+        unit: What each image is of; images of one unit and group stay together. Their order plays no part.
+        group: Of each image.
+        seed: Equal seeds give equal splits.
+    Raises:
+        DataError: if a group has fewer units than there are splits.
+    """
+    units, groups = np.asarray(unit), np.asarray(group)
+    split = np.full(len(groups), "train", dtype=object)
+    rng = np.random.default_rng((seed, 102))
+    for name in np.unique(groups).tolist():
+        mine = np.flatnonzero(groups == name)
+        if (size := len(np.unique(units[mine]))) < len(SPLITS):
+            raise DataError(
+                f"a group is split into training, validation and test; {name!r} has {size} "
+                f"{'image' if size == 1 else 'different images'}. Add some, or name the splits in a CSV of your own "
+                f"(columns path, superclass, group, split)."
+            )
+        for part, share in (("test", TEST_SHARE), ("validation", GROUP_VALIDATION_SHARE / (1 - TEST_SHARE))):
+            rest = mine[split[mine] == "train"]
+            split[rest[draw_units(units[rest], np.zeros(len(rest)), share, rng)]] = part
+    return list(split)
 
 
 def all_for_testing(images: Kept) -> Kept:
