@@ -40,8 +40,8 @@ DOUBT, CLEAR, WINDOW, PAIRED = 0.01, 0.25, 1 / 3, 8
 halves of the way between centres; and the numbers of clusters that valleys are looked for in, at most."""
 STEEP, SCANTY, COARSE = 3.5, 20, 3000
 """A cluster's price, in slopes of the likelihood; the rows of one below which its price falls no more; and how many
-rows double it: clouds are never quite normal, which many rows tell (Miller & Dunson 2019, "Robust Bayesian inference via
-coarsening")."""
+rows double it: clouds are never quite normal, which many rows tell (Miller & Dunson 2019, "Robust Bayesian inference
+via coarsening")."""
 HOLDS, PART, AGAIN = 0.9, 2 / 3, 10
 """Share of clusters that are found again, at least, in parts of so many of the rows, and how many parts are drawn."""
 
