@@ -6,6 +6,9 @@ worlds   1 to 30 kinds at three separations, named by what k-means started from 
          number right or off by one, and adjusted mutual information.
 real     frozen features and the head of `thanos discover`, two draws a set: adjusted mutual information at the chosen
          number against that at the true one, mean over superclasses. Settings were chosen on digits, cifar10 and gtsrb.
+rivals   gap statistic, prediction strength, BIC of normal and von Mises-Fisher mixtures, HDBSCAN (benchmarks/rivals.py)
+         beside both on every ninth null cloud, the first worlds of each number at the middle separation, and one draw
+         of the real sets.
 speed    of `thanos split`.
 holds    of subclasses with a stated probability, the share that a fresh draw has too (worlds, and halves of real sets).
 
@@ -25,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from discover_sets import draw
+from rivals import RIVALS, clusters
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
@@ -202,6 +206,70 @@ def real(folder: Path, names: tuple[str, ...], seeds: int) -> dict[str, Any]:
     return table
 
 
+def reduced(embeddings: Embeddings, length: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """By superclass its rows, and these as discovery reduces them."""
+    fitted = discover(embeddings, DiscoverConfig(clusters=1, length=length)).fitted  # type: ignore[arg-type]
+    assert fitted is not None
+    return [(rows, x) for _, rows, x in fitted.spaces(embeddings.vectors, embeddings.superclass)]
+
+
+def by_every_way(embeddings: Embeddings, length: str) -> dict[str, np.ndarray]:
+    found = {
+        number: discover(embeddings, DiscoverConfig(number=number, length=length)).cluster  # type: ignore[arg-type]
+        for number in NUMBERS
+    }
+    for way in RIVALS:
+        mine = np.zeros(len(embeddings), dtype=np.int64)
+        for rows, x in reduced(embeddings, length):
+            mine[rows] = clusters(way, x, np.random.default_rng(0))
+        found[way] = mine
+    return found
+
+
+def rivals(folder: Path) -> dict[str, Any]:
+    ways = (*NUMBERS, *RIVALS)
+    cut, near, told = dict.fromkeys(ways, 0), dict.fromkeys(ways, 0), {way: [] for way in ways}  # type: ignore[var-annotated]
+    clouds = range(0, 300, 9)
+    for i in clouds:
+        for way, found in by_every_way(of(cloud(FAMILIES[i % 8], np.random.default_rng((11, i)))), "own").items():
+            cut[way] += int(len(np.unique(found)) > 1)
+    for i, kinds in enumerate(KINDS):
+        x, kind = world(kinds, SEPARATIONS["middle"], np.random.default_rng((23, i)))
+        for way, found in by_every_way(of(x), "own").items():
+            near[way] += int(abs(len(np.unique(found)) - len(np.unique(kind))) <= 1)
+            if kinds > 1:
+                told[way].append(ami(kind, found))
+        print(kinds, near, flush=True)
+    shares: dict[str, dict[str, float]] = {}
+    for name in CHOSEN_ON + HELD_OUT:
+        for part, (embeddings, true) in real_draw(name, 0, folder).items():
+            score: dict[str, list[float]] = {}
+            found = by_every_way(embeddings, "unit")
+            for value in np.unique(embeddings.superclass):
+                mine = embeddings.superclass == value
+                if (kinds := len(np.unique(true[mine]))) > 1:
+                    known = discover(embeddings.take(mine), DiscoverConfig(clusters=kinds)).cluster
+                    for way, each in (found | {"true number": found[NUMBERS[0]]}).items():
+                        label = known if way == "true number" else each[mine]
+                        score.setdefault(way, []).append(ami(true[mine], label))
+            whole = np.mean(score.pop("true number"))
+            shares[f"{name}, {part}"] = {way: float(np.mean(each) / whole) for way, each in score.items()}
+            print(name, part, shares[f"{name}, {part}"], flush=True)
+    return {
+        way: {
+            "clouds_cut": [cut[way], len(clouds)],
+            "within_one": near[way] / len(KINDS),
+            "ami": float(np.mean(told[way])),
+            "share_of_true_number": {
+                title: float(np.mean([each[way] for key, each in shares.items() if key.split(",")[0] in some]))
+                for title, some in (("chosen on", CHOSEN_ON), ("no part in the choice", HELD_OUT))
+            },
+            "by_set": {key: each[way] for key, each in shares.items()},
+        }
+        for way in ways
+    }
+
+
 def held_again(x: np.ndarray, y: np.ndarray) -> list[tuple[float, bool]]:
     """Of each subclass found in x what is stated, and whether y, clustered by itself, has it too."""
     config = DiscoverConfig(number="merging", length="own")
@@ -283,16 +351,18 @@ def speed(folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/count.json"))
-    parser.add_argument("--part", action="append", choices=("nulls", "worlds", "real", "holds", "speed"))
+    parser.add_argument("--part", action="append", choices=("nulls", "worlds", "real", "rivals", "holds", "speed"))
     parser.add_argument("--seeds", type=int, default=2)
     given = parser.parse_args()
-    parts = given.part or ["nulls", "worlds", "real", "holds", "speed"]
+    parts = given.part or ["nulls", "worlds", "real", "rivals", "holds", "speed"]
     content: dict[str, Any] = json.loads(given.out.read_text()) if given.out.is_file() else {}
     with tempfile.TemporaryDirectory() as folder:
         for part in parts:
             started = time.perf_counter()
             if part == "real":
                 content[part] = real(Path(folder), CHOSEN_ON + HELD_OUT, given.seeds)
+            elif part == "rivals":
+                content[part] = rivals(Path(folder))
             elif part == "holds":
                 content[part] = holds(Path(folder), CHOSEN_ON + HELD_OUT)
                 plot(content[part]["bins"], given.out.with_suffix(".png"))
