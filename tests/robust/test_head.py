@@ -5,7 +5,16 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from thanos.robust.head import Head, fit_groupdro, fit_near, fit_weighted, read_head, standardise, write_head
+from thanos.robust.head import (
+    Head,
+    Standardised,
+    fit_groupdro,
+    fit_near,
+    fit_weighted,
+    read_head,
+    standardise,
+    write_head,
+)
 
 
 def problem(classes, n=300, dim=5, seed=0):
@@ -34,6 +43,51 @@ def test_weighted_head_equals_scikit_learn(classes, weighted):
     share = np.full(len(data.y), 1 / len(data.y)) if weight is None else weight / weight.sum()
     model.fit(data.x, data.y, sample_weight=share)
     np.testing.assert_allclose(head.weight, model.coef_, atol=2e-4)
+
+
+def objective(head, data, share, strength):
+    return share @ cross_entropies(head, data) + strength / 2 * (head.weight**2).sum()
+
+
+@pytest.mark.parametrize(("n", "dim"), [(300, 5), (200, 60), (40, 90), (1500, 700)])
+@pytest.mark.parametrize("strength", [1e-3, 1e-1])
+@pytest.mark.parametrize("upweight", [1.0, 100.0])
+def test_of_two_classes_the_optimum_is_scikit_learns(n, dim, strength, upweight):
+    """With more dimensions than images too, and with so many numbers that Hessians are in single precision."""
+    data, group = problem(2, n, dim)
+    weight = np.where(group % 3 == 0, 1.0, upweight)
+    share = weight / weight.sum()
+    head = fit_weighted(data, weight, strength)
+    model = LogisticRegression(C=2 / strength, tol=1e-10, max_iter=100_000)  # one logit, so half the penalty
+    model.fit(data.x, data.y, sample_weight=share)
+    half, bias = model.coef_[0] / 2, model.intercept_[0] / 2
+    best = Head(np.stack([-half, half]), np.array([-bias, bias]), data.mean, data.scale)
+    ours, theirs = (objective(each, data, share, strength) for each in (head, best))
+    assert abs(ours / theirs - 1) < 1e-6
+    np.testing.assert_allclose(head.weight, best.weight, atol=1e-3)
+
+
+def test_a_start_does_not_change_the_optimum():
+    data, group = problem(2, 400, 30)
+    far = fit_weighted(data, None, 1.0)
+    share = np.full(400, 1 / 400)
+    cold, warm = fit_weighted(data, None, 1e-3), fit_weighted(data, None, 1e-3, start=far)
+    assert objective(warm, data, share, 1e-3) == pytest.approx(objective(cold, data, share, 1e-3), rel=1e-6)
+    cold, warm = fit_groupdro(data, group, 0.01), fit_groupdro(data, group, 0.01, start=far)
+    np.testing.assert_allclose(warm.logits(data.x), cold.logits(data.x), atol=1e-2)
+
+
+def test_two_classes_are_solved_as_more_are():
+    """A third class that no image has takes the other solver, to the same two logits' difference."""
+    data, group = problem(2)
+    more = Standardised(data.x, data.y, 3, data.mean, data.scale)
+    start = fit_weighted(data, None, 0.01)
+    weight = 1 / np.bincount(group)[group]
+    pulled = fit_near(data, weight, start, 0.1)
+    third = Head(np.vstack([start.weight, np.zeros(5)]), np.append(start.bias, -60.0), data.mean, data.scale)
+    other = fit_near(more, weight, third, 0.1)
+    np.testing.assert_allclose(pulled.weight, other.weight[:2], atol=1e-4)
+    np.testing.assert_allclose(pulled.bias, other.bias[:2], atol=1e-4)
 
 
 @pytest.mark.parametrize("adjustment", [0.0, 1.0])

@@ -1,17 +1,18 @@
 """Linear heads on frozen embeddings: every method's last stage as a convex problem, solved in seconds.
 
 All of them minimise a weighting of the images' cross-entropies plus ``strength / 2 * |weight|^2`` on standardised
-embeddings, from the same start, by L-BFGS; they differ in how the images are weighed.
+embeddings; they differ in how the images are weighed. Two classes are solved by Newton's method, more by L-BFGS.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from thanos.errors import DataError
+from thanos.robust.newton import Basis, Weigh, minimise
 from thanos.storage import read_npz, write_atomically
 
 Rows = NDArray[np.float64]
@@ -100,6 +101,11 @@ class Standardised:
     mean: Rows
     scale: Rows
 
+    @cached_property
+    def basis(self) -> Basis:
+        """Of the embeddings; every head fitted on them shares it."""
+        return Basis.of(self.x)
+
     def take(self, rows: Ids) -> "Standardised":
         return Standardised(self.x[rows], self.y[rows], self.classes, self.mean, self.scale)
 
@@ -112,19 +118,21 @@ def standardise(vectors: NDArray, superclass: Ids, classes: int) -> Standardised
     return Standardised((x - mean) / scale, superclass, classes, mean, scale)
 
 
-def fit_weighted(data: Standardised, weight: Rows | None, strength: float) -> Head:
+def fit_weighted(data: Standardised, weight: Rows | None, strength: float, start: Head | None = None) -> Head:
     """Multinomial logistic regression: the weighted mean of the cross-entropies and an L2 penalty.
 
     Args:
         data: Training embeddings.
         weight: Of each image, shape (n,); only their ratios count. None: alike.
         strength: Of the penalty, > 0.
+        start: A head of the same embeddings that is thought to be near, to begin with.
     """
-    share = np.full(len(data.y), 1 / len(data.y)) if weight is None else weight / weight.sum()
-    return _solve(data, lambda losses: (float(share @ losses), share), strength, None)
+    return _solve(data, _mean(weight, len(data.y)), strength, start)
 
 
-def fit_groupdro(data: Standardised, group: Ids, strength: float, adjustment: float = 0.0) -> Head:
+def fit_groupdro(
+    data: Standardised, group: Ids, strength: float, adjustment: float = 0.0, start: Head | None = None
+) -> Head:
     """The largest of the groups' mean cross-entropies, made as small as it gets. Source: Sagawa et al., ICLR 2020.
 
     Their stochastic weights converge to this minimax; here the maximum is smoothed, ever less, and minimised whole.
@@ -134,40 +142,78 @@ def fit_groupdro(data: Standardised, group: Ids, strength: float, adjustment: fl
         group: Ids, shape (n,); every id below the largest has images.
         strength: Of the L2 penalty, > 0.
         adjustment: ``adjustment / sqrt(n_g)`` is added to a group's loss.
+        start: As for :func:`fit_weighted`.
     """
     size = np.bincount(group).astype(np.float64)
-    margin = adjustment / np.sqrt(size)
-    head = None
-    for sharpness in SHARPNESS:
-
-        def worst(losses: Rows, sharpness: float = sharpness) -> tuple[float, Rows]:
-            each = sharpness * (np.bincount(group, weights=losses) / size + margin)
-            top = each.max()
-            grown = np.exp(each - top)
-            value = (top + np.log(grown.sum() / len(size))) / sharpness
-            return float(value), (grown / grown.sum() / size)[group]
-
-        last = sharpness == SHARPNESS[-1]
-        head = _solve(data, worst, strength, head, tolerance=1e-6 if last else 1e-4)
+    head = start
+    for sharpness in SHARPNESS if start is None else SHARPNESS[2:]:
+        weigh = _worst(group, size, adjustment / np.sqrt(size), sharpness)
+        head = _solve(data, weigh, strength, head, rough=sharpness != SHARPNESS[-1])
     assert head is not None
     return head
 
 
 def fit_near(data: Standardised, weight: Rows, start: Head, strength: float) -> Head:
     """The weighted cross-entropy, and a penalty on the distance from ``start`` instead of from zero."""
-    share = weight / weight.sum()
-    return _solve(data, lambda losses: (float(share @ losses), share), strength, start, near=start)
+    return _solve(data, _mean(weight, len(data.y)), strength, start, near=start)
+
+
+def _mean(weight: Rows | None, n: int) -> Weigh:
+    share = np.full(n, 1 / n) if weight is None else weight / weight.sum()
+    return lambda losses: (float(share @ losses), share, None)
+
+
+def _worst(group: Ids, size: Rows, margin: Rows, sharpness: float) -> Weigh:
+    """The log-mean-exp of the groups' mean losses, which is their maximum as ``sharpness`` grows."""
+    member = np.eye(len(size))[group] / size  # (n, groups)
+
+    def weigh(losses: Rows) -> tuple[float, Rows, Rows]:
+        each = sharpness * (np.bincount(group, weights=losses) / size + margin)
+        top = each.max()
+        grown = np.exp(each - top)
+        value, q = (top + np.log(grown.sum() / len(size))) / sharpness, grown / grown.sum()
+        bend = (np.eye(len(q)) - q[:, None]) * np.sqrt(sharpness * q)  # its square is sharpness * (diag(q) - q q')
+        return float(value), (q / size)[group], member @ bend
+
+    return weigh
 
 
 def _solve(
     data: Standardised,
-    weigh: Callable[[Rows], tuple[float, Rows]],
+    weigh: Weigh,
     strength: float,
     start: Head | None,
     near: Head | None = None,
-    tolerance: float = 1e-6,
+    rough: bool = False,
 ) -> Head:
-    """Minimise ``weigh`` of the images' losses, which returns its value and its gradient by loss."""
+    """Minimise ``weigh`` of the images' losses and the penalty; ``rough``: for a start, not for an answer."""
+    weight, bias = (_one_logit if data.classes == 2 else _all_logits)(data, weigh, strength, start, near, rough)
+    return Head(weight, bias, data.mean, data.scale)
+
+
+def _one_logit(
+    data: Standardised, weigh: Weigh, strength: float, start: Head | None, near: Head | None, rough: bool
+) -> tuple[Rows, Rows]:
+    """Of two classes by the difference of their logits, u = w1 - w0: the penalty of both is half that of u."""
+    basis, tolerance = data.basis, 1e-5 if rough else 1e-9
+    penalty = np.full(basis.rows.shape[1] + 1, strength / 2)
+    first = np.zeros(len(penalty))
+    if near is not None:
+        offset = data.x @ (near.weight[1] - near.weight[0]) + near.bias[1] - near.bias[0]
+        flat = minimise(basis, data.y, weigh, penalty, first, offset, tolerance)
+        half = np.append(basis.back(flat[:-1]), flat[-1]) / 2
+        return near.weight + np.stack([-half[:-1], half[:-1]]), near.bias + np.array([-half[-1], half[-1]])
+    penalty[-1] = 0  # the bias is free
+    if start is not None:
+        first = np.append(basis.into(start.weight[1] - start.weight[0]), start.bias[1] - start.bias[0])
+    flat = minimise(basis, data.y, weigh, penalty, first, tolerance=tolerance)
+    half, bias = basis.back(flat[:-1]) / 2, flat[-1] / 2
+    return np.stack([-half, half]), np.array([-bias, bias])
+
+
+def _all_logits(
+    data: Standardised, weigh: Weigh, strength: float, start: Head | None, near: Head | None, rough: bool
+) -> tuple[Rows, Rows]:
     from scipy.optimize import minimize
 
     x, y, classes = data.x, data.y, data.classes
@@ -185,7 +231,7 @@ def _solve(
         logits -= logits.max(axis=1, keepdims=True)
         grown = np.exp(logits)
         total = grown.sum(axis=1)
-        objective, share = weigh(np.log(total) - logits[rows, y])
+        objective, share, _ = weigh(np.log(total) - logits[rows, y])
         slope = grown / total[:, None]
         slope[rows, y] -= 1
         slope *= share[:, None]
@@ -193,7 +239,6 @@ def _solve(
         gradient = np.concatenate([(slope.T @ x).ravel(), slope.sum(axis=0)]) + strength * away
         return objective + strength / 2 * float(away @ away), gradient
 
-    options = {"maxiter": 2000, "maxfun": 4000, "gtol": tolerance}
+    options = {"maxiter": 2000, "maxfun": 4000, "gtol": 1e-4 if rough else 1e-6}
     found = minimize(value, first, jac=True, method="L-BFGS-B", options=options)
-    weight, bias = found.x[: classes * dim].reshape(classes, dim), found.x[classes * dim :]
-    return Head(weight, bias, data.mean, data.scale)
+    return found.x[: classes * dim].reshape(classes, dim), found.x[classes * dim :]

@@ -6,6 +6,7 @@ method sees the group ids it is given and nothing else: label-free ones get none
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -66,27 +67,35 @@ class Task:
     seed: int
 
 
+def _path(fit: Callable[..., Head]) -> list[tuple[float, Head]]:
+    """A head of each strength; each begins at that of the next stronger one, which is near and found soon."""
+    heads: dict[float, Head] = {}
+    head = None
+    for strength in sorted(STRENGTHS, reverse=True):
+        head = heads[strength] = fit(strength, start=head)
+    return [(strength, heads[strength]) for strength in STRENGTHS]
+
+
 def erm(task: Task) -> Candidates:
     """Plain logistic regression."""
-    for strength in STRENGTHS:
-        yield {"strength": strength}, fit_weighted(task.train, None, strength), None
+    for strength, head in _path(partial(fit_weighted, task.train, None)):
+        yield {"strength": strength}, head, None
 
 
 def reweight(task: Task) -> Candidates:
     """Logistic regression in which every group weighs the same."""
     assert task.group is not None
     weight = 1 / np.bincount(task.group)[task.group]
-    for strength in STRENGTHS:
-        yield {"strength": strength}, fit_weighted(task.train, weight, strength), None
+    for strength, head in _path(partial(fit_weighted, task.train, weight)):
+        yield {"strength": strength}, head, None
 
 
 def groupdro(task: Task) -> Candidates:
     """The worst group's loss made as small as it gets. Source: Sagawa et al., ICLR 2020."""
     assert task.group is not None
     for adjustment in ADJUSTMENTS:
-        for strength in STRENGTHS:
-            settings = {"strength": strength, "adjustment": adjustment}
-            yield settings, fit_groupdro(task.train, task.group, strength, adjustment), None
+        for strength, head in _path(partial(fit_groupdro, task.train, task.group, adjustment=adjustment)):
+            yield {"strength": strength, "adjustment": adjustment}, head, None
 
 
 def jtt(task: Task) -> Candidates:
@@ -100,9 +109,9 @@ def jtt(task: Task) -> Candidates:
         seen.add(wrong.tobytes())
         for upweight in UPWEIGHTS:
             weight = np.where(wrong, float(upweight), 1.0)
-            for strength in STRENGTHS:
-                settings = {"first_strength": first, "errors": int(wrong.sum()), "upweight": upweight}
-                yield settings | {"strength": strength}, fit_weighted(task.train, weight, strength), None
+            settings = {"first_strength": first, "errors": int(wrong.sum()), "upweight": upweight}
+            for strength, found in _path(partial(fit_weighted, task.train, weight)):
+                yield settings | {"strength": strength}, found, None
 
 
 def dfr(task: Task) -> Candidates:
@@ -180,7 +189,7 @@ def afr(task: Task) -> Candidates:
     cut = max(1, round(HELD_OUT * len(order)))
     again, before = task.train.take(order[:cut]), task.train.take(order[cut:])
     first = max(
-        (fit_weighted(before, None, strength) for strength in STRENGTHS),
+        (head for _, head in _path(partial(fit_weighted, before, None))),
         key=lambda head: float((_plain(head, again.x) == again.y).mean()),
     )
     logits = again.x @ first.weight.T + first.bias
