@@ -145,3 +145,11 @@ def test_a_head_survives_its_file(tmp_path):
     np.testing.assert_array_equal(again.logits(x), head.logits(x))
     assert names == ("a", "b", "c")
     np.testing.assert_allclose(head.probabilities(x).sum(axis=1), 1)
+
+
+def test_of_one_class_alone_it_is_sure():
+    data, _ = problem(2, 50)
+    alone = Standardised(data.x, np.ones(50, dtype=np.int64), 2, data.mean, data.scale)
+    head = fit_weighted(alone, None, 0.01)
+    assert np.isfinite(head.bias).all()
+    assert cross_entropies(head, alone).max() < 1e-6

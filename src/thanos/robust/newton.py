@@ -17,6 +17,8 @@ Weigh = Callable[[Rows], tuple[float, Rows, Rows | None]]
 STEPS = 500
 SINGLE = 1_000_000
 """From so many numbers on, Hessians are summed in single precision; gradients never are."""
+LEAST = 1e-3
+"""Objectives below it (of one class the least is zero, at an infinite bias) are found to a share of it."""
 KEPT = 0.1
 """A Hessian is kept while it brings the squared Newton decrement down by this factor."""
 
@@ -98,6 +100,7 @@ def minimise(
         probability = 0.5 * (1 + np.tanh(logit / 2))
         residual = probability - y
         gradient = basis.gradient(share * residual) + penalty * flat
+        enough = 2 * tolerance * max(value, LEAST)
         while True:
             if base is None:
                 base, fresh = basis.hessian(share * probability * (1 - probability)), True
@@ -108,10 +111,10 @@ def minimise(
                 hessian += factor @ factor.T
             step = -cho_solve(cho_factor(hessian, overwrite_a=True, check_finite=False), gradient)
             decrement = -float(gradient @ step)
-            if fresh or decrement <= max(KEPT * last, 2 * tolerance * value):
+            if fresh or decrement <= max(KEPT * last, enough):
                 break
             base = None  # it no longer helps
-        if decrement <= 2 * tolerance * value:
+        if decrement <= enough:
             break
         along, size = basis.logit(step), 1.0
         while size > 1e-10:
