@@ -42,9 +42,17 @@ class Head:
         return np.asarray(self.logits(vectors).argmax(axis=1))
 
     def probabilities(self, vectors: NDArray) -> Rows:
-        logits = self.logits(vectors)
-        grown = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(grown / grown.sum(axis=1, keepdims=True))
+        return softmax(self.logits(vectors))
+
+    def of_standardised(self, x: Rows) -> Rows:
+        """Logits of embeddings that are standardised already."""
+        return np.asarray(x @ self.weight.T + self.bias)
+
+
+def softmax(logits: Rows) -> Rows:
+    """Probabilities (n, classes) of logits."""
+    grown = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(grown / grown.sum(axis=1, keepdims=True))
 
 
 def write_head(head: Head, superclass_names: tuple[str, ...], path: Path | str) -> None:

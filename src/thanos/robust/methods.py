@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from thanos.config import RobustMethod
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
-from thanos.robust.head import Head, Standardised, fit_groupdro, fit_near, fit_weighted, standardise
+from thanos.robust.head import Head, Standardised, fit_groupdro, fit_near, fit_weighted, softmax, standardise
 from thanos.robust.select import Watch
 
 Ids = NDArray[np.int64]
@@ -103,7 +103,7 @@ def jtt(task: Task) -> Candidates:
     seen: set[bytes] = set()
     for first in FIRST_STRENGTHS:
         head = fit_weighted(task.train, None, first)
-        wrong = (task.train.x @ head.weight.T + head.bias).argmax(axis=1) != task.train.y
+        wrong = head.of_standardised(task.train.x).argmax(axis=1) != task.train.y
         if wrong.tobytes() in seen:
             continue
         seen.add(wrong.tobytes())
@@ -175,7 +175,7 @@ def _sparse_head(x: NDArray, y: Ids, penalty: float, train: Standardised) -> Hea
 
 def _plain(head: Head, x: NDArray) -> Ids:
     """Predictions for embeddings that are standardised already."""
-    return np.asarray((x @ head.weight.T + head.bias).argmax(axis=1))
+    return np.asarray(head.of_standardised(x).argmax(axis=1))
 
 
 def afr(task: Task) -> Candidates:
@@ -192,9 +192,7 @@ def afr(task: Task) -> Candidates:
         (head for _, head in _path(partial(fit_weighted, before, None))),
         key=lambda head: float((_plain(head, again.x) == again.y).mean()),
     )
-    logits = again.x @ first.weight.T + first.bias
-    grown = np.exp(logits - logits.max(axis=1, keepdims=True))
-    sure = (grown / grown.sum(axis=1, keepdims=True))[np.arange(cut), again.y]
+    sure = softmax(first.of_standardised(again.x))[np.arange(cut), again.y]
     of_class = np.bincount(again.y, minlength=again.classes)[again.y]
     for gamma in GAMMAS:
         weight = np.exp(-gamma * sure) / of_class
