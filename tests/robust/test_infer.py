@@ -8,33 +8,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from thanos.embeddings import Embeddings
 from thanos.errors import DataError
 from thanos.robust import infer as room
 from thanos.robust.head import standardise
 from thanos.robust.infer import INFERRERS, Seen
 
 
-def embeddings(n=900, seed=0, odd_share=0.1):
-    """A wide shortcut in dimension 0 that fails for the odd ones, a weaker true signal in dimension 1."""
-    rng = np.random.default_rng(seed)
-    superclass = rng.integers(0, 2, n)
-    split = np.repeat([0, 1], [2 * n // 3, n - 2 * n // 3]).astype(np.int8)
-    odd = rng.random(n) < odd_share
-    x = rng.normal(size=(n, 6)) * 0.5
-    x[:, 0] += 2 * (2 * np.where(odd, 1 - superclass, superclass) - 1)
-    x[:, 1] += 0.6 * (2 * superclass - 1)
-    group = 2 * superclass + odd
-    names = ("a", "a, odd", "b", "b, odd")
-    return Embeddings(
-        vectors=x.astype(np.float32), superclass=superclass, superclass_names=("a", "b"), split=split, group=group,
-        group_names=names, subclass=group, subclass_names=names,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def shortcut():
-    return embeddings()
+def shortcut(make_shortcut):
+    return make_shortcut()
 
 
 @pytest.mark.parametrize("name", INFERRERS)
@@ -162,20 +144,20 @@ def test_an_early_head_is_that_of_so_many_steps_by_hand():
     np.testing.assert_allclose(room.early_weight(data), [[-weight], [weight]])
 
 
-def test_one_group_or_as_many_as_images_steps_aside():
+def test_one_group_or_as_many_as_images_steps_aside(make_shortcut):
     rng = np.random.default_rng(0)
-    apart = embeddings(odd_share=0.0)
+    apart = make_shortcut(odd_share=0.0)
     apart = replace(apart, vectors=(apart.vectors + 40 * (2 * apart.superclass[:, None] - 1)).astype(np.float32))
     with pytest.raises(DataError, match="one group in each superclass"):
         room.mistakes(Seen.of(apart))
-    seen = Seen.of(embeddings())
+    seen = Seen.of(make_shortcut())
     n = len(seen.train.y)
     with pytest.raises(DataError, match="as many groups as images"):
         room._groups(seen, rng.permutation(n), np.zeros(len(seen.held_out_y), dtype=np.int64))
 
 
-def test_a_group_of_few_training_images_joins_the_largest():
-    seen = Seen.of(embeddings())
+def test_a_group_of_few_training_images_joins_the_largest(make_shortcut):
+    seen = Seen.of(make_shortcut())
     part = np.zeros(len(seen.train.y), dtype=np.int64)
     part[np.flatnonzero(seen.train.y == 0)[: room.LEAST - 1]] = 1
     part[np.flatnonzero(seen.train.y == 1)[:40]] = 2

@@ -1,0 +1,181 @@
+"""Every way to infer groups, every head on them, every setting; and a rule that picks one without any group label."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.config import RobustMethod
+from thanos.embeddings import Embeddings
+from thanos.errors import DataError
+from thanos.robust.head import Head
+from thanos.robust.infer import INFERRERS, Inferred, Seen
+from thanos.robust.methods import METHODS, Task
+
+Rows = NDArray[np.float64]
+Ids = NDArray[np.int64]
+WITHOUT: tuple[RobustMethod, ...] = ("erm", "jtt", "afr")
+"""Heads that need no groups."""
+WITH: tuple[RobustMethod, ...] = ("reweight", "groupdro", "dfr")
+WATCHED = ("clusters", "twins", "surest", "early")
+"""Whose groups the rule looks at. Not those of ``mistakes``, which plain heads get wrong by definition; nor the many
+slices of ``mixture``, of a few images each."""
+SHARPNESS = 4.0
+"""Of soft accuracies: an image whose margin is the root mean square counts as 98% right, at half of it as 88%."""
+ERRORS = 1.0
+"""By so many standard errors the best candidate must be above plain ERM, else ERM is kept."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One head, and what it was made with."""
+
+    inferrer: str
+    """Empty: none."""
+    method: RobustMethod
+    settings: dict[str, Any]
+    head: Head = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Inferrer, head and settings."""
+        told = ", ".join(f"{key} {value:g}" for key, value in self.settings.items() if key != "errors")
+        return " ".join(filter(None, (self.inferrer, self.method, f"({told})")))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A candidate on validation images, of which superclasses alone are known."""
+
+    candidate: Candidate
+    score: float
+    """What the rule compares: the soft accuracy, mean over a partition's groups, mean over partitions."""
+    accuracy: float
+    """Over all images."""
+    worst: float
+    """Of the group, among all that the rule looks at, that it does worst on."""
+
+
+@dataclass(frozen=True)
+class Portfolio:
+    """What the rule chose, why, and what it chose from."""
+
+    chosen: Candidate
+    reason: str
+    scored: tuple[Scored, ...] = field(repr=False)
+    inferred: dict[str, Inferred] = field(repr=False)
+    aside: dict[str, str]
+    """Inferrers and heads that could not be fitted, and why."""
+
+
+def fit_portfolio(embeddings: Embeddings, seed: int = 0) -> Portfolio:
+    """Fit every candidate on the training vectors and choose one on the validation vectors.
+
+    Args:
+        embeddings: With the splits train and validation; their groups and subclasses are not looked at.
+        seed: Of all draws.
+    Raises:
+        DataError: without training or validation images, or if the training images have one superclass only.
+    """
+    if not (embeddings.in_split("train").any() and embeddings.in_split("validation").any()):
+        raise DataError("heads are fitted on training images and chosen on validation images. Name some of each.")
+    if len(np.unique(embeddings.superclass[embeddings.in_split("train")])) < 2:
+        raise DataError("a head tells superclasses apart; the training images have one only.")
+    seen = Seen.of(embeddings, seed)
+    found, aside = infer_all(seen)
+    every = tuple(candidates(seen, found, aside))
+    chosen, reason, scored = choose(every, seen, {name: found[name].held_out for name in WATCHED if name in found})
+    return Portfolio(chosen, reason, scored, found, aside)
+
+
+def infer_all(seen: Seen) -> tuple[dict[str, Inferred], dict[str, str]]:
+    """The groups of every inferrer; and of those that step aside, why."""
+    found, aside = {}, {}
+    for name, infer in INFERRERS.items():
+        try:
+            found[name] = infer(seen)
+        except DataError as error:
+            aside[name] = str(error)
+    return found, aside
+
+
+def candidates(seen: Seen, found: Mapping[str, Inferred], aside: dict[str, str]) -> Iterator[Candidate]:
+    """Heads without groups, then heads on each inferrer's groups; one that cannot be fitted is noted in ``aside``.
+
+    All are fitted on training images, DFR too (the published DFR on training groups): validation images, on which the
+    rule looks at them, favour whatever was fitted on them.
+    """
+    for method in WITHOUT:
+        yield from _of(seen, "", method, None, aside)
+    for name, groups in found.items():
+        for method in WITH:
+            yield from _of(seen, name, method, groups, aside)
+
+
+def _of(
+    seen: Seen, name: str, method: RobustMethod, groups: Inferred | None, aside: dict[str, str]
+) -> Iterator[Candidate]:
+    data = seen.train
+    group = None if groups is None else groups.train
+    task = Task(data, group, (data.x * data.scale + data.mean, data.y), group, seen.seed)
+    try:
+        for settings, head, _ in METHODS[method](task):
+            yield Candidate(name, method, settings, head)
+    except DataError as error:
+        aside[f"{name} {method}".strip()] = str(error)
+
+
+def choose(
+    every: tuple[Candidate, ...], seen: Seen, partitions: Mapping[str, Ids]
+) -> tuple[Candidate, str, tuple[Scored, ...]]:
+    """The rule: the candidate that serves all inferred groups alike best, unless plain ERM does as well.
+
+    Args:
+        every: With a plain ERM among them.
+        seen: Its validation images are looked at.
+        partitions: Their inferred groups (n,), by inferrer; of none, superclasses stand in.
+    Returns:
+        The candidate, the reason, and all scores.
+    """
+    y = seen.held_out_y
+    logits = [each.head.of_standardised(seen.held_out) for each in every]
+    right = np.array([each.argmax(axis=1) == y for each in logits])
+    accuracy = right.mean(axis=1)
+    plain = max((i for i, each in enumerate(every) if each.method == "erm"), key=lambda i: float(accuracy[i]))
+    partitions = partitions or {"superclasses alone": y}
+    weight = np.mean([1 / np.bincount(p)[p] / len(np.unique(p)) for p in partitions.values()], axis=0)
+    soft = np.array([soft_accuracy(each, y) for each in logits])
+    score = soft @ weight
+    worst = np.min([_by_group(right, p).min(axis=1) for p in partitions.values()], axis=0)
+    best = int(score.argmax())
+    ahead = soft[best] - soft[plain]
+    gain = float(ahead @ weight)
+    error = float(np.sqrt(weight**2 @ (ahead - gain) ** 2))
+    told = f"{every[best].name} has {score[best]:.3f} over the groups of {', '.join(partitions)}"
+    beside = f"plain {every[plain].name} {score[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
+    chosen, reason = best, f"{told}, {beside}."
+    if every[best].method == "erm" or gain <= ERRORS * error:
+        chosen, reason = plain, f"plain ERM is as good: {told}, {beside}."
+    scored = tuple(Scored(*each) for each in zip(every, score.tolist(), accuracy.tolist(), worst.tolist(), strict=True))
+    return every[chosen], reason, scored
+
+
+def soft_accuracy(logits: Rows, y: Ids) -> Rows:
+    """How right each image is, 0 to 1, (n,): its margin, in units of the head's own, through a logistic curve.
+
+    An accuracy over a group of five images moves in steps of a fifth; this one sees how near to the boundary they lie.
+    """
+    rows, other = np.arange(len(y)), logits.copy()
+    other[rows, y] = -np.inf
+    margin = logits[rows, y] - other.max(axis=1)
+    margin = margin / (np.sqrt((margin**2).mean()) or 1.0)
+    return np.asarray(0.5 * (1 + np.tanh(SHARPNESS * margin / 2)))
+
+
+def _by_group(right: NDArray[np.bool_], group: Ids) -> Rows:
+    """Accuracies (candidates, groups)."""
+    kinds, dense = np.unique(group, return_inverse=True)
+    member = np.eye(len(kinds))[dense]
+    return np.asarray(right @ member / member.sum(axis=0))

@@ -1,0 +1,118 @@
+"""The portfolio and its rule: what it picks, what it never sees, and that whatever steps aside stops nothing else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from thanos.errors import DataError
+from thanos.robust import portfolio as room
+from thanos.robust.head import Head
+from thanos.robust.infer import Seen
+from thanos.robust.portfolio import Candidate, choose, fit_portfolio, soft_accuracy
+
+
+def along(dimension, dim=6):
+    """A head that looks at one dimension."""
+    weight = np.zeros((2, dim))
+    weight[:, dimension] = (-1, 1)
+    return Head(weight, np.zeros(2), np.zeros(dim), np.ones(dim))
+
+
+def test_true_groups_are_never_seen(make_shortcut):
+    honest = make_shortcut(600)
+    rng = np.random.default_rng(1)
+    lied = replace(honest, group=rng.permutation(honest.group), subclass=rng.permutation(honest.subclass))
+    first, second = fit_portfolio(honest, 3), fit_portfolio(lied, 3)
+    assert first.reason == second.reason
+    assert [each.score for each in first.scored] == [each.score for each in second.scored]
+    np.testing.assert_array_equal(first.chosen.head.weight, second.chosen.head.weight)
+
+
+def test_a_shortcut_is_seen_through_and_every_candidate_is_told(make_shortcut):
+    data, fresh = make_shortcut(1500), make_shortcut(3000, seed=9)
+    found = fit_portfolio(data)
+    plain = max((each for each in found.scored if each.candidate.method == "erm"), key=lambda each: each.accuracy)
+
+    def worst(head):
+        right = head.predict(fresh.vectors) == fresh.superclass
+        return min(right[fresh.group == group].mean() for group in range(4))
+
+    assert worst(found.chosen.head) > worst(plain.candidate.head) + 0.2
+    assert found.chosen.name in found.reason
+    assert len({each.candidate.name for each in found.scored}) == len(found.scored)
+    assert {each.candidate.method for each in found.scored} == {"erm", "jtt", "afr", "reweight", "groupdro", "dfr"}
+    best = max(found.scored, key=lambda each: each.score)
+    assert best.candidate is found.chosen
+
+
+def test_without_a_shortcut_plain_erm_is_as_good(make_shortcut):
+    rng = np.random.default_rng(0)
+    data = make_shortcut(900)
+    vectors = rng.normal(size=data.vectors.shape) * 0.5
+    vectors[:, 1] += 0.9 * (2 * data.superclass - 1)
+    found = fit_portfolio(replace(data, vectors=vectors.astype(np.float32)))
+    assert found.chosen.method == "erm"
+    assert found.reason.startswith("plain ERM is as good")
+
+
+def test_what_steps_aside_stops_nothing_else(make_shortcut, monkeypatch):
+    def none(seen):
+        raise DataError("it finds one group in each superclass.")
+
+    data = make_shortcut(600)
+    monkeypatch.setitem(room.INFERRERS, "twins", none)
+    found = fit_portfolio(data)
+    assert found.aside == {"twins": "it finds one group in each superclass."}
+    assert {each.candidate.inferrer for each in found.scored} == {"", *room.INFERRERS} - {"twins"}
+    for name in room.INFERRERS:
+        monkeypatch.setitem(room.INFERRERS, name, none)
+    found = fit_portfolio(data)
+    assert set(found.aside) == set(room.INFERRERS)
+    assert "superclasses alone" in found.reason
+
+
+def test_scores_by_hand(make_shortcut):
+    """Eight images, two partitions; the plain head reads dimension 0, the other one dimension 1."""
+    data = make_shortcut(600)
+    seen = Seen.of(data)
+    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    x = np.zeros((8, 6))
+    x[:, 0] = [-1, -1, -1, 1, 1, 1, 1, -1]  # wrong for the fourth and the last
+    x[:, 1] = [-1, -1, -1, -1, 1, 1, 1, 1]
+    seen = replace(seen, held_out=x, held_out_y=y)
+    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, along(1)))
+    partitions = {"a": np.array([0, 0, 0, 1, 2, 2, 2, 3]), "b": np.array([0, 0, 1, 1, 2, 2, 3, 3])}
+    chosen, reason, scored = choose(every, seen, partitions)
+    right, wrong = 1 / (1 + np.exp(-room.SHARPNESS)), 1 / (1 + np.exp(room.SHARPNESS))
+    of_a, of_b = (right + wrong) / 2, (3 * right + wrong) / 4
+    assert [each.score for each in scored] == pytest.approx([(of_a + of_b) / 2, right])
+    assert [each.accuracy for each in scored] == [0.75, 1.0]
+    assert [each.worst for each in scored] == [0.0, 1.0]
+    assert chosen is every[1]
+    assert "a reweight" in reason
+
+
+def test_within_the_noise_erm_is_kept(make_shortcut):
+    data = make_shortcut(600)
+    seen = replace(Seen.of(data), held_out=np.eye(6)[[0, 1]] * 2 - 0.5, held_out_y=np.array([1, 1]))
+    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, along(1)))
+    chosen, reason, _ = choose(every, seen, {"a": np.array([0, 0])})  # each is right on the other's mistake
+    assert chosen is every[0]
+    assert reason.startswith("plain ERM is as good")
+
+
+def test_soft_accuracy_knows_neither_the_scale_of_logits_nor_what_all_share():
+    rng = np.random.default_rng(0)
+    logits, y = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
+    soft = soft_accuracy(logits, y)
+    np.testing.assert_allclose(soft_accuracy(7 * logits + 3, y), soft)
+    np.testing.assert_array_equal(soft > 0.5, logits.argmax(axis=1) == y)
+
+
+def test_what_is_missing_is_said(make_shortcut):
+    data = make_shortcut(600)
+    with pytest.raises(DataError, match="Name some of each"):
+        fit_portfolio(data.take(np.flatnonzero(data.split == 0)))
+    with pytest.raises(DataError, match="one only"):
+        fit_portfolio(data.take(np.flatnonzero((data.superclass == 0) | (data.split == 1))))
