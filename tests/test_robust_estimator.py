@@ -227,7 +227,7 @@ def test_the_head_survives_its_file(train, tmp_path):
     np.testing.assert_array_equal(read_head(tmp_path / "head.npz")[0].probabilities(X), model.predict_proba(X))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "portfolio"])
 def test_few_rows_are_enough(method):
     y = np.repeat([0, 1], 3 if method == "dfr" else 2)
     X = 2.0 * y[:, None] + np.random.default_rng(0).normal(size=(len(y), 3)) * 0.1
@@ -245,6 +245,23 @@ def test_dfr_joins_a_cluster_of_one_held_out_row():
     assert set(sizes) == {"0/0"}
 
 
+def test_the_portfolio_sees_through_a_shortcut_without_groups(train):
+    X, y, attribute = train
+    model = GroupRobustClassifier("portfolio", random_state=0).fit(X, y)
+    assert model.groups_ is None
+    assert model.selection_["candidates"] == len(model.selection_["table"])
+    assert model.settings_["head"] in METHODS
+    plain = GroupRobustClassifier("erm", random_state=0).fit(X, y)
+
+    def worst(fitted):
+        right = fitted.predict(X) == y
+        return min(right[(y == k) & (attribute == a)].mean() for k in (0, 1) for a in (0, 1))
+
+    assert worst(model) > worst(plain) + 0.1
+    with pytest.raises(ValueError, match="pass no groups"):
+        GroupRobustClassifier("portfolio").fit(X, y, groups=cells(y, attribute))
+
+
 BAD_SETTINGS = [
     ({"method": "groupdr"}, r"method is one of erm, .*; got 'groupdr' \(did you mean 'groupdro'\?\)"),
     ({"method": None}, "method is one of .*; got None"),
@@ -254,6 +271,7 @@ BAD_SETTINGS = [
     ({"validation": "a fifth"}, "validation is a share"),
     ({"clusters": 0}, "clusters is None or a whole number >= 1; got 0"),
     ({"clusters": 2.0}, "clusters is None or a whole number"),
+    ({"method": "portfolio", "select": "worst-class"}, "portfolio infers groups .* leave select and clusters"),
     ({"method": "dfr", "select": "worst-class"}, "dfr chooses by its own groups .* Use 'auto'"),
     ({"select": "worst-group"}, "fit got none. Pass groups to fit"),
     ({"clusters": 2000}, "2000 clusters need 2000 different .* lower clusters"),

@@ -76,6 +76,26 @@ def test_discover_name_merge_and_be_fair(capsys, source):
     assert names.read_text() == "a/1: odd\nb/1: odd\n"  # a person's file
 
 
+def test_the_portfolio_picks_and_tells_of_every_candidate(capsys, source):
+    file, embeddings = source
+    code, out, err = run(capsys, "robust", file, "--method", "portfolio")
+    assert (code, err) == (0, "")
+    found = json.loads(file.with_name("e-robust-portfolio.json").read_text())
+    assert found["selection"]["reason"] in out
+    table = found["selection"]["table"]
+    assert len(table) == found["selection"]["candidates"] > 30
+    head, _ = read_head(file.with_name("e-robust-portfolio.npz"))
+    test = embeddings.of("test")
+    right = head.predict(test.vectors) == test.superclass
+    worst = min(right[test.group == g].mean() for g in range(4))
+    chosen = found["scores"]["groups"]["worst_group"]["accuracy"]
+    assert chosen == pytest.approx(worst)
+    assert any(row["test_worst_group"] == pytest.approx(worst) for row in table)
+    code, _, err = run(capsys, "robust", file, "--method", "portfolio", "--groups", "given")
+    assert code == 2
+    assert "drop `groups`" in err or "drop --groups" in err
+
+
 def test_true_subclasses_are_counted_among_those_known(capsys, source):
     file, embeddings = source
     true = np.where(np.arange(1200) % 3, -1, embeddings.group)

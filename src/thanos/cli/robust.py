@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   thanos robust runs/a --table runs/a/subclasses.csv --names names.yaml
   thanos robust runs/a --method groupdro --groups given
   thanos robust runs/a --method jtt --groups none
+  thanos robust runs/a --method portfolio
   thanos robust embeddings.npz --method dfr --groups given --out fair.npz"""
 )
 def robust(
@@ -85,11 +86,16 @@ def make(
     embeddings = source.embeddings
     outcome, beside = beside_plain(embeddings, config, discovered)
     found, selection = gain(outcome, beside), outcome.robust.selection
-    say(
-        f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
-        f"{selection['rule']} on validation: {selection['accuracy']:.1%} (n = "
-        f"{', '.join(f'{n:,} {name}' for name, n in selection['n'].items())})"
-    )
+    if config.method == "portfolio":
+        say(f"portfolio, {selection['candidates']} candidates: {selection['reason']}")
+        for name, why in selection["aside"].items():
+            say(f"{name} steps aside: {why}")
+    else:
+        say(
+            f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
+            f"{selection['rule']} on validation: {selection['accuracy']:.1%} (n = "
+            f"{', '.join(f'{n:,} {name}' for name, n in selection['n'].items())})"
+        )
     for line in robust_lines(outcome, beside, config.method):
         say(line)
     write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, out)

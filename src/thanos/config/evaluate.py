@@ -83,10 +83,11 @@ class DiscoverConfig(Settings):
 class RobustConfig(Settings):
     """How a model that serves every group is made from embeddings."""
 
-    method: RobustMethod = "groupdro"
+    method: Literal[RobustMethod, "portfolio"] = "groupdro"
     """groupdro: the worst group's loss made as small as it gets; reweight: every group weighs the same; jtt: what a
     first model gets wrong counts more; dfr: refitted on group-balanced validation images; afr: refitted on what a first
-    model is least sure of; erm: the plain model, to compare with."""
+    model is least sure of; erm: the plain model, to compare with; portfolio: groups are inferred in six ways, and a
+    rule that sees no group picks among all heads on them."""
     groups: Literal["given", "discovered", "none"] = "discovered"
     """What the method may know: the images' own groups, clusters found inside each superclass, or nothing."""
     select: Literal["auto", "worst-group", "worst-discovered", "worst-class"] = "auto"
@@ -106,8 +107,17 @@ class RobustConfig(Settings):
         """Whether true groups play any part before the test."""
         return self.groups == "given" or self.rule == "worst-group"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _infers_itself(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("method") == "portfolio":
+            return {"groups": "none"} | values
+        return values
+
     @model_validator(mode="after")
     def _fits_together(self) -> "RobustConfig":
+        if self.method == "portfolio" and (self.groups != "none" or self.select != "auto"):
+            raise ValueError("portfolio infers groups and chooses by them itself; drop `groups` and `select`.")
         if self.groups == "none" and self.method in ("groupdro", "reweight", "dfr"):
             raise ValueError(f"{self.method} works on groups; pass `groups=given` or discovered, or use jtt or afr.")
         if self.method == "dfr" and self.select != "auto":

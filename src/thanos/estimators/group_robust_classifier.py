@@ -32,7 +32,8 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
     Args:
         method: "groupdro" (the worst group's loss as small as it gets), "reweight" (every group weighs the same), "dfr"
             (sparse heads on group-balanced held-out rows), "jtt" (what a first head gets wrong counts more), "afr"
-            (refitted on what a first head is least sure of) or "erm" (the plain classifier, to compare with).
+            (refitted on what a first head is least sure of), "erm" (the plain classifier, to compare with) or
+            "portfolio" (infers groups in six ways and picks among all heads on them; ``fit`` takes no groups then).
         select: What chooses on the held-out rows: "worst-group" (of those given to ``fit``), "worst-discovered" or
             "worst-class". "auto": worst-group if groups are given; else worst-discovered for groupdro, reweight and
             dfr, worst-class for jtt, afr and erm.
@@ -64,7 +65,7 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
 
     def __init__(
         self,
-        method: RobustMethod = "groupdro",
+        method: Literal[RobustMethod, "portfolio"] = "groupdro",
         *,
         select: Literal["auto"] | Rule = "auto",
         clusters: int | None = None,
@@ -151,7 +152,7 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_settings(self, given: bool) -> None:
         rules = ("auto", *get_args(Rule))
-        for name, known in {"method": tuple(METHODS), "select": rules}.items():
+        for name, known in {"method": (*METHODS, "portfolio"), "select": rules}.items():
             value = getattr(self, name)
             if value not in known:
                 raise ValueError(f"{name} is one of {', '.join(known)}; got {value!r}{nearest(str(value), known)}.")
@@ -162,6 +163,11 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
         if self.method == "dfr" and self.select != "auto":
             raise ValueError(
                 f"dfr chooses by its own groups on halves of the held-out rows; got select={self.select!r}. Use 'auto'."
+            )
+        if self.method == "portfolio" and (given or self.select != "auto" or self.clusters is not None):
+            raise ValueError(
+                "portfolio infers groups and chooses by them itself; pass no groups, and leave select and clusters as "
+                "they are."
             )
         if self.select == "worst-group" and not given:
             raise ValueError(

@@ -65,20 +65,23 @@ class Task:
     """Validation embeddings, as they came, and their superclass."""
     held_out_group: Ids | None
     seed: int
+    strengths: tuple[float, ...] = STRENGTHS
+    most: int | None = None
+    """Images of a draw that DFR fits on; None: as many as balance allows."""
 
 
-def _path(fit: Callable[..., Head]) -> list[tuple[float, Head]]:
+def _path(strengths: tuple[float, ...], fit: Callable[..., Head]) -> list[tuple[float, Head]]:
     """A head of each strength; each begins at that of the next stronger one, which is near and found soon."""
     heads: dict[float, Head] = {}
     head = None
-    for strength in sorted(STRENGTHS, reverse=True):
+    for strength in sorted(strengths, reverse=True):
         head = heads[strength] = fit(strength, start=head)
-    return [(strength, heads[strength]) for strength in STRENGTHS]
+    return [(strength, heads[strength]) for strength in strengths]
 
 
 def erm(task: Task) -> Candidates:
     """Plain logistic regression."""
-    for strength, head in _path(partial(fit_weighted, task.train, None)):
+    for strength, head in _path(task.strengths, partial(fit_weighted, task.train, None)):
         yield {"strength": strength}, head, None
 
 
@@ -86,7 +89,7 @@ def reweight(task: Task) -> Candidates:
     """Logistic regression in which every group weighs the same."""
     assert task.group is not None
     weight = 1 / np.bincount(task.group)[task.group]
-    for strength, head in _path(partial(fit_weighted, task.train, weight)):
+    for strength, head in _path(task.strengths, partial(fit_weighted, task.train, weight)):
         yield {"strength": strength}, head, None
 
 
@@ -94,7 +97,9 @@ def groupdro(task: Task) -> Candidates:
     """The worst group's loss made as small as it gets. Source: Sagawa et al., ICLR 2020."""
     assert task.group is not None
     for adjustment in ADJUSTMENTS:
-        for strength, head in _path(partial(fit_groupdro, task.train, task.group, adjustment=adjustment)):
+        for strength, head in _path(
+            task.strengths, partial(fit_groupdro, task.train, task.group, adjustment=adjustment)
+        ):
             yield {"strength": strength, "adjustment": adjustment}, head, None
 
 
@@ -110,7 +115,7 @@ def jtt(task: Task) -> Candidates:
         for upweight in UPWEIGHTS:
             weight = np.where(wrong, float(upweight), 1.0)
             settings = {"first_strength": first, "errors": int(wrong.sum()), "upweight": upweight}
-            for strength, found in _path(partial(fit_weighted, task.train, weight)):
+            for strength, found in _path(task.strengths, partial(fit_weighted, task.train, weight)):
                 yield settings | {"strength": strength}, found, None
 
 
@@ -135,13 +140,13 @@ def dfr(task: Task) -> Candidates:
     watch = Watch("worst-group", group[other], tuple(str(i) for i in range(int(group.max()) + 1)))
     scored = []
     for penalty in PENALTIES:
-        rows = first[_balanced(group[first], rng)]
+        rows = first[_balanced(group[first], rng, task.most)]
         head = _sparse_head(x[rows], superclass[rows], penalty, task.train)
         scored.append((watch.score(_plain(head, x[other]) == superclass[other]), penalty))
     penalty = max(scored)[1]
     heads = []
     for _ in range(REFITS):
-        rows = _balanced(group, rng)
+        rows = _balanced(group, rng, task.most)
         heads.append(_sparse_head(x[rows], superclass[rows], penalty, task.train))
     mean = Head(
         np.mean([head.weight for head in heads], axis=0),
@@ -152,10 +157,11 @@ def dfr(task: Task) -> Candidates:
     yield {"penalty": penalty}, mean, max(scored)[0]
 
 
-def _balanced(group: Ids, rng: np.random.Generator) -> Ids:
-    """As many rows of each group as the smallest has."""
+def _balanced(group: Ids, rng: np.random.Generator, most: int | None) -> Ids:
+    """As many rows of each group as the smallest has, and not more than ``most`` in all (but one of each)."""
     kinds, size = np.unique(group, return_counts=True)
-    return np.concatenate([rng.permutation(np.flatnonzero(group == kind))[: size.min()] for kind in kinds])
+    each = size.min() if most is None else min(size.min(), max(1, most // len(kinds)))
+    return np.concatenate([rng.permutation(np.flatnonzero(group == kind))[:each] for kind in kinds])
 
 
 def _sparse_head(x: NDArray, y: Ids, penalty: float, train: Standardised) -> Head:
@@ -189,7 +195,7 @@ def afr(task: Task) -> Candidates:
     cut = max(1, round(HELD_OUT * len(order)))
     again, before = task.train.take(order[:cut]), task.train.take(order[cut:])
     first = max(
-        (head for _, head in _path(partial(fit_weighted, before, None))),
+        (head for _, head in _path(task.strengths, partial(fit_weighted, before, None))),
         key=lambda head: float((_plain(head, again.x) == again.y).mean()),
     )
     sure = softmax(first.of_standardised(again.x))[np.arange(cut), again.y]

@@ -104,7 +104,8 @@ def minimise(
         while True:
             if base is None:
                 base, fresh = basis.hessian(share * probability * (1 - probability)), True
-            hessian = base + np.diag(penalty)
+            hessian = base.copy()
+            hessian[np.diag_indices(len(flat))] += penalty
             if bend is not None:
                 turned = residual[:, None] * bend
                 factor = np.vstack([basis.rows.T @ turned, turned.sum(axis=0)])

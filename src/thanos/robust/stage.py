@@ -1,6 +1,7 @@
 """The last stage on frozen embeddings: groups, a method, a rule, and what the model scores on test images."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from thanos.evaluate.scores import Scores
 from thanos.robust.head import Head
 from thanos.robust.methods import Robust, fit_robust
 from thanos.robust.plain import plain_head
+from thanos.robust.portfolio import fit_portfolio
 from thanos.robust.select import watch
 from thanos.subclasses.discovery import discover
 from thanos.subclasses.fitted import Discovered
@@ -129,6 +131,8 @@ def choose_head(
     True groups and subclasses are taken away before anything starts, unless the configuration asks for them; they come
     back for the test scores alone.
     """
+    if config.method == "portfolio":
+        return of_portfolio(embeddings, config.seed), None
     seen = embeddings if config.sees_groups else embeddings.without_hidden()
     group: NDArray[np.int64] | None = None
     if config.groups == "given":
@@ -152,6 +156,36 @@ def choose_head(
         names=() if discovered is None else discovered.names,
     )
     return fit_robust(config.method, seen, group, looked_at, config.seed), discovered
+
+
+def of_portfolio(embeddings: Embeddings, seed: int) -> Robust:
+    """The pick of the portfolio's rule; its selection tells of every candidate, with test scores where there are any.
+
+    The rule has chosen before test images or true groups are looked at.
+    """
+    found = fit_portfolio(embeddings, seed)
+    test = embeddings.of("test")
+    table = []
+    for one in found.scored:
+        row: dict[str, Any] = {"candidate": one.candidate.name, "score": one.score}
+        row |= {"validation_accuracy": one.accuracy, "worst_inferred_group": one.worst}
+        if len(test):
+            right = one.candidate.head.predict(test.vectors) == test.superclass
+            row["test_accuracy"] = float(right.mean())
+            if test.group is not None and (test.group >= 0).any():
+                known = test.group >= 0
+                row["test_worst_group"] = _true_groups_worst(right[known], test.group[known])
+        table.append(row)
+    chosen = next(one for one in found.scored if one.candidate is found.chosen)
+    settings = {"inferrer": found.chosen.inferrer, "head": found.chosen.method} | found.chosen.settings
+    selection = {"rule": "inferred groups", "n": {}, "accuracy": chosen.worst, "candidates": len(table)}
+    selection |= {"reason": found.reason, "aside": found.aside, "table": table}
+    return Robust("portfolio", found.chosen.head, settings, selection)
+
+
+def _true_groups_worst(right: NDArray[np.bool_], group: NDArray[np.int64]) -> float:
+    size = np.bincount(group)
+    return float((np.bincount(group, weights=right)[size > 0] / size[size > 0]).min())
 
 
 def beside_plain(
