@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from thanos.evaluate.intervals import FEW
 
 if TYPE_CHECKING:
+    from thanos.config import RobustConfig
     from thanos.evaluate.apart import Apart
     from thanos.evaluate.recovery import Recovered
     from thanos.evaluate.transfer import Transfer
@@ -116,6 +117,18 @@ def _split_lines(name: str, fact: Mapping[str, Any], typical: Mapping[str, list[
 
 def _p(p: float) -> str:
     return "< .0001" if p < 1e-4 else f"{p:.4f}".lstrip("0") if p < 1 else "1"
+
+
+def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]:
+    """By what a classifier was chosen on validation images."""
+    if config.method == "portfolio":
+        aside = [f"{name} steps aside: {why}" for name, why in selection["aside"].items()]
+        return [f"portfolio, {selection['candidates']} candidates: {selection['reason']}", *aside]
+    sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
+    return [
+        f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
+        f"{selection['rule']} on validation: {selection['accuracy']:.1%} (n = {sizes})"
+    ]
 
 
 def robust_lines(outcome: "Outcome", plain: "Outcome", method: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from thanos.cli.app import Flat, Judged, Of, Out, app, say
 from thanos.cli.judge import described, earlier
-from thanos.cli.lines import gain_line, robust_lines
+from thanos.cli.lines import chosen_lines, gain_line, robust_lines
 from thanos.config import RobustConfig, SourceConfig
 from thanos.errors import ConfigError
 from thanos.inputs import Source
@@ -86,16 +86,8 @@ def make(
     embeddings = source.embeddings
     outcome, beside = beside_plain(embeddings, config, discovered)
     found, selection = gain(outcome, beside), outcome.robust.selection
-    if config.method == "portfolio":
-        say(f"portfolio, {selection['candidates']} candidates: {selection['reason']}")
-        for name, why in selection["aside"].items():
-            say(f"{name} steps aside: {why}")
-    else:
-        say(
-            f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
-            f"{selection['rule']} on validation: {selection['accuracy']:.1%} (n = "
-            f"{', '.join(f'{n:,} {name}' for name, n in selection['n'].items())})"
-        )
+    for line in chosen_lines(config, selection):
+        say(line)
     for line in robust_lines(outcome, beside, config.method):
         say(line)
     write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, out)
