@@ -84,7 +84,7 @@ def row_of(embeddings: Embeddings, facts: dict[str, Any], seed: int) -> dict[str
     for one in found.scored:
         right = one.candidate.head.predict(test.vectors) == test.superclass
         worst = float((np.bincount(test.group, weights=right)[size > 0] / size[size > 0]).min())
-        table[name_of(one)] = {"worst_group": worst, "score": one.score, "validation": one.accuracy}
+        table[name_of(one)] = round(worst, 4)
         if one.candidate is found.chosen:
             picked = name_of(one)
     facts = facts | {"picked": picked, "plain": name_of(plain), "reason": found.reason, "aside": found.aside}
@@ -93,16 +93,16 @@ def row_of(embeddings: Embeddings, facts: dict[str, Any], seed: int) -> dict[str
 
 def regrets(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Of the rule's picks over rows, and every single candidate beside it."""
-    plain = np.array([row["candidates"][row["plain"]]["worst_group"] for row in rows])
-    picked = np.array([row["candidates"][row["picked"]]["worst_group"] for row in rows])
-    oracle = np.array([max(each["worst_group"] for each in row["candidates"].values()) for row in rows])
+    plain = np.array([row["candidates"][row["plain"]] for row in rows])
+    picked = np.array([row["candidates"][row["picked"]] for row in rows])
+    oracle = np.array([max(row["candidates"].values()) for row in rows])
     names = {name for row in rows for name in row["candidates"]}
 
     def of(name: str, row: dict[str, Any]) -> float:
-        return float(row["candidates"].get(name, row["candidates"][row["plain"]])["worst_group"])
+        return float(row["candidates"].get(name, row["candidates"][row["plain"]]))
 
     single = {name: float(np.mean([of(name, row) for row in rows])) for name in names}
-    single = dict(sorted(single.items(), key=lambda pair: -pair[1]))
+    single = {name: round(mean, 4) for name, mean in sorted(single.items(), key=lambda pair: -pair[1])}
     best = next(iter(single.values()))
     return {
         "rows": len(rows),
