@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import ExifTags, Image
 from thanos.config import DataConfig
 from thanos.data import decode as decoding
 from thanos.data import files
-from thanos.data.cache import cached_images
+from thanos.data.cache import cached_images, identity
 from thanos.data.decode import decode
 from thanos.data.labels import SPLITS
 from thanos.data.load import check_superclasses, draw_stratified, load
@@ -405,3 +406,29 @@ def test_the_fingerprint_of_images_on_demand_is_remembered(folder, monkeypatch):
     assert few.fingerprint != in_memory
     picture(next((folder / "cats" / "cats-a").glob("*.png")), seed=77)
     assert read(folder).fingerprint != in_memory
+
+
+@pytest.mark.parametrize("how", ["renamed", "written over"])
+def test_files_that_are_swapped_are_read_anew_though_size_and_time_are_equal(tmp_path, how):
+    folder = tmp_path / "pets"
+    for i in range(8):  # uncompressed: all of one size
+        picture(folder / ("cats", "dogs")[i % 2] / f"{i}.bmp", seed=i)
+    for path in folder.rglob("*.bmp"):
+        os.utime(path, ns=(10**18, 10**18))
+    first, second = folder / "cats" / "0.bmp", folder / "cats" / "2.bmp"
+    rows = [read(folder).refs.index(str(path)) for path in (first, second)]
+    before, known, vectors = read(folder), identity(first), read(folder).images[np.array(rows)]
+    assert identity(first) == known
+    if how == "renamed":
+        first.rename(tmp_path / "third")
+        second.rename(first)
+        (tmp_path / "third").rename(second)
+    else:
+        content = first.read_bytes(), second.read_bytes()
+        for path, other in zip((second, first), content, strict=True):
+            path.write_bytes(other)
+            os.utime(path, ns=(10**18, 10**18))
+    after = read(folder)
+    assert np.array_equal(after.images[np.array(rows)], vectors[::-1])
+    assert after.fingerprint != before.fingerprint
+    assert identity(first) != known

@@ -38,11 +38,18 @@ def remembered(key: str, find: Callable[[], str]) -> str:
     return found
 
 
+def stamp(path: Path) -> str:
+    """Of a file under its name: size, time of its content, and time of any change, which nobody can set.
+
+    The last one tells files apart that took each other's names, or got other content with the old time.
+    """
+    stat = path.stat()
+    return f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}"
+
+
 def identity(path: Path) -> str:
     """Changes if the file does."""
-    stat = path.stat()
-    said = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    return blake2b(said.encode(), digest_size=16).hexdigest()
+    return blake2b(f"{path.resolve()}\0{stamp(path)}".encode(), digest_size=16).hexdigest()
 
 
 def identity_of(values: Any) -> str | None:

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from thanos.config import DataConfig, ViewSpec
-from thanos.data.cache import cached_images, remembered
+from thanos.data.cache import cached_images, remembered, stamp
 from thanos.data.decode import LYING, MOST_THREADS, FileImages, How, allow, decode_all, orientation
 from thanos.data.imageset import Images, ImageSet, check_enlarged
 from thanos.data.labels import known_words, label_fields
@@ -261,11 +261,10 @@ _MODES |= {"I;16": "16 bit", "I;16B": "16 bit", "I": "32 bit"}
 
 
 def _key(paths: Sequence[Path]) -> str:
-    """Of the files' names, sizes and times."""
+    """Of the files' names and stamps."""
     digest = blake2b(digest_size=16)
     for path in paths:
-        stat = path.stat()
-        digest.update(os.fsencode(path) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        digest.update(os.fsencode(path) + f"\0{stamp(path)}\0".encode())
     return digest.hexdigest()
 
 
