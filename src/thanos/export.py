@@ -10,7 +10,7 @@ from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, ThanosError
 from thanos.runs.encoder_io import Encoder, save_encoder
-from thanos.storage import write_csv
+from thanos.storage import naming, write_csv
 
 CLOSE = 1e-4
 """The largest difference between an exported model's vectors and ours that passes."""
@@ -90,8 +90,9 @@ def export_onnx(encoder: Encoder, file: Path) -> float | None:
         verbose=False,
     )
     assert program is not None
-    file.parent.mkdir(parents=True, exist_ok=True)
-    program.save(str(file))
+    with naming(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        program.save(str(file))
     try:
         import onnxruntime
     except ModuleNotFoundError:

@@ -24,6 +24,30 @@ PART = ".thanos-part"
 """How the name of a file ends that is not complete yet."""
 
 
+@contextmanager
+def naming(path: Path, after: str = "Free some space, or name another place") -> Iterator[None]:
+    """Let what the system says of a write be an OutputError that names the file.
+
+    Args:
+        path: Of the file.
+        after: What to do, or how things stand.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error}). {after}.") from None
+
+
+def append(path: Path, text: str) -> None:
+    """Write at the end of a file.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    with naming(path), path.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """Write a temporary file beside ``path`` and rename it over ``path`` once it is complete and on disk.
 
@@ -32,18 +56,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=PART)
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror or error}); what was there is unchanged."
-        ) from None
+        with naming(path, "What was there is unchanged"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=PART)
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)

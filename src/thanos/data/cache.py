@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.errors import DataError, OutputError
-from thanos.storage import is_writable, write_text
+from thanos.storage import is_writable, naming, write_text
 
 
 def cache_folder() -> Path:
@@ -88,14 +88,15 @@ def cached_array(
     file = cache_folder() / folder / f"{key}.npy"
     if not file.exists():
         check_room(file.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize, what)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{key}.", suffix=".part")
-        os.close(handle)
+        with naming(file, OTHER_DISK):
+            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{key}.", suffix=".part")
+            os.close(handle)
         try:
-            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
-            claim_space(Path(temporary))
+            array = claimed(Path(temporary), file, dtype, shape)
             fill(array)
-            array.flush()
-            os.replace(temporary, file)
+            with naming(file, OTHER_DISK):
+                array.flush()
+                os.replace(temporary, file)
         finally:
             Path(temporary).unlink(missing_ok=True)
     return np.load(file, mmap_mode="r")
@@ -119,8 +120,25 @@ def check_room(folder: Path, size: int, what: str) -> None:
         )
 
 
-def claim_space(path: Path) -> None:
-    """Give the file its blocks now: a full disk is an error here, and a crash on writing to a memory map later."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+OTHER_DISK = "Free some space, or set THANOS_CACHE to a folder on another disk"
+
+
+def claimed(
+    path: Path, entry: Path, dtype: type, shape: tuple[int, ...], *, begun: bool = False
+) -> "np.memmap[Any, Any]":
+    """An array in a file that has its blocks: a full disk is an error here, and a crash on writing to it later.
+
+    Args:
+        path: Of the file.
+        entry: Of the cache, that it is to become; for messages.
+        dtype, shape: Of the array.
+        begun: Whether it is there already.
+    Raises:
+        OutputError: if there is no room for it.
+    """
+    with naming(entry, OTHER_DISK):
+        array = np.lib.format.open_memmap(path, mode="r+" if begun else "w+", dtype=dtype, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

@@ -15,7 +15,7 @@ from thanos.data.draw import draw_stratified
 from thanos.data.labels import SPLITS
 from thanos.data.walk import SUFFIXES
 from thanos.errors import DataError, OutputError
-from thanos.storage import write_json, write_text
+from thanos.storage import naming, write_json, write_text
 
 WATERBIRDS = {
     "albatross", "auklet", "cormorant", "frigatebird", "fulmar", "gull", "jaeger", "kittiwake", "pelican", "puffin",
@@ -61,8 +61,10 @@ def build_waterbirds(cub: Path, masks: Path, places: Path, out: Path, *, seed: i
     for i, path in enumerate(birds):
         background = backgrounds[place[i]].pop()
         target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _paste(cub / "images" / path, masks / path.with_suffix(".png"), background).save(target, quality=95)
+        pasted = _paste(cub / "images" / path, masks / path.with_suffix(".png"), background)
+        with naming(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            pasted.save(target, quality=95)
         where = background.relative_to(places).as_posix()
         lines.append(f"{i + 1},{path.as_posix()},{label[i]},{split[i]},{place[i]},{where}")
         if (i + 1) % 1000 == 0:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Generator, nn
 
 from thanos.config import ViewSpec
-from thanos.data.cache import cache_folder, check_room, claim_space
+from thanos.data.cache import cache_folder, check_room, claimed
 from thanos.data.imageset import ImageSet
 from thanos.encoders.folded import folded
 from thanos.encoders.zoo import dimension
@@ -88,8 +88,7 @@ def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], s
     """Block by block into a file of another name, which takes its own when it is whole."""
     part, note = entry.with_name(f"{entry.name}.part"), entry.with_name(f"{entry.name}.json")
     begun = _noted(note, shape) if part.exists() else 0
-    array = np.lib.format.open_memmap(part, mode="r+" if begun else "w+", dtype=np.float32, shape=shape)
-    claim_space(part)
+    array = claimed(part, entry, np.float32, shape, begun=bool(begun))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = ready(wanted.backbone, images, device)
     blocks = range(begun, -(-len(images) // BLOCK))

@@ -16,6 +16,7 @@ from thanos.runs.provenance import command, commit, hardware, versions
 from thanos.storage import (
     LOCK,
     SKIPPED,
+    append,
     begins,
     holds,
     is_part,
@@ -279,8 +280,7 @@ class RunDir:
             f"hardware: {hardware()}, {accelerators}",
             f"images: {images}",
         ]
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
+        append(self.log, "\n".join(lines) + "\n")
 
 
 def _read(file: Path, wanted: dict[str, type], possible: dict[str, type] | None = None) -> dict[str, Any]:

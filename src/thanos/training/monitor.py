@@ -23,7 +23,7 @@ from thanos.data.batches import BatchLoader
 from thanos.errors import ConfigError, Interrupted, NextBatchLost
 from thanos.evaluate.diagnose import State, diagnose
 from thanos.registry import MethodSpec
-from thanos.storage import write_atomically, write_text
+from thanos.storage import append, write_atomically, write_text
 from thanos.training.module import TrainingModule
 
 FORMED = 100
@@ -91,8 +91,7 @@ class MetricsFile(Callback):
             values = {name: value for name, value in measured.items() if math.isfinite(value)}  # JSON has no NaN
             self._lines.append(json.dumps({"step": module.batches_done, **values}))
             if module.global_rank == 0:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(self._lines[-1] + "\n")
+                append(self._path, self._lines[-1] + "\n")
         module.latest.clear()
 
     def write_anew(self) -> None:
