@@ -2,10 +2,13 @@
 
 import errno
 import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from thanos.cli import run_command
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.cache import cached_array
 from thanos.errors import OutputError
@@ -53,3 +56,42 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"a.txt cannot be written .* unchanged"):
         write_text(tmp_path / "a.txt", "after")
     assert [each.read_text() for each in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "a"
+    train(SMALL, folder, run=QUIET, say=silent)
+    return folder
+
+
+@pytest.fixture
+def read_only(run, tmp_path, monkeypatch):
+    """A finished run on a disk that is mounted read-only, as the system tells of it."""
+    folder = tmp_path / "a"
+    shutil.copytree(run, folder)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and access(path, mode))
+    return folder
+
+
+@pytest.mark.parametrize("verb", ["geometry", "transfer"])
+def test_a_read_only_run_is_judged_and_nothing_written(read_only, capsys, verb):
+    before = {path.name: path.read_bytes() for path in read_only.iterdir()}
+    run_command([verb, str(read_only)])
+    said = capsys.readouterr().out.splitlines()
+    assert f"{read_only} cannot be written: {verb} is not kept there" in said
+    assert len(said) > 2
+    assert {path.name: path.read_bytes() for path in read_only.iterdir()} == before
+
+
+def test_the_page_of_a_read_only_run_is_written_elsewhere(run, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "a"
+    shutil.copytree(run, folder)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
+    run_command(["report", str(folder), "--out", str(tmp_path / "page.html")])
+    assert "geometry is not kept there" in capsys.readouterr().out
+    assert "Discovered" in (tmp_path / "page.html").read_text()
+    assert "geometry/last" not in (folder / "metrics.json").read_text()

@@ -298,10 +298,11 @@ class Source:
         return two_views(self.encoder, images)
 
     def keep(self, name: str, scores: dict[str, Any]) -> None:
-        """Add scores of a run's own images to its numbers."""
+        """Add scores of a run's own images to its numbers; on a read-only disk they are only said."""
         if self.run is not None:
             marked = scores | {"command": command(), "encoder": self.embeddings.encoder}
-            self.run.add_metrics({f"{name}/{self.options.weights}": marked})
+            if not self.run.add_metrics({f"{name}/{self.options.weights}": marked}):
+                self.say(f"{self.run.path} cannot be written: {name} is not kept there")
 
     def kept(self) -> dict[str, Any]:
         """``geometry``, ``transfer`` and ``apart`` as a run keeps them of these weights; empty where it is none."""
@@ -309,16 +310,14 @@ class Source:
             return {}
         metrics = self.run.metrics()
         named = {name: metrics.get(f"{name}/{self.options.weights}") for name in ("geometry", "transfer", "apart")}
-        mine = self.embeddings.encoder
-        return {name: each for name, each in named.items() if each and each.get("encoder") == mine}
+        return {key: each for key, each in named.items() if each and each.get("encoder") == self.embeddings.encoder}
 
     def training(self) -> "Training | None":
         """How a run was trained, for its page; None where it is none."""
-        if self.run is None:
+        if (run := self.run) is None:
             return None
         from thanos.report.discover_page import Training
 
-        run = self.run
         logged, card, weights = run.logged(), self._loaded.card, run.weights(self.options.weights)
         return Training(str(run.path), self._settings, self._metrics, logged, card, weights)
 

@@ -158,10 +158,13 @@ class RunDir:
         except (OSError, ValueError, TypeError) as error:
             raise DataError(f"{self.lines} is damaged ({error}). Bring back a copy, or train again.") from None
 
-    def add_metrics(self, more: dict[str, Any]) -> None:
-        """Add numbers to those of a finished run; nothing where it is not."""
+    def add_metrics(self, more: dict[str, Any]) -> bool:
+        """Add numbers to those of a finished run, if there is one; whether the folder lets them be kept."""
+        if not is_writable(self.path):
+            return False
         if self.is_finished:
             write_json(self.metrics_file, self.metrics() | more)
+        return True
 
     def command(self) -> str:
         """The command that it was started by, as its log has it."""
