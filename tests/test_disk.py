@@ -3,6 +3,9 @@
 import errno
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +98,46 @@ def test_the_page_of_a_read_only_run_is_written_elsewhere(run, tmp_path, monkeyp
     assert "geometry is not kept there" in capsys.readouterr().out
     assert "Discovered" in (tmp_path / "page.html").read_text()
     assert "geometry/last" not in (folder / "metrics.json").read_text()
+
+
+STOPPED = """
+import os, signal, sys, time
+from thanos.__main__ import run
+
+def stop(*args, **more):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(60)
+
+class Finder:
+    def find_spec(self, name, *args):
+        return stop() if name == "thanos.cli" else None
+
+phase = sys.argv.pop(1)
+if phase == "importing":
+    sys.meta_path.insert(0, Finder())
+elif phase == "reading":
+    import thanos.embeddings
+    thanos.embeddings.read_npz = stop
+elif phase == "writing":
+    os.fsync = stop
+elif phase == "starting to train":
+    from thanos.training.monitor import KeepState
+    KeepState.on_train_start = stop
+run()
+"""
+
+
+@pytest.mark.parametrize("phase", ["importing", "reading", "writing", "starting to train"])
+def test_sigterm_ends_any_command_with_a_word_and_nothing_half_written(run, tmp_path, phase):
+    folder = tmp_path / "a"
+    shutil.copytree(run, folder)
+    words = ["train", "--data", "digits", "--epochs", "1", "--out", str(tmp_path / "b")]
+    words = words if phase == "starting to train" else ["geometry", str(folder)]
+    if phase == "reading":
+        run_command(["embed", str(folder)])
+    before = sorted(path.name for path in folder.iterdir())
+    ended = subprocess.run([sys.executable, "-c", STOPPED, phase, *words], capture_output=True, text=True)
+    (said,) = ended.stderr.splitlines()
+    assert said.startswith("thanos: stopped")
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert sorted(path.name for path in folder.iterdir()) == before

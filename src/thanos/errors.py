@@ -37,3 +37,12 @@ class Interrupted(ThanosError):
     def __init__(self, message: str, signal_number: int):
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does: what it was writing is taken away."""
+
+
+def describe_stop(stop: KeyboardInterrupt) -> tuple[str, int]:
+    """The line that a stopped command ends with, and its exit code."""
+    return ("stopped by SIGTERM.", 143) if isinstance(stop, Terminated) else ("stopped.", 130)

@@ -40,7 +40,7 @@ from thanos.config import (
     read_yaml,
 )
 from thanos.console import plain
-from thanos.errors import ConfigError, ThanosError
+from thanos.errors import ConfigError, ThanosError, describe_stop
 from thanos.names import nearest
 from thanos.runs import provenance
 
@@ -128,8 +128,9 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error), debug, error.exit_code)
     except ValidationError as error:
         _fail(explain(error), debug, 2)
-    except KeyboardInterrupt:
-        _fail("stopped.", debug, 130)
+    except KeyboardInterrupt as stop:
+        message, code = describe_stop(stop)
+        _fail(message, debug, code)
     except BrokenPipeError:
         sys.exit(141)
     except OSError as error:

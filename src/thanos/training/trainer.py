@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from thanos import registry
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.samples import Samples
-from thanos.errors import ConfigError, Interrupted
+from thanos.errors import ConfigError, Interrupted, Terminated
 from thanos.runs.run_dir import RunDir
 from thanos.training.monitor import AtomicCheckpointIO, KeepState, MetricsFile, Progress, SameRun, SpreadWatch
 
@@ -128,10 +128,11 @@ def signals_handled() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except SystemExit:  # Lightning's answer to a KeyboardInterrupt: a second Ctrl-C, or one before the first step
-        raise Interrupted(
-            "stopped at once; the same command again goes on from the last checkpoint.", signal.SIGINT
-        ) from None
+    except (
+        SystemExit
+    ) as end:  # how Lightning answers KeyboardInterrupt: a second signal, or one before the first step
+        number = signal.SIGTERM if isinstance(end.__context__, Terminated) else signal.SIGINT
+        raise Interrupted("stopped at once; the same command again goes on from the last checkpoint.", number) from None
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
