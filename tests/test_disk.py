@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thanos.cli import run_command
+from thanos.cli import main, run_command
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.cache import cached_array
 from thanos.errors import OutputError
@@ -141,3 +141,56 @@ def test_sigterm_ends_any_command_with_a_word_and_nothing_half_written(run, tmp_
     assert said.startswith("thanos: stopped")
     assert ended.returncode == 128 + signal.SIGTERM
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+LITTLE_MEMORY = (
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+    MemoryError(),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory"),
+)
+
+
+@pytest.mark.parametrize("error", LITTLE_MEMORY, ids=lambda error: type(error).__name__)
+def test_little_memory_is_no_fault_of_thanos(monkeypatch, capsys, error):
+    def fail(*args):
+        raise error
+
+    monkeypatch.setattr(sys.modules["thanos.cli.app"], "run_command", fail)
+    with pytest.raises(SystemExit) as end:
+        main(["check", "digits"])
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith("thanos: there is too little memory (")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_fault_of_thanos_is_still_called_one(monkeypatch, capsys):
+    def fail(*args):
+        raise ImportError("No module named 'nowhere'")
+
+    monkeypatch.setattr(sys.modules["thanos.cli.app"], "run_command", fail)
+    with pytest.raises(SystemExit) as end:
+        main(["check", "digits"])
+    assert end.value.code == 1
+    assert "a fault of thanos" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+def test_a_library_that_does_not_fit_into_memory(tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))"
+    words = [
+        sys.executable,
+        "-c",
+        f"{limit}; from thanos.__main__ import run; run()",
+        "bench",
+        "train",
+        "--data",
+        "digits",
+    ]
+    ended = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"})
+    if "OpenBLAS error" in ended.stderr:
+        pytest.skip("OpenBLAS ended the process by itself")
+    assert ended.returncode == 2, ended.stderr
+    assert "too little memory" in ended.stderr
+    assert "a fault of thanos" not in ended.stderr

@@ -2,9 +2,9 @@
 
 import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
-from thanos.errors import Terminated, describe_stop
+from thanos.errors import Terminated, describe_stop, of_memory
 
 
 def run() -> None:
@@ -13,10 +13,17 @@ def run() -> None:
     try:
         from thanos.cli import main
     except KeyboardInterrupt as stop:
-        message, code = describe_stop(stop)
-        print(f"thanos: {message}", file=sys.stderr)
-        sys.exit(code)
+        _end(*describe_stop(stop))
+    except (ImportError, MemoryError, OSError) as error:
+        if (lacking := of_memory(error)) is None:
+            raise
+        _end(lacking, 2)
     main()
+
+
+def _end(message: str, code: int) -> NoReturn:
+    print(f"thanos: {message}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _terminate(number: int, frame: Any) -> None:

@@ -4,6 +4,8 @@ Messages name settings as Python does, in backticks: ```batch```, ```batch=64```
 flags.
 """
 
+import re
+
 
 class ThanosError(Exception):
     """Anything the user can mend; the command prints its one line and exits with ``exit_code``."""
@@ -46,3 +48,18 @@ class Terminated(KeyboardInterrupt):
 def describe_stop(stop: KeyboardInterrupt) -> tuple[str, int]:
     """The line that a stopped command ends with, and its exit code."""
     return ("stopped by SIGTERM.", 143) if isinstance(stop, Terminated) else ("stopped.", 130)
+
+
+_MEMORY = re.compile(
+    "failed to map segment|(cannot|can't) allocate memory|not enough memory|out of memory", re.IGNORECASE
+)
+
+
+def of_memory(error: BaseException) -> str | None:
+    """The line for what came up for want of memory, be it while a library was loaded; None: for something else."""
+    if not isinstance(error, MemoryError) and not _MEMORY.search(str(error)):
+        return None
+    reason = str(error).split("\n")[0] or type(error).__name__
+    return (
+        f"there is too little memory ({reason}). End other programs, or allow this one more (ulimit -v, a container)."
+    )

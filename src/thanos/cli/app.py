@@ -40,7 +40,7 @@ from thanos.config import (
     read_yaml,
 )
 from thanos.console import plain
-from thanos.errors import ConfigError, ThanosError, describe_stop
+from thanos.errors import ConfigError, ThanosError, describe_stop, of_memory
 from thanos.names import nearest
 from thanos.runs import provenance
 
@@ -133,11 +133,19 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(message, debug, code)
     except BrokenPipeError:
         sys.exit(141)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}. Mend the path or its permissions, or free space.", debug, 2)
     except Exception as error:
-        _fail(f"{type(error).__name__}: {error} (a fault of thanos; --debug shows where).", debug, 1)
+        message, code = _of_the_machine(error)
+        _fail(message, debug, code)
+
+
+def _of_the_machine(error: Exception) -> tuple[str, int]:
+    """The line and the code for what none of our errors says; what is no fault of the machine is one of thanos."""
+    if (lacking := of_memory(error)) is not None:
+        return lacking, 2
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}. Mend the path or its permissions, or free space.", 2
+    return f"{type(error).__name__}: {error} (a fault of thanos; --debug shows where).", 1
 
 
 def run_command(tokens: list[str]) -> int:

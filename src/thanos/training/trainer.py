@@ -128,9 +128,7 @@ def signals_handled() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except (
-        SystemExit
-    ) as end:  # how Lightning answers KeyboardInterrupt: a second signal, or one before the first step
+    except SystemExit as end:  # how Lightning answers KeyboardInterrupt: a second signal, or one before the first step
         number = signal.SIGTERM if isinstance(end.__context__, Terminated) else signal.SIGINT
         raise Interrupted("stopped at once; the same command again goes on from the last checkpoint.", number) from None
     finally:
