@@ -248,6 +248,14 @@ def test_help_has_examples(capsys, verb):
     assert f"thanos {verb} " in out.split("Examples:")[1]
 
 
+def test_help_says_that_threads_change_the_outcome(capsys):
+    _, out, _ = run(capsys, "train", "--help")
+    heading = next(line for line in out.splitlines() if "How it is carried out" in line)
+    assert "--threads alone changes the outcome" in heading
+    said = " ".join(word for word in out.split("--threads INT")[1].split("--checkpoint")[0].split() if word != "│")
+    assert "so the weights differ" in said
+
+
 def test_the_whole_way_from_the_command_line(capsys, tmp_path):
     """train, again, from its own configuration, embed, transfer, geometry; then the .npz of someone else."""
     run_a, run_b = tmp_path / "a", tmp_path / "b"

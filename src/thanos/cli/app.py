@@ -66,7 +66,7 @@ Out = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Of = Annotated[SourceConfig, Parameter(name="*", show_default=False)]
 WHERE = Group("Over many machines", sort_key=2)
 TRAINING = Group("Training, for images (what is left open is chosen, with a reason)", sort_key=1)
-RUN = Group("How it is carried out (does not change the outcome)", sort_key=2)
+RUN = Group("How it is carried out (of these --threads alone changes the outcome)", sort_key=2)
 
 
 _MODELS = (

@@ -223,12 +223,12 @@ class AutoTrainConfig(Settings):
 
 
 class RunConfig(Settings):
-    """How a run is carried out: nothing here changes its outcome, so a resumed run may differ in it."""
+    """How a run is carried out: a resumed run may differ in it. ``threads`` alone changes the outcome."""
 
     workers: Annotated[int, Field(ge=0)] = 2
     """Processes that decode images too large to keep in memory."""
     threads: Annotated[int, Field(ge=1)] | None = None
-    """CPU threads of torch; default: all cores."""
+    """CPU threads of torch; default: all cores. Sums of another number are rounded otherwise, so the weights differ."""
     checkpoint_minutes: Annotated[float, Field(gt=0)] = 2
     """Minutes between checkpoints."""
     logger: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
