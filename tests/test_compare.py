@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import shutil
 
 import pytest
 
@@ -61,9 +62,26 @@ def test_the_command_of_a_cell_gives_the_cell(runs, capsys):
     assert f"fine accuracy {cell.value:.1%}" in capsys.readouterr().out
 
 
+def test_a_bad_run_is_left_out_with_its_reason_and_the_others_are_compared(runs, tmp_path, capsys):
+    for name in ("unfinished", "damaged"):
+        shutil.copytree(runs / "b <x>", tmp_path / name)
+    (tmp_path / "unfinished" / "metrics.json").unlink()
+    (tmp_path / "damaged" / "subclasses.json").write_text("{")
+    page = tmp_path / "c.html"
+    compared = [str(each) for each in (tmp_path / "unfinished", runs / "a", tmp_path / "damaged")]
+    run_command(["compare", *compared, "--out", str(page)])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
+    assert len(said) == 2
+    assert "unfinished is none" in said[0]
+    assert "subclasses.json cannot be read" in said[1]
+    assert page.read_text().count("Left out: ") == 2
+    with page.with_suffix(".csv").open(newline="") as file:
+        assert [row["run"] for row in csv.DictReader(file)] == [str(runs / "a")]
+
+
 def test_what_cannot_be_compared(runs, tmp_path):
     with pytest.raises(DataError, match="is none"):
-        compare([runs / "a", tmp_path])
+        compare([tmp_path])
     with pytest.raises(ConfigError, match="named twice"):
         compare([runs / "a", runs / "a"])
     with pytest.raises(ConfigError, match="none was named"):

@@ -1,7 +1,7 @@
 """Runs side by side: what each scored, with intervals, and the command behind every number; a page and a CSV."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -10,7 +10,7 @@ from typing import Any
 from thanos.data.group_table import mark_of
 from thanos.data.splits import watched
 from thanos.embeddings import kept_fingerprint
-from thanos.errors import ConfigError, DataError
+from thanos.errors import ConfigError, DataError, ThanosError
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
 from thanos.report.page import render
 from thanos.runs.run_dir import RunDir
@@ -84,16 +84,27 @@ COLUMNS = {
 """What is compared, and what it is."""
 
 
-def compare(runs: Sequence[Path]) -> list[Line]:
+def compare(runs: Sequence[Path], leave_out: Callable[[str], None] = lambda why: None) -> list[Line]:
     """The runs in the order of their probe's accuracy, then of superclass accuracy; not measured ones last.
 
+    Args:
+        runs: Folders.
+        leave_out: Receives why a folder is not compared that holds no finished run, or a damaged one.
     Raises:
         ConfigError: for one folder twice.
-        DataError: for a folder that holds no finished run.
+        DataError: if none is left.
     """
     if len({run.resolve() for run in runs}) < len(runs):
         raise ConfigError("every run is compared once; one was named twice.")
-    lines = [_line(run) for run in runs]
+    lines, faults = list[Line](), list[ThanosError]()
+    for run in runs:
+        try:
+            lines.append(_line(run))
+        except ThanosError as fault:
+            faults.append(fault)
+            leave_out(str(fault))
+    if not lines:
+        raise faults[0]
     order = ("fine accuracy, probe", "superclass accuracy")
     return sorted(lines, key=lambda line: [-(line.cells[name].value or -1.0) for name in order])
 
@@ -183,9 +194,13 @@ def _made_of(file: Path, of: dict[str, Any]) -> dict[str, Any]:
     return content if content.get("of") == of else {}
 
 
-def write_comparison(lines: list[Line], page: Path) -> None:
+def write_comparison(lines: list[Line], page: Path, left_out: Sequence[str] = ()) -> None:
     """The page, and beside it a .csv with every value, interval and command.
 
+    Args:
+        lines: Of the runs.
+        page: The .html.
+        left_out: Why other runs are not there.
     Raises:
         OutputError: if another file is there.
     """
@@ -203,7 +218,7 @@ def write_comparison(lines: list[Line], page: Path) -> None:
     shown = {k: what for k, what in COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
     unmeasured = [name for name in COLUMNS if name not in shown]
     facts = {"title": TITLE, "lines": lines, "varied": varied, "common": common, "columns": shown, "best": best}
-    facts["unmeasured"] = unmeasured
+    facts |= {"unmeasured": unmeasured, "left_out": left_out}
     write_text(page, render("compare.html", **facts))
     rows: list[list[Any]] = [columns]
     for line in lines:

@@ -20,7 +20,8 @@ def compare(
 ) -> None:
     """Put finished runs side by side: a table here, a page and a CSV with intervals and the command of every number.
 
-    Takes what thanos train, transfer, discover and robust left in the runs; measures nothing.
+    Takes what thanos train, transfer, discover and robust left in the runs; measures nothing. What is no finished run
+    is left out, and said.
 
     Parameters
     ----------
@@ -36,11 +37,14 @@ def compare(
     from thanos.compare import COLUMNS, write_comparison
     from thanos.compare import compare as put_together
 
-    lines = put_together(runs)
-    write_comparison(lines, out)
+    left_out: list[str] = []
+    lines = put_together(runs, left_out.append)
+    write_comparison(lines, out, left_out)
     longest = max(len(line.name) for line in lines)
     say(f"{'run':<{longest}}" + "".join(f"{name:>{max(9, len(name)) + 2}}" for name in COLUMNS))
     for line in lines:
         cells = "".join(f"{cell.text:>{max(9, len(name)) + 2}}" for name, cell in line.cells.items())
         say(f"{line.name:<{longest}}{cells}")
+    for why in left_out:
+        say(f"left out: {why}")
     say(f"with intervals and commands: {out}, {out.with_suffix('.csv')}")
