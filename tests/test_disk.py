@@ -6,17 +6,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 
 from thanos.cli import main, run_command
 from thanos.config import RunConfig, TrainConfig
 from thanos.data.cache import cached_array
 from thanos.errors import OutputError
 from thanos.runs.run_dir import RunDir
-from thanos.storage import append, write_text
+from thanos.storage import append, write_json, write_text
 from thanos.training.fit import train
 
 SMALL = TrainConfig(epochs=1, train_limit=200, method="spread")
@@ -194,3 +197,38 @@ def test_a_library_that_does_not_fit_into_memory(tmp_path):
     assert ended.returncode == 2, ended.stderr
     assert "too little memory" in ended.stderr
     assert "a fault of thanos" not in ended.stderr
+
+
+def test_commands_that_add_numbers_at_once_lose_none(run, tmp_path, monkeypatch):
+    folder = RunDir(tmp_path / "a")
+    shutil.copytree(run, folder.path)
+    monkeypatch.setattr(RunDir, "metrics", lambda run, read=RunDir.metrics: (read(run), time.sleep(0.05))[0])
+    threads = [threading.Thread(target=folder.add_metrics, args=({f"number {k}": k},)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.undo()
+    assert {f"number {k}": k for k in range(4)}.items() <= folder.metrics().items()
+    assert {path.name for path in folder.path.iterdir()} == {path.name for path in run.iterdir()}
+
+
+@pytest.mark.parametrize(("verb", "leaves"), [("discover", "subclasses.csv"), ("robust", "robust-groupdro.npz")])
+def test_what_belongs_together_is_written_by_one_command_at_a_time(run, tmp_path, monkeypatch, verb, leaves):
+    folder = tmp_path / "a"
+    shutil.copytree(run, folder)
+    seen = []
+
+    def locked(path, content):
+        if path.name == leaves.replace(".npz", ".json").replace(".csv", ".json"):
+            other = FileLock(path.with_name(f".{leaves}.lock"))
+            with pytest.raises(Timeout):
+                other.acquire(timeout=0)
+            seen.append(path)
+        write_json(path, content)
+
+    home = sys.modules["thanos.cli.robust" if verb == "robust" else "thanos.subclasses.table"]
+    monkeypatch.setattr(home, "write_json", locked)
+    run_command([verb, str(folder)])
+    assert len(seen) == 1
+    assert not list(folder.glob(".*.lock"))

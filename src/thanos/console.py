@@ -1,6 +1,8 @@
-"""What a person reads on a terminal: one line at a time, with nothing in it that a terminal would obey."""
+"""What a person types and reads on a terminal: one line at a time, with nothing in it that a terminal would obey."""
 
 import re
+import shlex
+import sys
 
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters, line and paragraph separators, marks that turn the direction of writing, halves of characters."""
@@ -22,3 +24,12 @@ def plain(text: str) -> str:
 def say(line: str = "") -> None:
     """Print one line at once."""
     print(plain(line), flush=True)
+
+
+TYPED: list[str] = []
+"""Behind ``thanos``, where the command line was used."""
+
+
+def command() -> str:
+    """What was typed."""
+    return f"thanos {shlex.join(TYPED)}" if TYPED else shlex.join(sys.argv)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from thanos import registry
 from thanos.config import OF_IMAGES, DataConfig, SourceConfig, TrainConfig, check_data
+from thanos.console import command
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import nearest, timm_names
-from thanos.runs.provenance import command
 from thanos.runs.run_dir import RunDir
 from thanos.storage import SKIPPED, begins, is_writable, refuse_foreign, skipped_list, write_csv
 

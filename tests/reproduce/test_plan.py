@@ -18,7 +18,7 @@ from thanos.reproduce.records import Places, Records, record_file
 from thanos.reproduce.rows import CONTROL_SEED, ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
 from thanos.reproduce.table3 import METHODS
-from thanos.storage import only_one
+from thanos.storage.locks import only_one
 
 QUIET = RunConfig(quiet=True, threads=1)
 PINNED = {

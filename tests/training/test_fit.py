@@ -20,7 +20,7 @@ from thanos.data.batches import BatchLoader, BatchOrder, balanced
 from thanos.data.load import load
 from thanos.errors import OutputError
 from thanos.methods.alpha import solve_alpha
-from thanos.storage import only_one
+from thanos.storage.locks import only_one
 from thanos.training.fit import train
 from thanos.training.module import warmup_cosine
 from thanos.training.monitor import SpreadWatch

@@ -15,7 +15,8 @@ from thanos.data.load import load
 from thanos.errors import ConfigError, OutputError
 from thanos.reproduce.plan import _report
 from thanos.runs.run_dir import RunDir
-from thanos.storage import LOCK, PART, only_one
+from thanos.storage import PART
+from thanos.storage.locks import LOCK, only_one
 from thanos.training import fit
 from thanos.training.fit import train
 

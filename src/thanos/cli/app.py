@@ -42,7 +42,6 @@ from thanos.config import (
 from thanos.console import plain
 from thanos.errors import ConfigError, ThanosError, describe_stop, of_memory
 from thanos.names import nearest
-from thanos.runs import provenance
 
 app = App(
     name="thanos",
@@ -150,7 +149,7 @@ def _of_the_machine(error: Exception) -> tuple[str, int]:
 
 def run_command(tokens: list[str]) -> int:
     """Parse and carry out one command line."""
-    provenance.TYPED[:] = tokens
+    console.TYPED[:] = tokens
     if tokens and tokens[0] in ("help", "version"):
         tokens = [*tokens[1:2], f"--{tokens[0]}"]
     tokens, settings = _take_config(tokens)

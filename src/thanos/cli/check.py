@@ -5,10 +5,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from thanos import console
 from thanos.cli.app import Flat, Out, app, say
 from thanos.config import DataConfig
 from thanos.errors import ConfigError, DataError
-from thanos.runs import provenance
 
 
 class _Checked(DataConfig):
@@ -71,6 +71,6 @@ def check(
     if checked.remarks:
         say("no faults; mind the notes")
     else:
-        options = "".join(f" {token}" for token in provenance.TYPED[2:]) if provenance.TYPED[:1] == ["check"] else ""
+        options = "".join(f" {token}" for token in console.TYPED[2:]) if console.TYPED[:1] == ["check"] else ""
         head = " --train-method thanos" if checked.images.size is None else ""
         say(f"no faults; next: thanos discover {data}{options}{head} -o runs/a")

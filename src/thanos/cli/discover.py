@@ -16,6 +16,7 @@ from thanos.inputs import FILES, Source
 from thanos.names import nearest, timm_names
 from thanos.runs.run_dir import RunDir
 from thanos.storage import refuse_foreign, says
+from thanos.storage.locks import alone
 
 if TYPE_CHECKING:
     from thanos.data.samples import Samples
@@ -149,9 +150,10 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
     for line in (*discovered_lines(found, recovered), *(told.lines(found.names) if told else ())):
         say(line)
     shown = recovered.to_dict() | (source.kept() if scores is None else scores)
-    write_page(page, source, found, shown, table=table, told=told)
-    before = table.read_bytes() if table.exists() else b""
-    lines = write_discovered(table, embeddings, found, config=config, recovered=recovered)
+    with alone(table):  # what goes beside it is to be of the same subclasses
+        write_page(page, source, found, shown, table=table, told=told)
+        before = table.read_bytes() if table.exists() else b""
+        lines = write_discovered(table, embeddings, found, config=config, recovered=recovered)
     if before and before != table.read_bytes() and (old := outdated(table)):
         say(f"still of the earlier subclasses: {', '.join(old)}; thanos report and robust make them anew")
     for line in lines:

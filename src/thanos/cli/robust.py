@@ -9,10 +9,11 @@ from thanos.cli.app import Flat, Judged, Of, Out, app, say
 from thanos.cli.judge import described, earlier
 from thanos.cli.lines import chosen_lines, gain_line, robust_lines
 from thanos.config import RobustConfig, SourceConfig
+from thanos.console import command
 from thanos.errors import ConfigError
 from thanos.inputs import Source
-from thanos.runs.provenance import command
 from thanos.storage import holds, refuse_foreign, write_json
+from thanos.storage.locks import alone
 
 if TYPE_CHECKING:
     from thanos.subclasses.fitted import Discovered
@@ -90,8 +91,6 @@ def make(
         say(line)
     for line in robust_lines(outcome, beside, config.method):
         say(line)
-    write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, out)
-    source.list_skipped(out)
     scores = {
         "command": command(),
         "settings": config.model_dump(mode="json") | outcome.robust.settings,
@@ -106,7 +105,10 @@ def make(
             "scores": beside.scores.to_dict(),
         },
     }
-    write_json(facts, scores)
+    with alone(out):  # the scores are to be of that classifier
+        write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, out)
+        write_json(facts, scores)
+    source.list_skipped(out)
     say(f"classifier: {out} · scores: {facts}")
     if config.method != "erm":
         plain_one = quote(str(out.with_name("plain.npz")))

@@ -21,7 +21,8 @@ from thanos.data.cache import cache_folder, check_room, claimed
 from thanos.data.imageset import ImageSet
 from thanos.encoders.folded import folded
 from thanos.encoders.zoo import dimension
-from thanos.storage import alone, write_text
+from thanos.storage import write_text
+from thanos.storage.locks import alone
 from thanos.views import clean_view, random_views
 
 BLOCK = 64

@@ -19,7 +19,8 @@ from thanos.reproduce.scale import SCALES
 from thanos.reproduce.table import Table, TableConfig, places_of
 from thanos.reproduce.tables import TABLES
 from thanos.runs.run_dir import RunDir
-from thanos.storage import begins, only_one, refuse_foreign
+from thanos.storage import begins, refuse_foreign
+from thanos.storage.locks import only_one
 
 Say = Callable[[str], None]
 

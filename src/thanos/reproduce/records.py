@@ -17,7 +17,8 @@ from thanos.errors import DataError
 from thanos.reproduce.fingerprint import digest, fingerprint, row_fingerprint
 from thanos.reproduce.old_records import read_old_records
 from thanos.reproduce.rows import Block, Row
-from thanos.storage import alone, write_text
+from thanos.storage import write_text
+from thanos.storage.locks import alone
 
 Record = dict[str, Any]
 

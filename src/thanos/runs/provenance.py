@@ -1,10 +1,8 @@
-"""What a number must carry to be repeated: command, versions, hardware, commit."""
+"""What a number must carry to be repeated, beside the command: versions, hardware, commit."""
 
 import os
 import platform
-import shlex
 import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,15 +24,6 @@ def hardware() -> str:
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     counts = f"{os.cpu_count()} cores, threads: {torch.get_num_threads()}"
     return ", ".join([model, counts, *cuda])
-
-
-def command() -> str:
-    """What was typed."""
-    return f"thanos {shlex.join(TYPED)}" if TYPED else shlex.join(sys.argv)
-
-
-TYPED: list[str] = []
-"""Behind ``thanos``, where the command line was used."""
 
 
 def commit() -> str | None:

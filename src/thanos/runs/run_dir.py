@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from thanos import registry
 from thanos.config import DataConfig, TrainConfig, read_yaml, save
-from thanos.console import plain
+from thanos.console import command, plain
 from thanos.errors import DataError, OutputError
-from thanos.runs.provenance import command, commit, hardware, versions
+from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import (
-    LOCK,
     SKIPPED,
     append,
     begins,
     holds,
     is_part,
     is_writable,
-    only_one,
     parts_in,
     read_json,
     write_csv,
     write_json,
     write_text,
 )
+from thanos.storage.locks import LOCK, alone, only_one
 
 if TYPE_CHECKING:
     from torch import nn
@@ -163,7 +162,8 @@ class RunDir:
         if not is_writable(self.path):
             return False
         if self.is_finished:
-            write_json(self.metrics_file, self.metrics() | more)
+            with alone(self.metrics_file):  # another command may add its own
+                write_json(self.metrics_file, self.metrics() | more)
         return True
 
     def command(self) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from thanos.config import DiscoverConfig
+from thanos.console import command
 from thanos.data.group_table import group_ids, in_table, made_of, mark_of, read_table
 from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings, marks_of
 from thanos.errors import DataError
 from thanos.evaluate.recovery import Recovered
-from thanos.runs.provenance import command
 from thanos.storage import begins, holds, read_json, refuse_foreign, write_csv, write_json
 from thanos.subclasses.cuts import Cuts, Tree
 from thanos.subclasses.fitted import Discovered

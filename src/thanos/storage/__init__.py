@@ -11,15 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from thanos.errors import DataError, OutputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LOCK = ".thanos.lock"
-"""The file in a folder that a command holds while it is at work there."""
 PART = ".thanos-part"
 """How the name of a file ends that is not complete yet."""
 
@@ -217,52 +213,3 @@ def _defused(cell: str) -> str:
 def as_written(cell: str) -> str:
     """The text that :func:`write_csv` wrote into a cell."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
-
-
-@contextmanager
-def alone(file: Path) -> Iterator[None]:
-    """Wait until no other process, on whatever machine, changes a file. The lock's own file goes when this ends.
-
-    Raises:
-        OutputError: if nothing can be written there.
-    """
-    lock = FileLock(file.with_name(f".{file.name}.lock"))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written ({error.strerror or error}).") from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone
-        lock.release()
-
-
-@contextmanager
-def only_one(folder: Path, setting: str) -> Iterator[None]:
-    """Keep other commands out of a folder; a process that dies lets go of it.
-
-    Args:
-        folder: Made if it is not there.
-        setting: That names it.
-    Raises:
-        OutputError: if another command is at work there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if os.path.lexists(folder / LOCK) and not ((folder / LOCK).is_file() and not (folder / LOCK).stat().st_size):
-        raise OutputError(f"{folder / LOCK} is there and was not written by thanos. Name another `{setting}`.")
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(
-            f"another command is at work in {folder}. Wait for it, or name another `{setting}`."
-        ) from None
-    except NotImplementedError:
-        pass  # some network file systems have no locks
-    try:
-        yield
-    finally:
-        (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
