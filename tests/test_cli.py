@@ -266,7 +266,7 @@ def test_the_whole_way_from_the_command_line(capsys, tmp_path):
     assert "\x1b" not in out
     assert {p.name for p in run_a.iterdir()} == {
         "config.yaml", "data.json", "metrics.jsonl", "metrics.json", "run.log", "last.ckpt", "model.safetensors",
-        "model.json", "best.safetensors", "best.json", "classifier.npz", "best-classifier.npz",
+        "model.json", "best.safetensors", "best.json", "classifier.npz", "best-classifier.npz", "manifest.json",
     }  # fmt: skip
     code, out, _ = run(capsys, "train", *small, "--out", run_a)
     assert (code, "not trained again" in out) == (0, True)

@@ -73,10 +73,15 @@ def test_a_bad_run_is_left_out_with_its_reason_and_the_others_are_compared(runs,
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out: ")]
     assert len(said) == 2
     assert "unfinished is none" in said[0]
-    assert "subclasses.json cannot be read" in said[1]
+    assert "subclasses.json is not as it was written" in said[1]
     assert page.read_text().count("Left out: ") == 2
     with page.with_suffix(".csv").open(newline="") as file:
         assert [row["run"] for row in csv.DictReader(file)] == [str(runs / "a")]
+
+
+def test_a_comparison_is_made_anew_in_its_place(runs, tmp_path):
+    for _ in range(2):
+        run_command(["compare", str(runs / "a"), "--out", str(tmp_path / "c.html")])
 
 
 def test_what_cannot_be_compared(runs, tmp_path):

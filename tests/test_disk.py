@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -227,7 +228,7 @@ def test_what_belongs_together_is_written_by_one_command_at_a_time(run, tmp_path
             seen.append(path)
         write_json(path, content)
 
-    home = sys.modules["thanos.cli.robust" if verb == "robust" else "thanos.subclasses.table"]
+    home = import_module("thanos.cli.robust" if verb == "robust" else "thanos.subclasses.table")
     monkeypatch.setattr(home, "write_json", locked)
     run_command([verb, str(folder)])
     assert len(seen) == 1

@@ -14,7 +14,7 @@ from thanos.errors import ConfigError, DataError, ThanosError
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
 from thanos.report.page import render
 from thanos.runs.run_dir import RunDir
-from thanos.storage import begins, read_json, refuse_foreign, says, write_csv, write_text
+from thanos.storage import has_columns, read_json, refuse_foreign, says, write_csv, write_text
 
 TITLE = "thanos: runs compared"
 
@@ -113,15 +113,11 @@ def _finished(path: Path) -> RunDir:
     """A run directory whose training came to its end.
 
     Raises:
-        DataError: if it is none; the message says how to go on.
+        DataError, ConfigError: if it is none, or damaged; the message says how to go on.
     """
     run = RunDir(path)
-    try:
-        if run.is_finished and run.metrics():
-            run.settings()
-            return run
-    except (DataError, ConfigError):
-        pass
+    if run.is_finished and run.metrics() and run.settings():
+        return run
     how = f"the first command in {run.log} goes on with it" if run.log.is_file() else "train one: thanos train --help"
     raise DataError(f"finished runs are compared; {path} is none; {how}.")
 
@@ -207,7 +203,7 @@ def write_comparison(lines: list[Line], page: Path, left_out: Sequence[str] = ()
     heads = [head for name in COLUMNS for head in (name, f"{name}: low", f"{name}: high", f"{name}: command")]
     columns = ["run", *SETTINGS, *heads]
     refuse_foreign(page, says(TITLE), "thanos compare")
-    refuse_foreign(page.with_suffix(".csv"), begins(",".join(columns)), "thanos compare")
+    refuse_foreign(page.with_suffix(".csv"), has_columns(columns), "thanos compare")
     varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
     common = {name: lines[0].settings[name] for name in SETTINGS if name not in varied}
     best = {

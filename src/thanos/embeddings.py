@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from thanos.data.labels import SPLITS, UNKNOWN, Labels, ids_of, split_ids
 from thanos.data.samples import Samples
 from thanos.data.vectors import VectorSet
 from thanos.errors import DataError
-from thanos.storage import read_npz, write_atomically
+from thanos.storage import names_in, read_npz, write_atomically
 
 if TYPE_CHECKING:
     from thanos.runs.encoder_io import Encoder
@@ -138,15 +137,30 @@ def encoder_fingerprint(weights: bytes, facts: bytes) -> str:
     return digest.hexdigest()
 
 
+MARK = "thanos"
+"""Under which a .safetensors keeps the fingerprint that it was written with."""
+
+
 def kept_fingerprint(weights: Path) -> str:
-    """That of a .safetensors file and the .json beside it; empty where they are not both there, or damaged."""
+    """That of a .safetensors file and the .json beside it; empty where they are not both there.
+
+    Raises:
+        DataError: if they are damaged, or not as they were written.
+    """
     facts = weights.with_suffix(".json")
     if not (weights.is_file() and facts.is_file()):
         return ""
     try:
-        return encoder_fingerprint(weights.read_bytes(), facts.read_bytes())
+        content = weights.read_bytes()
+        found = encoder_fingerprint(content, facts.read_bytes())
+        mark = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {}).get(MARK)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        mark = found = ""
+    if not found or mark not in (None, found):
+        raise DataError(
+            f"{weights}, or its .json beside it, is not as it was written. Bring back copies of both, or train again."
+        )
+    return found
 
 
 def write_embeddings(embeddings: Embeddings, path: Path | str, more: Mapping[str, NDArray] | None = None) -> None:
@@ -223,10 +237,7 @@ def embeddings_of(vectors: Samples) -> Embeddings:
 
 def is_written_by_us(file: Path) -> bool:
     """Whether an .npz has the arrays that :func:`read_embeddings` takes, under our names."""
-    if file.suffix != ".npz":
-        return False
-    with ZipFile(file) as arrays:
-        return {"vectors.npy", "superclass.npy"} <= set(arrays.namelist())
+    return file.suffix == ".npz" and {"vectors", "superclass"} <= names_in(file)
 
 
 def _parts(values: NDArray | None, vectors: NDArray[np.float32], path: Path) -> tuple[int, ...]:

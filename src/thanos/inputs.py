@@ -13,7 +13,7 @@ from thanos.console import command
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import nearest, timm_names
 from thanos.runs.run_dir import RunDir
-from thanos.storage import SKIPPED, begins, is_writable, refuse_foreign, skipped_list, write_csv
+from thanos.storage import SKIPPED, has_columns, is_writable, refuse_foreign, skipped_list, write_csv
 
 if TYPE_CHECKING:
     import numpy as np
@@ -160,7 +160,7 @@ class Source:
                 f"put others there. Name another `out`."
             )
         if self.options.skip_bad and self.data is not None:
-            refuse_foreign(skipped_list(file), begins(",".join(SKIPPED)), "thanos")
+            refuse_foreign(skipped_list(file), has_columns(SKIPPED), "thanos")
         return file
 
     def _own(self, name: str, suffix: str) -> Path | None:

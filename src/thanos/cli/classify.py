@@ -8,7 +8,7 @@ from thanos.cli.app import Judged, Of, Out, app, say
 from thanos.config import SourceConfig
 from thanos.evaluate.intervals import FEW
 from thanos.inputs import Source
-from thanos.storage import begins, refuse_foreign, write_csv
+from thanos.storage import has_columns, refuse_foreign, write_csv
 
 if TYPE_CHECKING:
     from thanos.embeddings import Embeddings
@@ -65,7 +65,7 @@ ALL_COLUMNS = (PREDICTED, (*PREDICTED, *PLACED))
 
 def is_predictions(file: Path) -> bool:
     """Whether it is a table of predictions."""
-    return any(begins(",".join(columns))(file) for columns in ALL_COLUMNS)
+    return any(has_columns(columns)(file) for columns in ALL_COLUMNS)
 
 
 def with_subclasses(

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
 from thanos.data.imageset import ImageSet
 from thanos.data.samples import Samples, Values
-from thanos.embeddings import encoder_fingerprint
+from thanos.embeddings import MARK, encoder_fingerprint, kept_fingerprint
 from thanos.encoders.features import Pass, frozen_features
 from thanos.encoders.frozen import Frozen
 from thanos.encoders.pretrained import describe_weights, preprocessing
@@ -24,6 +24,7 @@ from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError, DataError
 from thanos.runs.run_dir import RunDir
 from thanos.storage import write_atomically
+from thanos.storage.manifest import check_whole
 from thanos.views import clean_view, random_views
 
 UNTRAINED = "timm"
@@ -124,10 +125,10 @@ class Encoder:
         features = dimension(head.parts[0])
         return features, self.card.dim - features
 
-    def _weights(self) -> bytes:
+    def _weights(self, metadata: dict[str, str] | None = None) -> bytes:
         from safetensors.torch import save
 
-        return save({name: value.cpu().contiguous() for name, value in self.module.state_dict().items()})
+        return save({name: value.cpu().contiguous() for name, value in self.module.state_dict().items()}, metadata)
 
     def _facts(self) -> bytes:
         return (facts_of(self.card, indent=2) + "\n").encode()
@@ -214,17 +215,18 @@ def balance_parts(encoder: Encoder, images: Samples, most: int = 5000) -> None:
 
 def save_encoder(encoder: Encoder, weights: Path | str) -> None:
     """Write ``weights`` (.safetensors; one encoder's keys are timm's own) and its .json; whole or not at all."""
-    file = Path(weights)
+    file, marked = Path(weights), encoder._weights({MARK: encoder.fingerprint})
     write_atomically(file.with_suffix(".json"), lambda opened: opened.write(encoder._facts()))
-    write_atomically(file, lambda opened: opened.write(encoder._weights()))
+    write_atomically(file, lambda opened: opened.write(marked))
 
 
 def read_card(facts: Path) -> ModelCard:
     """The facts beside weights.
 
     Raises:
-        DataError: if the file holds none.
+        DataError: if the file holds none, or is not as it was written.
     """
+    check_whole(facts)
     try:
         return ModelCard.model_validate_json(facts.read_bytes())
     except ValidationError as error:
@@ -261,6 +263,7 @@ def load_encoder(source: Path | str) -> Encoder:
         card, state = read_card(facts), load_file(weights)
     except SafetensorError as error:
         raise DataError(f"{weights} cannot be read ({error}). Copy it again, or train again.") from None
+    kept_fingerprint(weights)
     module = _module(card)
     _fill(module, state, weights, card)
     return Encoder(module.eval(), card)
@@ -295,6 +298,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     Raises:
         DataError: if it is no checkpoint, or was damaged.
     """
+    check_whole(file)
     try:
         with ZipFile(file) as parts:
             damaged = parts.testzip()

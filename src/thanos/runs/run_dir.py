@@ -16,7 +16,7 @@ from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import (
     SKIPPED,
     append,
-    begins,
+    has_columns,
     holds,
     is_part,
     is_writable,
@@ -27,6 +27,7 @@ from thanos.storage import (
     write_text,
 )
 from thanos.storage.locks import LOCK, alone, only_one
+from thanos.storage.manifest import FOLDER, check_whole, seal
 
 if TYPE_CHECKING:
     from torch import nn
@@ -152,6 +153,7 @@ class RunDir:
         Raises:
             DataError: if metrics.jsonl is missing, or damaged.
         """
+        check_whole(self.lines)
         try:
             return [dict(json.loads(line)) for line in self.lines.read_text("utf-8").splitlines()]
         except (OSError, ValueError, TypeError) as error:
@@ -171,6 +173,13 @@ class RunDir:
         lines = self.log.read_text("utf-8").splitlines() if self.log.is_file() else []
         typed = [line.removeprefix("command: ") for line in lines if line.startswith("command: thanos ")]
         return typed[0] if typed else f"thanos train --config {self.settings_file} --out {self.path}"
+
+    def seal(self) -> None:
+        """Write down how the files are that training left: from here on one that is otherwise is not believed."""
+        ways: tuple[Weights, ...] = ("last", "best")
+        files = [self.settings_file, self.data_file, self.skipped, self.log, self.lines, self.metrics_file]
+        files += [self.checkpoint, *(f(which) for f in (self.weights, self.facts, self.classifier) for which in ways)]
+        seal(self.path, files, f"thanos train --config {FOLDER}/config.yaml --out NEW", write_text)
 
     def only_one(self) -> AbstractContextManager[None]:
         """Keep other commands out while one trains here.
@@ -308,7 +317,7 @@ def _left_by_a_start(path: Path) -> bool:
         return False
     whole = {
         "data.json": _IDENTIFIES,
-        "skipped.csv": begins(",".join(SKIPPED)),
+        "skipped.csv": has_columns(SKIPPED),
         LOCK: lambda file: not file.stat().st_size,
     }
     return whole[path.name](path) if path.name in whole else is_part(path)

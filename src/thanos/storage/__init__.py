@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from zipfile import BadZipFile, ZipFile
 
 from thanos.errors import DataError, OutputError
+from thanos.storage.manifest import check_whole, entered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,7 +62,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
+            with entered(path, Path(temporary), write_text):
+                os.replace(temporary, path)
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
@@ -83,10 +86,11 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> "dict[str, NDArr
         path: The file.
         names: Of the arrays that are wanted; default: all.
     Raises:
-        DataError: if it is none, or damaged; what numpy and zipfile then raise is anything.
+        DataError: if it is none, or is not as it was written; what numpy and zipfile then raise is anything.
     """
     import numpy as np
 
+    check_whole(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in (file.files if names is None else names)}
@@ -98,6 +102,15 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> "dict[str, NDArr
         f"an .npz of arrays, without pickled objects, is wanted; {path} is none, or is damaged ({reason}). Names are "
         f"kept as strings: names.astype(str)."
     )
+
+
+def names_in(path: Path) -> set[str]:
+    """Of the arrays of an .npz; empty for anything else."""
+    try:
+        with ZipFile(path) as file:
+            return {name.removesuffix(".npy") for name in file.namelist()}
+    except (OSError, ValueError, BadZipFile):
+        return set()
 
 
 def refuse_foreign(file: Path, is_ours: Callable[[Path], bool], command: str) -> None:
@@ -131,8 +144,13 @@ def read_json(file: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        DataError: if the file is missing, or holds something else.
+        DataError: if the file is missing, holds something else, or is not as it was written.
     """
+    check_whole(file)
+    return _parsed(file)
+
+
+def _parsed(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -148,7 +166,7 @@ def holds(*keys: str) -> Callable[[Path], bool]:
 
     def of(file: Path) -> bool:
         try:
-            return set(keys) <= set(read_json(file))
+            return set(keys) <= set(_parsed(file))
         except DataError:
             return False
 
@@ -183,9 +201,18 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
     Such a cell gets an apostrophe before it, as spreadsheets mark text; :func:`as_written` takes it off again.
     """
+    write_text(path, _as_csv(rows))
+
+
+def _as_csv(rows: Iterable[Sequence[object]]) -> str:
     table = io.StringIO(newline="")
     csv.writer(table).writerows([_defused(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
-    write_text(path, table.getvalue())
+    return table.getvalue()
+
+
+def has_columns(columns: Sequence[str]) -> Callable[[Path], bool]:
+    """Whether a file is a table of :func:`write_csv` with these columns."""
+    return begins(_as_csv([columns]).rstrip("\r\n"))
 
 
 SKIPPED = ("image", "reason")

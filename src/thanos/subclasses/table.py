@@ -14,7 +14,7 @@ from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings, marks_of
 from thanos.errors import DataError
 from thanos.evaluate.recovery import Recovered
-from thanos.storage import begins, holds, read_json, refuse_foreign, write_csv, write_json
+from thanos.storage import has_columns, holds, read_json, refuse_foreign, write_csv, write_json
 from thanos.subclasses.cuts import Cuts, Tree
 from thanos.subclasses.fitted import Discovered
 from thanos.subclasses.keep import Places, can_be_kept, is_places, places_beside, write_places
@@ -28,7 +28,7 @@ FINEST = "finest"
 
 def check_table_free(table: Path) -> None:
     """Raise OutputError if the table, or what goes beside it, would be written over a file of another's."""
-    refuse_foreign(table, begins(",".join(COLUMNS)), "thanos discover")
+    refuse_foreign(table, has_columns(COLUMNS), "thanos discover")
     refuse_foreign(table.with_suffix(".json"), holds("settings", "superclasses", "recovery"), "thanos discover")
     refuse_foreign(places_beside(table), is_places, "thanos discover")
 

@@ -28,6 +28,7 @@ from thanos.methods.branch import StepSettings, build_branches
 from thanos.runs.encoder_io import Encoder, facts_of, load_encoder, read_checkpoint
 from thanos.runs.run_dir import RunDir, Start
 from thanos.storage import write_json
+from thanos.storage.manifest import read_manifest
 from thanos.training.bench import is_out_of_memory
 from thanos.training.estimate import expected_time
 from thanos.training.finish import card_of, export_all, final_metrics, finished_encoder
@@ -141,8 +142,7 @@ def _train(
     if first and state != "new":
         place.note_the_place(config)
     if state == "finished":
-        say(f"{place.path} holds this run, finished: it is not trained again")
-        return Run(place.path, load_encoder(place.path), place.metrics())
+        return _finished(place, say, first=first)
     if state == "new" and registry.dataset(config.data) is None and not images.on_demand and (found := twins(images)):
         what = "pictures" if images.size else "equal vectors"
         say(f"warning: {what} in two splits, or under two superclasses: {len(found)}; thanos check names them")
@@ -168,6 +168,14 @@ def _train(
     if not first:
         return Run(place.path, finished_encoder(settings, plan.branches, samples, backbone), metrics)
     return _finish(plan, metrics)
+
+
+def _finished(place: RunDir, say: Say, *, first: bool) -> Run:
+    """The run as it was left; one that is without a manifest gets one."""
+    if first and not read_manifest(place.path):
+        place.seal()
+    say(f"{place.path} holds this run, finished: it is not trained again")
+    return Run(place.path, load_encoder(place.path), place.metrics())
 
 
 def _plan(
@@ -244,6 +252,7 @@ def _finish(plan: _Plan, metrics: dict[str, Any]) -> Run:
     export_all(plan.settings, plan.branches, plan.images, place, plan.backbone)
     metrics["alarms"] = [*plan.warnings, *callback_of(plan.trainer, SpreadWatch).said.values()]
     write_json(place.metrics_file, metrics)
+    place.seal()
     shown = {
         "validation/superclass_accuracy": "validation: superclass accuracy of neighbours",
         "validation/within_class_cosine": "cosine within superclasses, of embeddings",
