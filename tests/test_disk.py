@@ -20,7 +20,7 @@ from thanos.config import RunConfig, TrainConfig
 from thanos.data.cache import cached_array
 from thanos.errors import OutputError
 from thanos.runs.run_dir import RunDir
-from thanos.storage import append, write_json, write_text
+from thanos.storage import append, write_atomically, write_json, write_text
 from thanos.training.fit import train
 
 SMALL = TrainConfig(epochs=1, train_limit=200, method="spread")
@@ -233,3 +233,50 @@ def test_what_belongs_together_is_written_by_one_command_at_a_time(run, tmp_path
     run_command([verb, str(folder)])
     assert len(seen) == 1
     assert not list(folder.glob(".*.lock"))
+
+
+LEFT = """
+import os, signal, sys
+from pathlib import Path
+from thanos.storage import write_text
+os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)
+write_text(Path(sys.argv[1]) / "page.html", "half")
+"""
+WRITES = """
+import os, sys
+from pathlib import Path
+from thanos.storage import write_text
+write_text(Path(sys.argv[1]) / "other.txt", "whole")
+"""
+
+
+def test_what_a_killed_write_leaves_goes_with_the_next_command_there(tmp_path):
+    (tmp_path / ".mine.thanos-partly").write_text("mine")
+    (tmp_path / "thesis.thanos-part").write_text("mine")
+    subprocess.run([sys.executable, "-c", LEFT, str(tmp_path)])
+    assert len(list(tmp_path.glob(".page.html.*.thanos-part"))) == 1
+    subprocess.run([sys.executable, "-c", WRITES, str(tmp_path)], check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {".mine.thanos-partly", "thesis.thanos-part", "other.txt"}
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    def write(file):
+        file.write(b"first half, ")
+        file.flush()
+        subprocess.run([sys.executable, "-c", WRITES, str(tmp_path)], check=True)
+        file.write(b"second half")
+
+    write_atomically(tmp_path / "page.html", write)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "page.html": "first half, second half",
+        "other.txt": "whole",
+    }
+
+
+def test_what_a_killed_filling_of_the_cache_leaves_goes_with_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("THANOS_CACHE", str(tmp_path))
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "0123abcd.x1y2z3_w.part").write_bytes(b"half")
+    cached_array("key", (4,), lambda out: None, dtype=np.uint8, folder="images", what="images")
+    assert [path.name for path in folder.iterdir()] == ["key.npy"]

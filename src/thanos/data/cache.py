@@ -2,9 +2,8 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from mmap import mmap
 from pathlib import Path
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.errors import DataError, OutputError
-from thanos.storage import is_writable, naming, write_text
+from thanos.storage import clear_parts, is_writable, naming, write_text
+from thanos.storage.locks import held_part
 
 
 def cache_folder() -> Path:
@@ -88,17 +88,15 @@ def cached_array(
     file = cache_folder() / folder / f"{key}.npy"
     if not file.exists():
         check_room(file.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize, what)
-        with naming(file, OTHER_DISK):
-            handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f"{key}.", suffix=".part")
-            os.close(handle)
-        try:
-            array = claimed(Path(temporary), file, dtype, shape)
+        clear_parts(file.parent, "*.????????.part")
+        with ExitStack() as held:
+            with naming(file, OTHER_DISK):
+                temporary = held.enter_context(held_part(file.parent, f"{key}.", ".part"))
+            array = claimed(temporary, file, dtype, shape)
             fill(array)
             with naming(file, OTHER_DISK):
                 array.flush()
                 os.replace(temporary, file)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
     return np.load(file, mmap_mode="r")
 
 

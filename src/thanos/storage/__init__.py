@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from zipfile import BadZipFile, ZipFile
 
 from thanos.errors import DataError, OutputError
+from thanos.storage.locks import clear_part, held_part
 from thanos.storage.manifest import check_whole, entered
 
 if TYPE_CHECKING:
@@ -52,21 +52,31 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     Raises:
         OutputError: if it cannot be written; what was at ``path`` is still there then.
     """
-    temporary = None
-    try:
-        with naming(path, "What was there is unchanged"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=PART)
-            with os.fdopen(handle, "wb") as file:
+    with naming(path, "What was there is unchanged"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_parts(path.parent)
+        with held_part(path.parent, f".{path.name[:100]}.", PART) as temporary:
+            with temporary.open("wb") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o644)
-            with entered(path, Path(temporary), write_text):
+            with entered(path, temporary, write_text):
                 os.replace(temporary, path)
-    finally:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+
+
+_CLEARED: set[Path] = set()
+"""Folders that this process has cleared: once is enough."""
+
+
+def clear_parts(folder: Path, pattern: str = f".*{PART}") -> None:
+    """Remove what killed writes left in a folder; what another process writes just now, it holds."""
+    if folder in _CLEARED:
+        return
+    _CLEARED.add(folder)
+    for part in folder.glob(pattern):
+        if part.is_file() and not part.is_symlink():
+            clear_part(part)
 
 
 def is_part(path: Path) -> bool:

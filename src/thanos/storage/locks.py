@@ -1,8 +1,9 @@
 """Keeping commands out of each other's way: in a folder, or at a file."""
 
 import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -11,6 +12,45 @@ from thanos.errors import OutputError
 
 LOCK = ".thanos.lock"
 """The file in a folder that a command holds while it is at work there."""
+
+
+@contextmanager
+def held_part(folder: Path, prefix: str, suffix: str) -> Iterator[Path]:
+    """A new temporary file, which no other process clears; it goes when this ends, unless it was renamed."""
+    handle, path = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
+    held = _hold(handle, wait=True)
+    while held and not os.fstat(handle).st_nlink:  # it was cleared before it was held
+        os.close(handle)
+        handle, path = tempfile.mkstemp(dir=folder, prefix=prefix, suffix=suffix)
+        held = _hold(handle, wait=True)
+    if not held:  # where nothing can be held, an open file may not be renamed either
+        os.close(handle)
+    try:
+        yield Path(path)
+    finally:
+        Path(path).unlink(missing_ok=True)
+        if held:
+            os.close(handle)
+
+
+def clear_part(part: Path) -> None:
+    """Remove a temporary file that no process holds, as far as that goes."""
+    with suppress(OSError), part.open("rb") as file:
+        if _hold(file.fileno(), wait=False):
+            part.unlink()
+
+
+def _hold(handle: int, *, wait: bool) -> bool | None:
+    """Hold an open file, which ends with the process at the latest; None: that cannot be done here."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # not on Windows, nor on some network file systems
+        return None
+    return True
 
 
 @contextmanager
