@@ -78,7 +78,8 @@ class Inferred:
 def clusters(seen: Seen) -> Inferred:
     """Clusters inside each superclass, at least two, as :func:`thanos.discover` finds them."""
     embeddings = seen.embeddings
-    found = discover(embeddings, DiscoverConfig(least=2, seed=seen.seed)).cluster
+    config = DiscoverConfig(number="silhouette", least=2, most=10, seed=seen.seed)
+    found = discover(embeddings, config).cluster
     return _groups(seen, found[embeddings.in_split("train")], found[embeddings.in_split("validation")])
 
 
