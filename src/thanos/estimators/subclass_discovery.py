@@ -22,11 +22,13 @@ LARGEST = 1e38
 
 
 class SubclassDiscovery(ClusterMixin, BaseEstimator):
-    """Clusters inside each class, as many as the silhouette favours over clouds without clusters.
+    """Clusters inside each class, as many as are seen, or one where nothing speaks for more.
 
     Args:
         clusters: In each class; None: chosen, or one where nothing speaks for more.
-        least, most: Smallest and largest number that is tried.
+        number: How it is chosen: "silhouette", or "merging" (of many small clusters, with a test of whether there is
+            more than one at all).
+        least, most: Smallest and largest number that is tried; None: 10, by merging 60.
         reduce: "pca", "none", "hardness" or "umap" (an extra), before the clustering.
         components: Dimensions after the reduction.
         length: "unit" brings vectors to unit length first, "own" leaves them theirs.
@@ -52,8 +54,9 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
         self,
         clusters: int | None = None,
         *,
+        number: str = "silhouette",
         least: int = 1,
-        most: int = 10,
+        most: int | None = None,
         reduce: str = "pca",
         components: int = 32,
         length: str = "unit",
@@ -62,6 +65,7 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
         random_state: Any = None,
     ):
         self.clusters = clusters
+        self.number = number
         self.least = least
         self.most = most
         self.reduce = reduce
@@ -146,7 +150,7 @@ class SubclassDiscovery(ClusterMixin, BaseEstimator):
 
     def _config(self) -> DiscoverConfig:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        names = ("clusters", "least", "most", "reduce", "components", "length", "method", "overcluster")
+        names = ("clusters", "number", "least", "most", "reduce", "components", "length", "method", "overcluster")
         try:
             return DiscoverConfig(**{name: getattr(self, name) for name in names}, seed=seed)
         except ValidationError as error:

@@ -133,7 +133,7 @@ def surest(seen: Seen) -> Inferred:
     return _groups(seen, *(head.of_standardised(x).argmax(axis=1) for x in (data.x, seen.held_out)))
 
 
-def mixture(seen: Seen) -> Inferred:
+def mixture(seen: Seen, slices: int = SLICES) -> Inferred:
     """Slices of vectors, labels and a first head's predictions. Source: Eyuboglu et al., ICLR 2022 (Domino)."""
     data, head = seen.train, seen.first_head(FIRST)
     spread, axes = np.linalg.eigh(data.x.T @ data.x)
@@ -143,7 +143,7 @@ def mixture(seen: Seen) -> Inferred:
         for x, y in ((data.x, data.y), (seen.held_out, seen.held_out_y))
     )
     cell = data.y * data.classes + train.predicted.argmax(axis=1)
-    model = fit_slices(train, first_slices(cell, SLICES, np.random.default_rng(seen.seed)))
+    model = fit_slices(train, first_slices(cell, slices, np.random.default_rng(seen.seed)))
     return _groups(seen, *(model.posterior(part)[0].argmax(axis=1) for part in (train, held_out)))
 
 
