@@ -57,7 +57,8 @@ def table4(
 ) -> None:
     """The paper's Table 4: worst-group accuracy and subclass recovery of George, JTT, SupCon, THANOS and GroupDRO.
 
-    Sets are built from MNIST and CIFAR-10, or CelebA and ISIC (--scale frozen). Finished rows are records in RESULTS/runs; the page is RESULTS/table4.md.
+    Sets are built from MNIST and CIFAR-10, or are CelebA and ISIC (--scale frozen). Finished rows are records in
+    RESULTS/runs; the page is RESULTS/table4.md.
 
     Parameters
     ----------
