@@ -18,6 +18,7 @@ from thanos.reproduce.fingerprint import row_fingerprint
 from thanos.reproduce.records import Records
 from thanos.reproduce.table4 import (
     DATASETS,
+    FEATURES,
     GROUPED,
     HEADS,
     NETWORKS,
@@ -117,9 +118,13 @@ def test_the_plan():
     for block in blocks:
         names = {row.name for row in block.rows}
         if not block.base.data.startswith(GROUPED):
-            assert names == {*RECOVERY, *(row.name for row in RARE_ONLY)}
+            assert names == {*RECOVERY, *(row.name for row in RARE_ONLY)} - {row.name for row in FEATURES}
         elif "network" not in block.rows[0].name:
             assert names == {row.name for row in HEADS}
+    photographs = TABLE.planned_blocks(Table4Config(seeds=1, scale="frozen", dataset=("celeba", "isic")))
+    assert [block.title for block in photographs] == ["celeba, seed 0", "isic, seed 0"]
+    for block in photographs:
+        assert {row.name for row in block.rows} == {row.name for row in (*HEADS, *FEATURES)}
     assert set(PAPER_WORST) <= set(ROWS)
     assert set(Table4Config().dataset) <= set(DATASETS)
     with pytest.raises(ConfigError, match="did you mean 'george'"):

@@ -227,7 +227,7 @@ def _recovered(finished: Finished, dataset: str) -> str:
     head = ["recovery, training images", "F1, mean over groups", "F1, rarest groups", "purity", "clusters", "seeds"]
     lines: list[list[Cell]] = []
     one: list[dict[str, Any]] = []
-    for name in RECOVERY:
+    for name in (name for name in RECOVERY if name in finished.table.rows_on(dataset)):
         records = [record for record in finished.of(name, dataset).values() if "recovery" in record["scores"]]
         if not records:
             lines.append(not_run(head, name))
@@ -267,7 +267,8 @@ def _rare(finished: Finished, dataset: str) -> str:
     head += ["F1, mean over classes", "clusters", "F1 of the rare class by seed"]
     lines: list[list[Cell]] = []
     one: dict[int, float] = {}
-    for name in (*RECOVERY, *(row.name for row in RARE_ONLY)):
+    here = finished.table.rows_on(dataset)
+    for name in (name for name in (*RECOVERY, *(row.name for row in RARE_ONLY)) if name in here):
         if not finished.of(name, dataset):
             lines.append(not_run(head, name, ROWS[name].what))
             continue
