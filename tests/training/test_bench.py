@@ -108,6 +108,7 @@ def test_another_number_of_processes_cannot_go_on_with_a_run(tmp_path):
     out = tmp_path / "run"
     train(config, out, run=QUIET, say=silent)
     (out / "metrics.json").unlink()
+    (out / "manifest.json").unlink()  # which would know that this is another checkpoint
     state = torch.load(out / "last.ckpt", weights_only=True)
     state["loops"]["fit_loop"]["state_dict"]["combined_loader"][0]["world"] = 4
     torch.save(state, out / "last.ckpt")
