@@ -371,12 +371,8 @@ def main() -> None:
             else:
                 content[part] = {"nulls": nulls, "worlds": worlds}[part]()
             content[part]["seconds_of_this_part"] = round(time.perf_counter() - started)
-            facts = {
-                "command": "python benchmarks/count.py",
-                "commit": commit(),
-                "hardware": hardware(),
-                "versions": versions(),
-            }
+            content[part]["commit"] = commit()
+            facts = {"command": "python benchmarks/count.py", "hardware": hardware(), "versions": versions()}
             write_json(given.out, content | facts)
             print(part, json.dumps(content[part])[:1500], flush=True)
 
