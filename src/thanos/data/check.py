@@ -18,7 +18,7 @@ from thanos.data.twins import exact_twins, near_twins
 from thanos.data.walk import tell_left_out
 from thanos.errors import DataError
 from thanos.names import nearest
-from thanos.storage import begins, refuse_foreign, write_csv
+from thanos.storage import has_columns, refuse_foreign, write_csv
 
 SHOWN, WIDE = 20, 6
 """Faults and rows that are printed, and columns; all faults go to the file."""
@@ -164,7 +164,7 @@ def write_fates(checked: Checked, path: Path) -> None:
     Raises:
         OutputError: if another file is there.
     """
-    refuse_foreign(path, begins("where,fate,why"), "thanos check")
+    refuse_foreign(path, has_columns(("where", "fate", "why")), "thanos check")
     images = checked.images
     skipped = {where for where, _ in images.skipped}
     faulty = {fault.where for fault in checked.faults}

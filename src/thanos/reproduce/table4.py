@@ -227,7 +227,8 @@ def _recovered(finished: Finished, dataset: str) -> str:
     head = ["recovery, training images", "F1, mean over groups", "F1, rarest groups", "purity", "clusters", "seeds"]
     lines: list[list[Cell]] = []
     one: list[dict[str, Any]] = []
-    for name in (name for name in RECOVERY if name in finished.table.rows_on(dataset)):
+    here = finished.table.rows_on(dataset)
+    for name in (name for name in RECOVERY if name in here):
         records = [record for record in finished.of(name, dataset).values() if "recovery" in record["scores"]]
         if not records:
             lines.append(not_run(head, name))

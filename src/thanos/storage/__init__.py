@@ -141,13 +141,13 @@ def says(text: str) -> Callable[[Path], bool]:
 
 
 def begins(line: str) -> Callable[[Path], bool]:
-    """Whether a file's first line is ``line``, alone or with further columns behind a comma."""
+    """Whether a file's first line is ``line``."""
+    return lambda file: _first_line(file, len(line) + 2) == line
 
-    def of(file: Path) -> bool:
-        with file.open(encoding="utf-8-sig", errors="replace") as opened:
-            return opened.readline(len(line) + 2).rstrip("\r\n")[: len(line) + 1] in (line, f"{line},")
 
-    return of
+def _first_line(file: Path, most: int) -> str:
+    with file.open(encoding="utf-8-sig", errors="replace") as opened:
+        return opened.readline(most).rstrip("\r\n")
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -221,8 +221,9 @@ def _as_csv(rows: Iterable[Sequence[object]]) -> str:
 
 
 def has_columns(columns: Sequence[str]) -> Callable[[Path], bool]:
-    """Whether a file is a table of :func:`write_csv` with these columns."""
-    return begins(_as_csv([columns]).rstrip("\r\n"))
+    """Whether a file is a table of :func:`write_csv` whose first columns are these."""
+    line = _as_csv([columns]).rstrip("\r\n")
+    return lambda file: _first_line(file, len(line) + 1) in (line, f"{line},")
 
 
 SKIPPED = ("image", "reason")

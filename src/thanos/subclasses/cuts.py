@@ -97,7 +97,7 @@ def _grow(x: Rows, own: Ids, train: NDArray[np.bool_], names: list[str], rng: np
     at = np.array(names, dtype=object)[own]
     splits: list[tuple[float, str]] = []
     for number, name in enumerate(names):
-        _halve(x, at, own == number, train, name, np.inf, splits, rng)
+        _halve(x, at, np.flatnonzero(own == number), train, name, np.inf, splits, rng)
     leaves = sorted(set(at), key=lambda leaf: (names.index(leaf.rstrip("ab")), leaf))
     node = {leaf: i for i, leaf in enumerate(leaves)}
     merges: list[Merge] = []
@@ -123,7 +123,7 @@ def _grow(x: Rows, own: Ids, train: NDArray[np.bool_], names: list[str], rng: np
 def _halve(
     x: Rows,
     at: NDArray[np.object_],
-    mine: NDArray[np.bool_],
+    rows: Ids,
     train: NDArray[np.bool_],
     name: str,
     bound: float,
@@ -131,7 +131,7 @@ def _halve(
     rng: np.random.Generator,
 ) -> None:
     """Write the names of a node's parts into ``at``, and what each halving gains, which is at most its parent's."""
-    fitted = x[mine & train]
+    fitted = x[rows[train[rows]]]
     deep = len(name) - len(name.rstrip("ab")) >= DEPTH
     if deep or len(np.unique(fitted, axis=0)) < 2 * LEAST:
         return
@@ -139,13 +139,12 @@ def _halve(
     size = np.bincount(two.labels_, minlength=2)
     if size.min() < LEAST:
         return
-    rows = np.flatnonzero(mine)
     smaller = two.predict(x[rows]) == size.argmin() if size[0] != size[1] else two.predict(x[rows]) == 1
     gain = min(bound, float(merge_cost(two.cluster_centers_, size)[0, 1]))
     splits.append((gain, name))
     for letter, half in (("a", rows[~smaller]), ("b", rows[smaller])):
         at[half] = name + letter
-        _halve(x, at, np.isin(np.arange(len(x)), half), train, name + letter, gain, splits, rng)
+        _halve(x, at, half, train, name + letter, gain, splits, rng)
 
 
 def _union(a: str, b: str) -> str:

@@ -127,12 +127,9 @@ def number_that_holds(y: Rows, path: dict[int, Rows], best: int, least: int, rng
         some = y[rng.permutation(len(y))[: round(PART * len(y))]]
         paths.append(merge_path(some, max(least, min(MOST, len(some) // EACH)), rng))
     for k in sorted((k for k in path if least < k <= best), reverse=True):
-        found = np.unique(squared_distances(y, path[k]).argmin(axis=1), return_inverse=True)[1]
-        held = [
-            best_overlaps(found, squared_distances(y, again[min(k, max(again))]).argmin(axis=1), int(found.max()) + 1)
-            > HELD
-            for again in paths
-        ]
+        found = np.unique(nearest(y, path[k]), return_inverse=True)[1]
+        parts = [nearest(y, again[min(k, max(again))]) for again in paths]
+        held = [best_overlaps(found, part, int(found.max()) + 1) > HELD for part in parts]
         if np.mean(held) >= HOLDS:
             return k
     return least
@@ -171,7 +168,7 @@ def merge_path(y: Rows, most: int, rng: np.random.Generator) -> dict[int, Rows]:
     centres = kmeans(y, most, rng).cluster_centers_
     path = {len(centres): centres}
     while len(centres) > 1:
-        size = np.bincount(squared_distances(y, centres).argmin(axis=1), minlength=len(centres))
+        size = np.bincount(nearest(y, centres), minlength=len(centres))
         cost = merge_cost(centres, size)
         a, b = sorted(int(i) for i in np.unravel_index(cost.argmin(), cost.shape))
         centres = centres.copy()
@@ -188,10 +185,15 @@ def merge_cost(centres: Rows, size: Ids) -> Rows:
     return np.asarray(cost)
 
 
+def nearest(y: Rows, centres: Rows) -> Ids:
+    """The centre of each row, (n,)."""
+    return np.asarray(squared_distances(y, centres).argmin(axis=1))
+
+
 def lloyd(y: Rows, centres: Rows, steps: int = 10) -> Rows:
     label = None
     for _ in range(steps):
-        before, label = label, squared_distances(y, centres).argmin(axis=1)
+        before, label = label, nearest(y, centres)
         if before is not None and len(before) == len(label) and (before == label).all():
             break
         member = (label == np.arange(len(centres))[:, None]).astype(np.float64)
@@ -297,7 +299,7 @@ def prices(fit: dict[int, float], y: Rows, path: dict[int, Rows]) -> dict[int, f
     slope = np.polyfit(beyond, [fit[k] for k in beyond], 1)[0] if len(beyond) > 1 else 0.0
     price = {}
     for k, centres in path.items():
-        size = np.bincount(squared_distances(y, centres).argmin(axis=1), minlength=k)
+        size = np.bincount(nearest(y, centres), minlength=k)
         own = y.shape[1] / 2 * float(np.log(np.maximum(size, SCANTY)).sum()) * (1 + len(y) / COARSE)
         price[k] = max(own, STEEP * float(slope) * k)
     return price

@@ -22,9 +22,6 @@ def probability_of_holding(
     found: Ids,
     cluster: Callable[[Rows, int], Callable[[Rows], Ids]],
     rng: np.random.Generator,
-    *,
-    share: float = THIRD,
-    draws: int = DRAWS,
 ) -> list[float]:
     """Of each cluster, the share of draws in which it holds.
 
@@ -33,17 +30,15 @@ def probability_of_holding(
         found: Their clusters, (n,), 0 to k - 1, none empty.
         cluster: Fits k clusters to some rows, and returns what tells the cluster of any.
         rng: Of the draws.
-        share: Of the rows in a draw.
-        draws: How many.
     """
     count = int(found.max()) + 1
     rows = np.sort(rng.permutation(len(x))[:MOST])
     x, found = x[rows], found[rows]
     held = np.zeros(count)
-    for _ in range(draws):
-        some = rng.permutation(len(x))[: max(count, round(share * len(x)))]
+    for _ in range(DRAWS):
+        some = rng.permutation(len(x))[: max(count, round(THIRD * len(x)))]
         held += best_overlaps(found, cluster(x[some], count)(x), count) > HELD
-    return [float(each) for each in held / draws]
+    return [float(each) for each in held / DRAWS]
 
 
 def best_overlaps(found: Ids, again: Ids, count: int) -> Rows:
