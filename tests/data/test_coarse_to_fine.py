@@ -423,7 +423,7 @@ def test_the_real_data_set(monkeypatch, name, levels, images):
     root = os.environ.get("THANOS_DATA")
     if root is None or not (Path(root) / name).is_dir():
         pytest.skip(
-            f"needs the real {name}: set THANOS_DATA to a folder that holds {name}/ in a layout README.md lists"
+            f"needs the real {name}: set THANOS_DATA to a folder that holds {name}/ in a layout docs/data-sets.md lists"
         )
     monkeypatch.delenv("THANOS_CACHE")
     data = read(name, Path(root), size=None)

@@ -182,7 +182,7 @@ def real(folder):
     root = os.environ.get("THANOS_DATA")
     if root is None or not (Path(root) / folder).is_dir():
         pytest.skip(
-            f"needs the real {folder}: set THANOS_DATA to a folder that holds {folder}/ in a layout README.md lists"
+            f"needs the real {folder}: set THANOS_DATA to a folder with {folder}/ in a layout of docs/data-sets.md"
         )
     return Path(root)
 

@@ -72,8 +72,8 @@ class DataConfig(Settings):
     together: str | None = None
     """The column that says what an image is of (a patient, a lesion, a track): images of one stay in one split."""
     layout: str | None = None
-    """What the levels of folders are, where their names do not say: split/superclass, superclass/subclass,
-    */superclass."""
+    """What the levels of folders are, where their names do not say: split/superclass, superclass/subclass, or
+    ``*/superclass``."""
     level: Annotated[int, Field(ge=1)] | None = None
     """Which level of labels is the superclass, where there are more than two: folders in folders, or 'animal > dog >
     beagle' in a table; default: the first. What lies below is the subclass."""

@@ -54,7 +54,7 @@ class Geometry(Scores):
     n: int
     """Rows behind it."""
     uniformity: float
-    """Wang & Isola 2020: log mean exp(-2 |x - y|^2), lower is more uniform."""
+    """Wang & Isola 2020: log mean exp(-2 d^2) of distances d, lower is more uniform."""
     effective_rank: float
     """Exponential of the spectrum's entropy."""
     within_class_cosine_by_superclass: dict[str, float]
