@@ -51,7 +51,7 @@ class Embeddings(Labels):
             return self.encoder
         return f"vectors {blake2b(np.ascontiguousarray(self.vectors).data, digest_size=16).hexdigest()}"
 
-    def taken(self, rows: NDArray) -> dict[str, Any]:
+    def taken(self, rows: NDArray[Any]) -> dict[str, Any]:
         return super().taken(rows) | {"vectors": self.vectors[rows]}
 
 
@@ -100,7 +100,7 @@ def ordinary_size(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     nothing: what is computed from directions alone comes out bit for bit as before wherever that did not overflow.
     """
     _, exponent = np.frexp(np.abs(vectors).max(axis=1, initial=0.0, keepdims=True))
-    return np.ldexp(vectors, -exponent)
+    return np.asarray(np.ldexp(vectors, -exponent))
 
 
 def one_size(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -163,7 +163,7 @@ def kept_fingerprint(weights: Path) -> str:
     return found
 
 
-def write_embeddings(embeddings: Embeddings, path: Path | str, more: Mapping[str, NDArray] | None = None) -> None:
+def write_embeddings(embeddings: Embeddings, path: Path | str, more: Mapping[str, NDArray[Any]] | None = None) -> None:
     """One compressed .npz: ``vectors``, integer labels with ``*_names``, ``split``, ``refs``; numpy alone reads it.
 
     Args:
@@ -240,7 +240,7 @@ def is_written_by_us(file: Path) -> bool:
     return file.suffix == ".npz" and {"vectors", "superclass"} <= names_in(file)
 
 
-def _parts(values: NDArray | None, vectors: NDArray[np.float32], path: Path) -> tuple[int, ...]:
+def _parts(values: NDArray[Any] | None, vectors: NDArray[np.float32], path: Path) -> tuple[int, ...]:
     if values is None:
         return ()
     widths = tuple(int(width) for width in values) if np.issubdtype(values.dtype, np.integer) else ()
@@ -257,7 +257,7 @@ def is_embeddings(file: Path) -> bool:
         return False
 
 
-def _labels(arrays: dict[str, NDArray], name: str, path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+def _labels(arrays: dict[str, NDArray[Any]], name: str, path: Path) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     """Ids with their names; negative ids, empty names and NaN are unknown."""
     values = arrays.get(name)
     if values is None:
@@ -278,7 +278,7 @@ def _labels(arrays: dict[str, NDArray], name: str, path: Path) -> tuple[NDArray[
     return values.astype(np.int64), tuple(str(n) for n in names)
 
 
-def _splits(values: NDArray | None, count: int, path: Path) -> NDArray[np.int8]:
+def _splits(values: NDArray[Any] | None, count: int, path: Path) -> NDArray[np.int8]:
     if values is None:
         return np.zeros(count, dtype=np.int8)
     if np.issubdtype(values.dtype, np.integer) and set(np.unique(values)) <= {0, 1, 2}:

@@ -1,7 +1,7 @@
 """``thanos embed``: images to vectors."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thanos.cli.app import Of, Out, app, say
 from thanos.config import SourceConfig
@@ -62,7 +62,7 @@ def embed(
         say("with them the discovered subclass of each image: discovered, discovered_names, discovered_confidence")
 
 
-def placed(places: "Places", called: dict[str, str], embeddings: "Embeddings") -> "dict[str, NDArray]":
+def placed(places: "Places", called: dict[str, str], embeddings: "Embeddings") -> "dict[str, NDArray[Any]]":
     """Which discovered subclass new images lie in, where their superclass is known; empty if that of none is."""
     import numpy as np
 

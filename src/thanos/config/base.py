@@ -53,7 +53,7 @@ class _PlainLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             problem = f"*{event.anchor} refers to another part of the file; write it out"
             raise _Refused(problem=problem, problem_mark=event.start_mark)  # type: ignore[arg-type]

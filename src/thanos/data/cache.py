@@ -97,7 +97,8 @@ def cached_array(
             with naming(file, OTHER_DISK):
                 array.flush()
                 os.replace(temporary, file)
-    return np.load(file, mmap_mode="r")
+    kept: NDArray[Any] = np.load(file, mmap_mode="r")
+    return kept
 
 
 def check_room(folder: Path, size: int, what: str) -> None:

@@ -30,6 +30,8 @@ PUBLISHED_COUNTS = {
 """Images: training, validation and test; all; training and test."""
 ISIC_2017_TABLES = tuple(f"ISIC-2017_{part}_Part3_GroundTruth.csv" for part in ("Training", "Validation", "Test_v2"))
 """Of the published splits, in the order of ours."""
+SETS = "docs/data-sets.md"
+"""Says where they come from."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def _grocery(config: DataConfig) -> Listing:
     """``classes.csv`` and, without a header, ``train.txt``, ``val.txt`` and ``test.txt``: path, fine and coarse id."""
     wanted = "grocery/[dataset/]{classes.csv,train.txt,val.txt,test.txt,train/,val/,test/}"
     folders = ("grocery/dataset", "grocery", "GroceryStoreDataset/dataset", "dataset", ".")
-    folder = find_folder(config, folders, ("classes.csv",), wanted, source="docs/data-sets.md")
+    folder = find_folder(config, folders, ("classes.csv",), wanted, source=SETS)
     fine, fine_id, coarse, coarse_id = (
         f"{level}{column}" for level in ("", "Coarse ") for column in ("Class Name (str)", "Class ID (int)")
     )
@@ -91,7 +93,7 @@ def _ham10000(config: DataConfig) -> Listing:
     wanted = "ham10000/[data/]HAM10000_metadata.csv with images/*.jpg or HAM10000_images_part_{1,2}/*.jpg"
     tables = ("HAM10000_metadata.csv", "HAM10000_metadata.tab", "HAM10000_metadata")
     folders = ("ham10000/data", "ham10000", "HAM10000", "data", ".")
-    folder = find_folder(config, folders, tables, wanted, source="docs/data-sets.md")
+    folder = find_folder(config, folders, tables, wanted, source=SETS)
     table = next(folder / name for name in tables if (folder / name).is_file())
     parts = [("images",), ("HAM10000_images_part_1", "HAM10000_images_part_2")]
     homes = next((part for part in parts if (folder / part[0]).is_dir()), None)
@@ -160,7 +162,7 @@ def list_isic_2017(config: DataConfig) -> Listing:
 def _gtsrb(config: DataConfig) -> Listing:
     """``GT-CLASS.csv`` in each folder of training images; for the test images ``GT-final_test.csv``."""
     first = "Final_Training/Images/00000/GT-00000.csv"
-    folder = find_folder(config, ("gtsrb/GTSRB", "gtsrb", "GTSRB", "."), (first,), _GTSRB_LAYOUT, source="docs/data-sets.md")
+    folder = find_folder(config, ("gtsrb/GTSRB", "gtsrb", "GTSRB", "."), (first,), _GTSRB_LAYOUT, source=SETS)
     places = (folder / "Final_Test", folder / "Final_Test/Images", folder, folder.parent)
     labels = next((path for place in places if (path := place / "GT-final_test.csv").is_file()), None)
     if labels is None:

@@ -61,7 +61,7 @@ def draw_held_out(
         left; a group's number of rows is its share, as near as that and ``least`` allow.
     """
     side = _part_pairs((group, superclass), rng)
-    held_out = side == 1
+    held_out: NDArray[np.bool_] = side == 1
     for kind in np.unique(group):
         mine = np.flatnonzero(group == kind)
         free = mine[side[mine] < 0]

@@ -47,5 +47,5 @@ class FeatureSet(VectorSet):
         """The noise on top: ``changes`` were heeded when the images' views were drawn."""
         return self.views
 
-    def taken(self, rows: NDArray) -> dict[str, Any]:
+    def taken(self, rows: NDArray[Any]) -> dict[str, Any]:
         return super().taken(rows) | {"stack": self.stack[rows]}

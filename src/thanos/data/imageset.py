@@ -75,7 +75,7 @@ class ImageSet(Samples):
     def size(self) -> tuple[int, int]:
         return self.images.shape[1], self.images.shape[2]
 
-    def taken(self, rows: NDArray) -> dict[str, Any]:
+    def taken(self, rows: NDArray[Any]) -> dict[str, Any]:
         positions = np.flatnonzero(rows) if rows.dtype == bool else rows
         return super().taken(rows) | {"images": Rows(self.images, positions)}
 

@@ -74,7 +74,7 @@ class Labels:
         """The same record of these rows (positions, or a mask) only."""
         return replace(self, **self.taken(np.asarray(rows)))
 
-    def taken(self, rows: NDArray) -> dict[str, Any]:
+    def taken(self, rows: NDArray[Any]) -> dict[str, Any]:
         """The labels of these rows, by field."""
         return {
             "superclass": self.superclass[rows],

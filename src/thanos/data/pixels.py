@@ -1,7 +1,7 @@
 """Pixels of more than 8 bits: one scale for a whole set, so that equal values stay equal from image to image."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ class Scale(NamedTuple):
     low: float
     high: float
 
-    def apply(self, values: NDArray) -> NDArray[np.uint8]:
+    def apply(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """The same values in 8 bits, rounded."""
         share = (values.astype(np.float64) - self.low) / (self.high - self.low)
         return (share * 255).round().clip(0, 255).astype(np.uint8)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +35,13 @@ class Published:
     folder: str
     classes: hierarchy.Hierarchy
     views: ViewSpec
-    torchvision: Callable[[Path, bool, bool], tuple[NDArray, NDArray, list[str]]] | None = None
+    torchvision: Callable[[Path, bool, bool], tuple[NDArray[Any], NDArray[Any], list[str]]] | None = None
     """(root, train, download) -> images, class ids, class names."""
     layouts: str = ""
 
 
-def _torchvision_reader(name: str) -> Callable[[Path, bool, bool], tuple[NDArray, NDArray, list[str]]]:
-    def read(root: Path, train: bool, download: bool) -> tuple[NDArray, NDArray, list[str]]:
+def _torchvision_reader(name: str) -> Callable[[Path, bool, bool], tuple[NDArray[Any], NDArray[Any], list[str]]]:
+    def read(root: Path, train: bool, download: bool) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
         from torchvision import datasets
 
         data = getattr(datasets, name)(root, train=train, download=download)
@@ -148,7 +149,7 @@ def _from_torchvision(name: str, published: Published, root: Path, config: DataC
         raise DataError(f"{name} in {root} is incomplete or damaged ({reason}). Pass `download` to fetch it.") from None
 
 
-def _joined(name: str, published: Published, parts: list[tuple[NDArray, NDArray, list[str]]]) -> ImageSet:
+def _joined(name: str, published: Published, parts: list[tuple[NDArray[Any], NDArray[Any], list[str]]]) -> ImageSet:
     images, labels = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
     split = np.repeat([0, 2], [len(p[1]) for p in parts]).astype(np.int8)
     names = [c.split(" - ")[0] for c in parts[0][2]] if name == "mnist" else parts[0][2]  # "0 - zero" -> "0"

@@ -108,7 +108,7 @@ class Samples(Labels):
         names = (self.superclass_names, self.subclass_names, self.group_names)
         return remembered(repr((read, labels, names, self.split.tolist())), self._digest)
 
-    def taken(self, rows: NDArray) -> dict[str, Any]:
+    def taken(self, rows: NDArray[Any]) -> dict[str, Any]:
         together = tuple(np.array(self.together, dtype=object)[rows]) if self.together else ()
         further = {name: tuple(np.array(column, dtype=object)[rows]) for name, column in self.further.items()}
         return super().taken(rows) | {"together": together, "further": further}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -236,7 +237,7 @@ def _hold_out(
     return split
 
 
-def _key(config: DataConfig, drawn: tuple[NDArray, ...], *sources: str) -> str:
+def _key(config: DataConfig, drawn: tuple[NDArray[Any], ...], *sources: str) -> str:
     """Of what is built, from what, and of everything that was drawn."""
     digest = blake2b(repr((config.data, sources)).encode(), digest_size=16)
     for values in drawn:

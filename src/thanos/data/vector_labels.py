@@ -91,7 +91,7 @@ def label_words(
     roles: Mapping[str, str],
     count: int,
     of: str,
-    names: Mapping[str, NDArray],
+    names: Mapping[str, NDArray[Any]],
     said: Collection[str] = (),
 ) -> dict[str, list[str]]:
     """The labels of each row as text, by role; nothing where one is not known.

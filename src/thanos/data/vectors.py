@@ -85,7 +85,7 @@ class VectorSet(Samples):
             )
         return self.views
 
-    def taken(self, rows: NDArray) -> dict[str, Any]:
+    def taken(self, rows: NDArray[Any]) -> dict[str, Any]:
         return super().taken(rows) | {"vectors": self.vectors[rows]}
 
     @cached_property
@@ -120,7 +120,7 @@ def mean_and_deviation(
     unit = np.exp2(np.frexp(largest)[1] - 1.0)  # powers of two round nothing
 
     def scaled(part: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.asarray(vectors[part], dtype=np.float64) / unit
+        return np.asarray(np.asarray(vectors[part], dtype=np.float64) / unit)
 
     mean = sum(scaled(part).sum(axis=0) for part in parts) / len(rows)
     squares = sum(((scaled(part) - mean) ** 2).sum(axis=0) for part in parts)

@@ -82,7 +82,8 @@ def frozen_features(wanted: Pass, images: ImageSet, say: Callable[[str], None]) 
         with alone(done):  # another process may be at it
             if not done.exists():
                 _make(wanted, images, folder / key, shape, say)
-    return np.load(done, mmap_mode="r")
+    kept: NDArray[np.float32] = np.load(done, mmap_mode="r")
+    return kept
 
 
 def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], say: Callable[[str], None]) -> None:
@@ -146,4 +147,5 @@ def _of_block(
     with torch.inference_mode():
         batch = inputs.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         found = torch.cat([backbone(each) for each in batch.split(AT_ONCE if device == "cpu" else BLOCK)])
-    return found.float().cpu().unflatten(0, (1 + wanted.count, len(rows))).transpose(0, 1).numpy()
+    by_view = found.float().cpu().unflatten(0, (1 + wanted.count, len(rows)))
+    return np.asarray(by_view.transpose(0, 1).numpy())

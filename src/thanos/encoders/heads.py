@@ -59,7 +59,8 @@ class Decoder(nn.Module):
     def forward(self, embedding: Tensor, superclass: Tensor) -> Tensor:
         """Embeddings (batch, dim) and superclass (batch,) to normalised images (batch, channels, height, width)."""
         embedding = _told(embedding, superclass, self.classes)
-        return self.to_pixels(self.stages(self.expand(embedding).unflatten(1, self.start)))
+        pixels: Tensor = self.to_pixels(self.stages(self.expand(embedding).unflatten(1, self.start)))
+        return pixels
 
 
 class VectorDecoder(nn.Module):

@@ -83,7 +83,8 @@ class TinyEncoder(nn.Module):
         self.head = nn.Linear(widths[-1], self.num_features)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).mean(dim=(2, 3)))
+        embedding: Tensor = self.head(self.features(images).mean(dim=(2, 3)))
+        return embedding
 
 
 def paper_vit(channels: int, size: tuple[int, int]) -> nn.Module:

@@ -21,7 +21,7 @@ SHUFFLES = 5
 
 def f1_table(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """F1 of every cluster (rows) taken for every subclass (columns): ``2 N[c, s] / (N[c, .] + N[., s])``."""
-    return 2 * counts / (counts.sum(axis=1, keepdims=True) + counts.sum(axis=0, keepdims=True))
+    return np.asarray(2 * counts / (counts.sum(axis=1, keepdims=True) + counts.sum(axis=0, keepdims=True)))
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def released_probe(
             optimizer.step()
             schedule.step()
     with torch.no_grad():
-        return layer(torch.from_numpy(test.vectors)).argmax(dim=1).numpy()
+        return np.asarray(layer(torch.from_numpy(test.vectors)).argmax(dim=1).numpy())
 
 
 def score(true: NDArray[np.int64], predicted: NDArray[np.int64], frequency: NDArray[np.float64], **how: Any) -> Reading:

@@ -66,7 +66,9 @@ def loss_changes(views: Tensor, label: Tensor, permutations: int = 20) -> dict[s
     }
 
 
-def linear_reconstruction(train: tuple[NDArray, NDArray, NDArray], test: tuple[NDArray, NDArray, NDArray]) -> float:
+def linear_reconstruction(
+    train: tuple[NDArray[Any], NDArray[Any], NDArray[Any]], test: tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+) -> float:
     """Error on ``test`` of the best affine decoder on ``train`` that is told the superclass.
 
     Args:
@@ -75,7 +77,7 @@ def linear_reconstruction(train: tuple[NDArray, NDArray, NDArray], test: tuple[N
         Mean squared error in units of the pixels' variance.
     """
 
-    def told(vectors: NDArray, label: NDArray) -> NDArray:
+    def told(vectors: NDArray[Any], label: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([vectors, np.eye(int(train[1].max()) + 1)[label]], axis=1)
 
     solution, *_ = np.linalg.lstsq(told(*train[:2]), train[2], rcond=None)

@@ -140,7 +140,7 @@ def _few_dimensions(say: Say, step: float) -> dict[str, Any]:
     return {"best_of_starts": best, "followed": branches, "jump": jumps, "equal_losses": crossing}
 
 
-def _follow(alphas: NDArray, settings: dict[str, Any], say: Say) -> list[dict[str, float]]:
+def _follow(alphas: NDArray[Any], settings: dict[str, Any], say: Say) -> list[dict[str, float]]:
     """Minima from one alpha to the next, each started where the last ended, a little shaken."""
     rng, begin, found = Generator().manual_seed(0), None, []
     for alpha in alphas:

@@ -12,7 +12,7 @@ from 1 (collapsed) to -1 / (n-1) (the centres vanish: the superclasses themselve
 to the other as alpha grows. Larger batches narrow that window.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +102,7 @@ def optimal_cosine(alpha: float, superclasses: int, images: float, temperature: 
     return float(cosine[np.argmin((1 - alpha) * attract + alpha * conditional)])
 
 
-def _terms(c: NDArray, k: int, n: float, t: float) -> tuple[NDArray, NDArray]:
+def _terms(c: NDArray[Any], k: int, n: float, t: float) -> tuple[NDArray[Any], NDArray[Any]]:
     x = -(1 + (n - 1) * c) / (n * (k - 1))
     negatives = n * (k - 1)
     attract = np.logaddexp(0, np.log(negatives) + (x - 1) / t) / n
@@ -110,7 +110,7 @@ def _terms(c: NDArray, k: int, n: float, t: float) -> tuple[NDArray, NDArray]:
     return attract, np.logaddexp(0, np.log(n - 1) + (c - 1) / t)
 
 
-def _stationary_alpha(c: NDArray, k: int, n: float, t: float) -> NDArray:
+def _stationary_alpha(c: NDArray[Any], k: int, n: float, t: float) -> NDArray[Any]:
     """The alpha at which dL/dc = 0: the attraction's pull over the sum of both pulls."""
     x, slope = -(1 + (n - 1) * c) / (n * (k - 1)), -(n - 1) / (n * (k - 1))
     log_negatives = np.log(n * (k - 1))
@@ -130,5 +130,5 @@ def _dissolve_threshold(k: int, n: float, t: float, collapse: float) -> float:
     return high
 
 
-def _sigmoid(value: NDArray) -> NDArray:
-    return np.exp(-np.logaddexp(0, -value))
+def _sigmoid(value: NDArray[Any]) -> NDArray[Any]:
+    return np.asarray(np.exp(-np.logaddexp(0, -value)))

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,12 +81,12 @@ def embedding_maps(embedded: dict[str, Embeddings]) -> "Figure":
 
 
 def _scatter(
-    axes: "Axes", points: NDArray, subclass: NDArray[np.int64], names: tuple[str, ...], *, scale: float
+    axes: "Axes", points: NDArray[Any], subclass: NDArray[np.int64], names: tuple[str, ...], *, scale: float
 ) -> None:
     """Points coloured by subclass; names stand at the medians, where there is room for them in axes of width scale."""
     medians = np.array([np.median(points[subclass == kind], axis=0) for kind in np.unique(subclass)])
     room = np.ptp(medians, axis=0).max() > 0.1 * scale
-    taken: list[NDArray] = []
+    taken: list[NDArray[Any]] = []
     for kind in np.unique(subclass):
         mine = points[subclass == kind]
         colour = COLOURS[kind % len(COLOURS)]

@@ -1,6 +1,7 @@
 """How long trainings will take on this machine, from a few steps of each kind."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ def training_seconds(configs: Sequence[TrainConfig], run: RunConfig) -> list[flo
     if run.threads is not None:
         torch.set_num_threads(run.threads)
     images: dict[str, ImageSet] = {}
-    a_step: dict[tuple, float] = {}
+    a_step: dict[tuple[Any, ...], float] = {}
     seconds: list[float | None] = []
     for config in configs:
         if config.frozen:

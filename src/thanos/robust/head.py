@@ -7,6 +7,7 @@ embeddings; they differ in how the images are weighed. Two classes are solved by
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +35,14 @@ class Head:
     encoder: str = ""
     """The fingerprint of the encoder whose embeddings it is for; empty: not known."""
 
-    def logits(self, vectors: NDArray) -> Rows:
+    def logits(self, vectors: NDArray[Any]) -> Rows:
         """Of embeddings (n, dim), shape (n, classes)."""
         return np.asarray((vectors - self.mean) / self.scale @ self.weight.T + self.bias)
 
-    def predict(self, vectors: NDArray) -> Ids:
+    def predict(self, vectors: NDArray[Any]) -> Ids:
         return np.asarray(self.logits(vectors).argmax(axis=1))
 
-    def probabilities(self, vectors: NDArray) -> Rows:
+    def probabilities(self, vectors: NDArray[Any]) -> Rows:
         return softmax(self.logits(vectors))
 
     def of_standardised(self, x: Rows) -> Rows:
@@ -114,7 +115,7 @@ class Standardised:
         return Standardised(self.x[rows], self.y[rows], self.classes, self.mean, self.scale)
 
 
-def standardise(vectors: NDArray, superclass: Ids, classes: int) -> Standardised:
+def standardise(vectors: NDArray[Any], superclass: Ids, classes: int) -> Standardised:
     """Embeddings (n, dim) with their superclass (n,) of ``classes``."""
     x = vectors.astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)

@@ -61,7 +61,7 @@ class Task:
     train: Standardised
     group: Ids | None
     """Of the training images, dense ids."""
-    held_out: tuple[NDArray, Ids]
+    held_out: tuple[NDArray[Any], Ids]
     """Validation embeddings, as they came, and their superclass."""
     held_out_group: Ids | None
     seed: int
@@ -164,7 +164,7 @@ def _balanced(group: Ids, rng: np.random.Generator, most: int | None) -> Ids:
     return np.concatenate([rng.permutation(np.flatnonzero(group == kind))[:each] for kind in kinds])
 
 
-def _sparse_head(x: NDArray, y: Ids, penalty: float, train: Standardised) -> Head:
+def _sparse_head(x: NDArray[Any], y: Ids, penalty: float, train: Standardised) -> Head:
     """scikit-learn's L1-penalised logistic regression; of more than two classes, each against the rest."""
     from sklearn.linear_model import LogisticRegression
 
@@ -179,7 +179,7 @@ def _sparse_head(x: NDArray, y: Ids, penalty: float, train: Standardised) -> Hea
     return Head(weight, bias, train.mean, train.scale)
 
 
-def _plain(head: Head, x: NDArray) -> Ids:
+def _plain(head: Head, x: NDArray[Any]) -> Ids:
     """Predictions for embeddings that are standardised already."""
     return np.asarray(head.of_standardised(x).argmax(axis=1))
 

@@ -1,6 +1,7 @@
 """The plain classifier on an embedding: logistic regression, which knows no group; what others are held against."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ class Errors:
     held_out: NDArray[np.bool_]
     """(n,)"""
 
-    def share(self, rows: NDArray) -> tuple[float, int] | None:
+    def share(self, rows: NDArray[Any]) -> tuple[float, int] | None:
         """Of these rows, held out: the share that is wrong, and how many there are; None without any."""
         mine = rows[self.held_out[rows]]
         return (float(self.wrong[mine].mean()), len(mine)) if len(mine) else None

@@ -50,10 +50,10 @@ def watch(
         DataError: without validation images, or if a group of the training images has none among them.
     """
     ids, names = {
-        "worst-group": lambda: (embeddings.group, embeddings.group_names),
-        "worst-discovered": lambda: (discovered, names),
-        "worst-class": lambda: (embeddings.superclass, embeddings.superclass_names),
-    }[rule]()
+        "worst-group": (embeddings.group, embeddings.group_names),
+        "worst-discovered": (discovered, names),
+        "worst-class": (embeddings.superclass, embeddings.superclass_names),
+    }[rule]
     held_out = embeddings.in_split("validation")
     if not held_out.any():
         raise DataError(

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -315,7 +316,7 @@ def _left_by_a_start(path: Path) -> bool:
     """Whether it is what a start leaves that was killed before it wrote config.yaml."""
     if path.is_symlink() or not path.is_file():
         return False
-    whole = {
+    whole: dict[str, Callable[[Path], bool]] = {
         "data.json": _IDENTIFIES,
         "skipped.csv": has_columns(SKIPPED),
         LOCK: lambda file: not file.stat().st_size,

@@ -84,7 +84,7 @@ def fault_of(path: Path) -> str:
 def _fits(path: Path, entry: Entry) -> bool:
     if "before" in entry:
         return _digest(path) in (entry["blake2b"], entry["before"])
-    return path.stat().st_size == entry["bytes"] and _digest(path) == entry["blake2b"]
+    return bool(path.stat().st_size == entry["bytes"] and _digest(path) == entry["blake2b"])
 
 
 def faults_in(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ need not be a cause: it is what a person can look for.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +128,7 @@ def _of_number(name: str, a: NDArray[np.float64], b: NDArray[np.float64]) -> Dif
     return Difference(name, says, auc, auc_interval(auc, len(a), len(b)), float(result.pvalue), len(a))
 
 
-def _of_word(name: str, word: str, a: NDArray, b: NDArray) -> Difference:
+def _of_word(name: str, word: str, a: NDArray[Any], b: NDArray[Any]) -> Difference:
     from scipy.stats import fisher_exact
 
     in_a, in_b = int((a == word).sum()), int((b == word).sum())

@@ -277,4 +277,4 @@ def of_length(vectors: NDArray[np.float32], length: str) -> Rows:
 
 def squared_distances(x: Rows, y: Rows) -> Rows:
     """Between all rows, (n, m)."""
-    return np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0)
+    return np.asarray(np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0))

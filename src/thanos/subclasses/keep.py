@@ -25,7 +25,7 @@ from thanos.subclasses.fitted import (
 )
 from thanos.subclasses.reach import Reach
 
-Arrays = dict[str, NDArray]
+Arrays = dict[str, NDArray[Any]]
 NOBODY = "none of them"
 """What stands in the place of a subclass where an image belongs to none."""
 _KINDS = {each.__name__: each for each in (Centres, Turned, Mixture, Whole, Components, Harder)}
@@ -175,7 +175,7 @@ def _kind(arrays: Arrays, at: str) -> Any:
     return kind(**{name: arrays.get(path) for name, path in there.items()} | nested)
 
 
-def _is_name(value: NDArray | None) -> bool:
+def _is_name(value: NDArray[Any] | None) -> bool:
     return value is not None and value.dtype.kind == "U"
 
 

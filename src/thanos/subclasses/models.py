@@ -56,7 +56,8 @@ def _umap(fitted: Rows, config: DiscoverConfig) -> Reduction:
     except ModuleNotFoundError:
         raise ConfigError("`reduce=umap` needs its package; install it with `pip install thanos-repr[umap]`.") from None
     reducer = UMAP(n_components=config.components, n_neighbors=10, min_dist=0.0, random_state=config.seed, n_jobs=1)
-    return reducer.fit(fitted)
+    reduction: Reduction = reducer.fit(fitted)
+    return reduction
 
 
 def fit_clusters(k: int, x: Rows, config: DiscoverConfig) -> FittedModel:

@@ -40,7 +40,7 @@ class Reach:
             np.partition(squared_distances(x[start : start + _AT_ONCE], known), NEAREST - 1, axis=1)[:, NEAREST - 1]
             for start in range(0, len(x), _AT_ONCE)
         ]
-        return np.sqrt(np.concatenate([np.zeros(0), *parts]))
+        return np.asarray(np.sqrt(np.concatenate([np.zeros(0), *parts])))
 
 
 def fit_reach(embeddings: Embeddings, seed: int = 0) -> Reach | None:

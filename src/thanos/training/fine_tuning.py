@@ -115,10 +115,12 @@ def backbone_groups(encoder: nn.Module, config: TrainConfig) -> Groups:
 
     spared = encoder.no_weight_decay() if hasattr(encoder, "no_weight_decay") else ()  # type: ignore[operator]
     if config.layer_decay < 1:
-        return param_groups_layer_decay(
+        groups: Groups = param_groups_layer_decay(
             encoder, config.weight_decay, no_weight_decay_list=spared, layer_decay=config.layer_decay
         )
-    return param_groups_weight_decay(encoder, config.weight_decay, no_weight_decay_list=spared)
+    else:
+        groups = param_groups_weight_decay(encoder, config.weight_decay, no_weight_decay_list=spared)
+    return groups
 
 
 def blocks_of(encoder: nn.Module) -> list[list[str]]:

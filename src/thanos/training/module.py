@@ -190,7 +190,7 @@ class TrainingModule(LightningModule):
         """As the optimiser has them."""
         return [{"params": [*self.branches.parameters()]}] if self._tuning is None else self._tuning.groups()
 
-    def configure_optimizers(self):  # type: ignore[no-untyped-def]
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
         config, steps, groups = self.settings.config, self._optimizer_steps, self.parameter_groups()
         fused = self.device.type == "cpu" or None  # a third of the time; elsewhere torch chooses
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)

@@ -219,7 +219,9 @@ class SpreadWatch(Callback):
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes checkpoints whole or not at all, whatever file system the run lies on."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
         content = io.BytesIO()  # torch.save reports a full disk as it does any fault, a plain write as one
         torch.save(checkpoint, content)
         write_atomically(Path(path), lambda file: file.write(content.getbuffer()))
