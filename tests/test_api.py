@@ -1,5 +1,6 @@
 """What a user of the package in Python meets: names, paths as strings, errors, scores."""
 
+import inspect
 import json
 from dataclasses import replace
 
@@ -14,6 +15,15 @@ def test_every_public_name_is_there():
     for name in thanos.__all__:
         assert getattr(thanos, name) is not None
     assert set(dir(thanos)) >= {"load", "train", "discover", "DataError"}
+
+
+@pytest.mark.parametrize("name", sorted(set(thanos.__all__) - {"__version__"}))
+def test_every_public_name_and_method_says_what_it_does(name):
+    thing = getattr(thanos, name)
+    assert inspect.getdoc(thing)
+    for key in [key for key in vars(thing) if inspect.isclass(thing) and not key.startswith("_")]:
+        member = getattr(thing, key)
+        assert inspect.getdoc(member) or not (callable(member) or isinstance(member, property)), f"{name}.{key}"
 
 
 @pytest.mark.parametrize("name", ["ConfigError", "DataError", "MissingLabels", "OutputError"])

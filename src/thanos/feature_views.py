@@ -46,8 +46,10 @@ def random_feature_views(
 
 @lru_cache(maxsize=8)
 def _windows(what: Literal["noise", "kept"], amount: float, dim: int, device: torch.device) -> Tensor:
-    """Every stretch of ``dim`` numbers, (stretches, dim), of some millions that were drawn once: to draw as many
-    for each step would take as long as the network. ``noise`` is normal; ``kept`` 0 with probability ``amount``, or 1.
+    """Every stretch of ``dim`` numbers, (stretches, dim), of some millions that were drawn once.
+
+    To draw as many for each step would take as long as the network. ``noise`` is normal; ``kept`` 0 with probability
+    ``amount``, or 1.
     """
     rng, shape = Generator().manual_seed(0 if what == "noise" else 1), (DRAWN + dim - 1,)
     if what == "noise":

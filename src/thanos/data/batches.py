@@ -171,8 +171,10 @@ class BatchLoader:
                 signal.signal(CHILD_ENDED, before)
 
     def _watch(self, processes: set[BaseProcess]) -> bool:
-        """Let the end of a process end the wait for the next batch: one that dies as it hands over half a batch leaves
-        this one reading for the rest. (torch's own handler would raise in the middle of a step, which cannot be saved.)
+        """Let the end of a process end the wait for the next batch.
+
+        One that dies as it hands over half a batch leaves this one reading for the rest. (torch's own handler would
+        raise in the middle of a step, which cannot be saved.)
 
         Returns:
             Whether it is watched: signals come to the main thread alone, and not on Windows.

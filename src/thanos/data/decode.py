@@ -35,6 +35,7 @@ def allow(megapixels: float) -> None:
 
 
 def decode_all(paths: Sequence[Path], how: How, out: NDArray[np.uint8]) -> None:
+    """Each file into its row of ``out``, (n, height, width, channels)."""
     allow(how.megapixels)
 
     def decode_into(i: int) -> None:

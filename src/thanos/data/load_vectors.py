@@ -127,8 +127,9 @@ def read_table(file: Path) -> Columns:
 def _joined(
     own: dict[str, list[str]], table: Columns, count: int, source: str, named: Mapping[str, str]
 ) -> tuple[dict[str, list[str]], dict[str, list[str]], str]:
-    """Labels of the rows with those of a table, and its other columns: matched by what both call a row, else one row
-    each, in order.
+    """Labels of the rows with those of a table, and its other columns.
+
+    They are matched by what both call a row, else one row each, in order.
 
     Raises:
         DataError: if it has no labels, or other rows.

@@ -53,11 +53,13 @@ def cross_entropy_step(
 
 
 def infonce(projection: Tensor, settings: StepSettings) -> Tensor:
+    """InfoNCE at a training's settings."""
     config = settings.config
     return info_nce_loss(projection, temperature=config.temperature, contrast=config.contrast)
 
 
 def attract(projection: Tensor, superclass: Tensor, settings: StepSettings) -> Tensor:
+    """SupCon at a training's settings."""
     config = settings.config
     if config.released_loss:
         return released_spread_loss(projection, superclass, alpha=0, temperature=config.temperature)
@@ -71,6 +73,7 @@ def attract(projection: Tensor, superclass: Tensor, settings: StepSettings) -> T
 
 
 def spread(projection: Tensor, superclass: Tensor, settings: StepSettings) -> Tensor:
+    """L_spread at a training's settings."""
     config = settings.config
     if config.released_loss:
         return released_spread_loss(projection, superclass, alpha=settings.alpha, temperature=config.temperature)

@@ -69,8 +69,11 @@ def _sums(
     COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """Of each anchor, to ``out`` (6, n): log-sum-exp over negatives and over positives, sums over positives and over
-    the own image's views, and over positives of ``log(1 + e^(negatives - s))`` and of its slope."""
+    """Sums of each anchor, to ``out`` (6, n).
+
+    Log-sum-exp over negatives and over positives, sums over positives and over the own image's views, and over
+    positives of ``log(1 + e^(negatives - s))`` and of its slope.
+    """
     first = tl.program_id(0) * ROWS
     rows = first + tl.arange(0, ROWS)
     axis = tl.arange(0, DIM)

@@ -12,10 +12,10 @@ from thanos.training.bench import seconds_a_step
 
 
 def training_seconds(configs: Sequence[TrainConfig], run: RunConfig) -> list[float | None]:
-    """Seconds of each training, were it alone on its threads; each kind of step is timed once. None: a head on frozen
-    features, whose steps are not timed by themselves.
+    """Seconds of each training, were it alone on its threads; each kind of step is timed once.
 
-    Leaves out validation and probes, which add about a tenth, and what torch.compile takes at the start.
+    None: a head on frozen features, whose steps are not timed by themselves. Leaves out validation and probes, which
+    add about a tenth, and what torch.compile takes at the start.
     """
     if run.threads is not None:
         torch.set_num_threads(run.threads)

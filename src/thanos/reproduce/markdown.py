@@ -13,6 +13,7 @@ NOT_RUN = "not run yet"
 
 
 def table(head: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> str:
+    """A table in Markdown; None is an empty cell."""
     return "\n".join([_line(head), "|---" * len(head) + "|", *(_line(row) for row in rows)])
 
 

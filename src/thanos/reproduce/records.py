@@ -45,6 +45,7 @@ class Places:
 
 
 def record_file(folder: Path, dataset: str) -> Path:
+    """Where the finished rows of a data set lie."""
     return folder / f"{dataset}.jsonl"
 
 

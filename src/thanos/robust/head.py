@@ -40,9 +40,11 @@ class Head:
         return np.asarray((vectors - self.mean) / self.scale @ self.weight.T + self.bias)
 
     def predict(self, vectors: NDArray[Any]) -> Ids:
+        """The superclass of embeddings (n, dim), shape (n,)."""
         return np.asarray(self.logits(vectors).argmax(axis=1))
 
     def probabilities(self, vectors: NDArray[Any]) -> Rows:
+        """Of the superclasses of embeddings (n, dim), shape (n, classes)."""
         return softmax(self.logits(vectors))
 
     def of_standardised(self, x: Rows) -> Rows:

@@ -134,8 +134,9 @@ class Encoder:
         return (facts_of(self.card, indent=2) + "\n").encode()
 
     def embed(self, images: Samples, *, batch: int = 512) -> NDArray[np.float32]:
-        """Embeddings of the images (or vectors) as they are, (n, dim); those of a network that nobody trained here, and
-        frozen features, stay in the cache.
+        """Embeddings of the images (or vectors) as they are, (n, dim).
+
+        Those of a network that nobody trained here, and frozen features, stay in the cache.
         """
         if isinstance(self.module, Frozen):
             assert isinstance(images, ImageSet)

@@ -199,10 +199,12 @@ def free_name(path: Path, beside: str) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Whole or not at all, in UTF-8."""
     write_atomically(path, lambda file: file.write(text.encode("utf-8")))
 
 
 def write_json(path: Path, content: Any) -> None:
+    """Whole or not at all, with two spaces a level."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 

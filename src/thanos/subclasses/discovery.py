@@ -69,8 +69,9 @@ def discover(
 
 
 def standing_out(found: Discovered) -> float:
-    """How many times as far as clouds without clusters the best clusters stand out, mean over superclasses; where
-    merging chose, by how many standard deviations of theirs.
+    """How many times as far as clouds without clusters the best clusters stand out, mean over superclasses.
+
+    Where merging chose, by how many standard deviations of theirs.
     """
     if any("excess" in fact for fact in found.superclasses.values()):
         return float(np.mean([fact.get("excess", 0.0) for fact in found.superclasses.values()]))

@@ -191,6 +191,7 @@ def nearest(y: Rows, centres: Rows) -> Ids:
 
 
 def lloyd(y: Rows, centres: Rows, steps: int = 10) -> Rows:
+    """Centres after so many steps of k-means, or when nothing moves; empty clusters are gone."""
     label = None
     for _ in range(steps):
         before, label = label, nearest(y, centres)
@@ -265,11 +266,13 @@ def structure(z: Rows, rng: np.random.Generator) -> float:
 
 
 def directions(shape: tuple[int, ...], rng: np.random.Generator) -> Rows:
+    """Rows of unit length, uniform over the sphere."""
     draw = rng.normal(size=shape)
     return np.asarray(draw / np.linalg.norm(draw, axis=1, keepdims=True))
 
 
 def pulled_in(x: Rows) -> Rows:
+    """Rows that are further from the median than FAR median distances, brought to there."""
     x = x - np.median(x, axis=0)
     far = np.linalg.norm(x, axis=1)
     return np.asarray(x * np.minimum(1, FAR * np.median(far) / np.maximum(far, np.finfo(float).tiny))[:, None])

@@ -124,8 +124,11 @@ def _numbers(values: NDArray[Any]) -> NDArray[np.float64] | None:
 
 
 def _of_pixels(images: NDArray[np.uint8]) -> dict[str, NDArray[np.float64]]:
-    """Of (n, height, width, channels); light that changes all pixels alike changes the brightness only, and a frame the
-    edge only: the rest is measured inside."""
+    """Of (n, height, width, channels).
+
+    Light that changes all pixels alike changes the brightness only, and a frame the edge only: the rest is measured
+    inside.
+    """
     pixels = images.astype(np.float32) / 255
     grey = pixels @ np.array(_WEIGHT, dtype=np.float32) if pixels.shape[3] == 3 else pixels[..., 0]
     edge, rim = _edge(grey), _edge(pixels).mean(axis=1)

@@ -41,8 +41,9 @@ def write_discovered(
     config: DiscoverConfig,
     recovered: Recovered,
 ) -> list[str]:
-    """Write the table; beside it how it was found (.json), what places new images (-places.npz), and names to
-    edit (.yaml).
+    """Write the table.
+
+    Beside it: how it was found (.json), what places new images (-places.npz), and names to edit (.yaml).
 
     Args:
         table: The CSV.

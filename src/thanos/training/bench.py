@@ -108,8 +108,10 @@ class TrainingStep:
 
 @contextmanager
 def _marked(branch: Branch, mark: Callable[[str], None]) -> Iterator[None]:
-    """Where parts end: views where embedding begins; on the way back losses where the embedding's gradient is complete,
-    and the encoder where its first parameter's is.
+    """Where the parts of a step end.
+
+    Views where embedding begins; on the way back losses where the embedding's gradient is complete, and the encoder
+    where its first parameter's is.
     """
     embed = branch.embed
 
