@@ -43,9 +43,9 @@ def seen(page, folder, count):
     file = folder / "walked.html"
     file.write_text(page.read_text().replace("</body>", choose))
     dump = chromium("--dump-dom", file.as_uri(), folder=folder / "profile").stdout
-    block = re.search(r'<div class="walk" data-superclass="all">.*?</pre>', dump, re.DOTALL)[0]
+    block = re.search(r'<div class="walk" data-superclass="all">.*?</div>\s*<h3>', dump, re.DOTALL)[0]
     parts = re.findall(r"<li[^>]*><div>(.*?)</div>", block)
-    legend = re.search(r'<ul id="legend">.*?</ul>', dump, re.DOTALL)[0]
+    legend = re.search(r'<ul id="legend"[^>]*>.*?</ul>', dump, re.DOTALL)[0]
     return block, parts, re.findall(r"</svg> (.*?)</button>", legend)
 
 
@@ -55,7 +55,6 @@ def test_finer_parts_show_what_they_hold_and_colour_the_map(page, tmp_path):
     assert all(re.fullmatch(r"all/[012][ab] · 40 · truly kind \d 100\.0%", part) for part in parts)
     assert re.search(r"<output[^>]*>6: all/\d becomes all/\da and all/\db</output>", block)
     assert len([name for name in legend if name.startswith("all/")]) == 6
-    assert re.search(r"<pre>.*\"all/0a\": \"all/0a\"", block, re.DOTALL)
 
 
 def test_coarser_parts_are_unions(page, tmp_path):
@@ -64,12 +63,9 @@ def test_coarser_parts_are_unions(page, tmp_path):
     union = next(part.split(" · ")[0] for part in parts if "+" in part)
     assert re.search(r"<output[^>]*>2: all/\d and all/\d become one</output>", block)
     assert f"{union} (160)" in legend
-    first, second = re.fullmatch(r"all/(\d)\+(\d)", union).groups()
-    assert f'"all/{first}": "{union}"\n"all/{second}": "{union}"' in block
 
 
 def test_as_discovered_nothing_is_to_be_taken(page, tmp_path):
     block, _, _ = seen(page, tmp_path, 3)
     assert "3: as discovered" in block
     assert '<ul class="parts" hidden="">' in block
-    assert '<details hidden="">' in block

@@ -7,7 +7,7 @@ import sys
 import traceback
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import (
@@ -63,6 +63,8 @@ Judged = Annotated[
 ]
 Out = Annotated[Path | None, Parameter(name=["--out", "-o"])]
 Of = Annotated[SourceConfig, Parameter(name="*", show_default=False)]
+Thumbnails = Literal["embedded", "linked"]
+"""Where those of a page are: in it, or in files beside it."""
 WHERE = Group("Over many machines", sort_key=2)
 TRAINING = Group("Training, for images (what is left open is chosen, with a reason)", sort_key=1)
 RUN = Group("How it is carried out (of these --threads alone changes the outcome)", sort_key=2)
@@ -73,7 +75,7 @@ _MODELS = (
     Table3Config, TrainConfig, TransferConfig,
 )  # fmt: skip
 _SETTINGS = {
-    "classifier", "cub", "masks", "names", "out", "places", "seed", "table", "to", "work",
+    "classifier", "cub", "images", "masks", "names", "out", "places", "seed", "table", "to", "work",
     *(name for model in _MODELS for name in model.model_fields),
 }  # fmt: skip
 """What is given by a flag of its name."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from thanos import registry
-from thanos.cli.app import TRAINING, Flat, Of, Out, app, say
-from thanos.cli.judge import explained, judge, measured, write_page
+from thanos.cli.app import TRAINING, Flat, Of, Out, Thumbnails, app, say
+from thanos.cli.judge import check_thumbnails, explained, judge, measured, write_page
 from thanos.cli.lines import discovered_lines
 from thanos.config import AutoTrainConfig, DataConfig, DiscoverConfig, RunConfig, SourceConfig, check_data
 from thanos.errors import ConfigError
@@ -36,6 +36,7 @@ def discover(
     source: Path,
     *,
     out: Out = None,
+    images: Thumbnails = "embedded",
     config: Annotated[DiscoverConfig, Flat] = DiscoverConfig(),
     of: Of = SourceConfig(),
     training: Annotated[AutoTrainConfig, Parameter(name="*", group=TRAINING)] = AutoTrainConfig(),
@@ -56,6 +57,9 @@ def discover(
         For images: the run directory; default: runs/NAME. Otherwise the CSV; beside it a .json says how subclasses were
         found, and what they recover where the true ones are known, and a .html shows them; default: subclasses.csv (of
         the best weights: subclasses-best.csv) in the run directory, NAME-subclasses.csv beside NAME.npz.
+    images
+        Where the page's thumbnails are: embedded in it, of 5,000 images at most; or linked, of all images on it, in a
+        folder beside it that goes where the page goes.
     quiet
         No progress.
     """
@@ -68,14 +72,15 @@ def discover(
         if "data" in of.model_fields_set:
             raise ConfigError(f"{source} and --data {of.data} both name images; drop one.")
         given = of.model_fields_set & set(DataConfig.model_fields)
-        images = DataConfig(**of.model_dump(include=given), data=str(source))
-        check_data(images.data)
+        data = DataConfig(**of.model_dump(include=given), data=str(source))
+        check_data(data.data)
         if training.encoder is None and of.pretrained:
             raise ConfigError("--pretrained starts a timm model; name it with --encoder.")
         name = source.stem if source.is_file() else source.resolve().name
         run = out or Path("runs") / name
         RunDir(run).check_free()
-        of_images(images, run, config, training, of.pretrained, quiet)
+        check_thumbnails(RunDir(run).outcome("subclasses", ".html"), images)
+        of_images(data, run, config, training, of.pretrained, quiet, thumbnails=images)
         return
     if unused := sorted(training.model_fields_set):
         raise ConfigError(f"--{unused[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
@@ -87,7 +92,7 @@ def discover(
         )
     from_ = Source(source, of, say)
     table = from_.out(out, "subclasses", suffix=".csv")
-    write_found(from_, table, config, None)
+    write_found(from_, table, config, None, thumbnails=images)
 
 
 def of_images(
@@ -97,6 +102,7 @@ def of_images(
     training: AutoTrainConfig,
     pretrained: bool | Path,
     quiet: bool,
+    thumbnails: Thumbnails = "embedded",
 ) -> None:
     """From images to a run directory with its table and page: choose what was left open, train, embed, discover."""
     from thanos.data.load import check_superclasses, is_of_vectors
@@ -119,12 +125,18 @@ def of_images(
     trained = train(chosen, run, images=images, run=RunConfig(quiet=quiet), say=say)
     source = Source.of_run(trained, chosen, images, say)
     table = RunDir(run).outcome("subclasses", ".csv")
-    write_found(source, table, config, judge(source))
+    write_found(source, table, config, judge(source), thumbnails=thumbnails)
     again, names = quote(str(run)), table.with_suffix(".yaml")
     say(f"next: look at it, name subclasses in {names}; thanos report {again}, thanos robust {again}")
 
 
-def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dict[str, Any] | None) -> None:
+def write_found(
+    source: Source,
+    table: Path,
+    config: DiscoverConfig,
+    scores: dict[str, Any] | None,
+    thumbnails: Thumbnails = "embedded",
+) -> None:
     """Discover; write the table with what goes beside it, and the page.
 
     Args:
@@ -132,6 +144,7 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
         table: The CSV.
         config: How.
         scores: ``geometry`` and ``transfer`` of the source, for the page; None: what a run keeps of them.
+        thumbnails: Where they go.
     """
     from thanos.evaluate.recovery import recovery_by_split
     from thanos.report.discover_page import TITLE
@@ -142,6 +155,7 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
     page = table.with_suffix(".html")
     check_table_free(table)
     refuse_foreign(page, says(TITLE), "thanos discover")
+    check_thumbnails(page, thumbnails)
     embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
     properties = measured(source)
     found = with_cuts(embeddings, cluster(embeddings, config, properties=properties), config.seed)
@@ -151,7 +165,7 @@ def write_found(source: Source, table: Path, config: DiscoverConfig, scores: dic
         say(line)
     shown = recovered.to_dict() | (source.kept() if scores is None else scores)
     with alone(table):  # what goes beside it is to be of the same subclasses
-        write_page(page, source, found, shown, table=table, told=told)
+        write_page(page, source, found, shown, table=table, told=told, linked=thumbnails == "linked")
         before = table.read_bytes() if table.exists() else b""
         lines = write_discovered(table, embeddings, found, config=config, recovered=recovered)
     if before and before != table.read_bytes() and (old := outdated(table)):

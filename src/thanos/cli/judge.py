@@ -8,6 +8,7 @@ from thanos.cli.lines import apart_line, transfer_lines
 from thanos.errors import DataError, MissingLabels
 
 if TYPE_CHECKING:
+    from thanos.cli.app import Thumbnails
     from thanos.inputs import Source
     from thanos.subclasses.explain import Explained
     from thanos.subclasses.fitted import Discovered
@@ -69,11 +70,23 @@ def write_page(
     table: Path | None,
     told: "Explained | None",
     mark: str | None = None,
+    linked: bool = False,
 ) -> None:
-    """The page of discovered subclasses, with all that the source knows."""
+    """The page of discovered subclasses, with all that the source knows.
+
+    Args:
+        page: The file to write.
+        source, found, scores, told: What it shows.
+        table: The CSV that holds the subclasses.
+        mark: Of the table, where the subclasses were read from it; None: it is about to be written.
+        linked: Whether thumbnails go into files beside the page.
+    """
     from thanos.report.discover_page import write_discover_page
+    from thanos.report.edit import Base
     from thanos.robust.plain import plain_errors
 
+    if linked and source.pictures is None:
+        say(f"{source.path} has no pictures: --images linked has none to put beside the page")
     write_discover_page(
         page,
         source.embeddings,
@@ -87,7 +100,25 @@ def write_page(
         table=table,
         told={} if told is None else told.words(found.names),
         mark=mark,
+        base=None if table is None or mark is None else Base(mark, _origin(source, table)),
+        linked=linked,
     )
+
+
+def _origin(source: "Source", table: Path) -> list[str]:
+    """The subclass of each image as the table has it, whatever a person called it since."""
+    from thanos.data.group_table import in_table, read_table
+
+    listed, embeddings = read_table(table), source.embeddings
+    return [listed[image].subclass for image in in_table(listed, embeddings.names, table, embeddings.fingerprint)]
+
+
+def check_thumbnails(page: Path, thumbnails: "Thumbnails") -> None:
+    """Raise OutputError if those that go beside the page would go among files of another's."""
+    from thanos.report.thumbnails import check_folder_free
+
+    if thumbnails == "linked":
+        check_folder_free(page)
 
 
 def measured(source: "Source") -> "Properties | None":

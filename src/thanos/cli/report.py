@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from thanos.cli.app import Judged, Of, Out, app, say
-from thanos.cli.judge import described, earlier, explained, judge, measured, write_page
+from thanos.cli.app import Judged, Of, Out, Thumbnails, app, say
+from thanos.cli.judge import check_thumbnails, described, earlier, explained, judge, measured, write_page
 from thanos.config import SourceConfig
 from thanos.inputs import Source
 from thanos.storage import refuse_foreign, says
@@ -22,6 +22,7 @@ def report(
     out: Out = None,
     table: Path | None = None,
     names: Path | None = None,
+    images: Thumbnails = "embedded",
     of: Of = SourceConfig(),
 ) -> None:
     """Measure all that the labels allow and write one page: numbers, map, discovered subclasses under your names.
@@ -34,6 +35,9 @@ def report(
         Discovered subclasses from an earlier thanos discover; default: those of the run or the .npz, else discover now.
     names
         A YAML file 'discovered subclass: your name' for that table; default: the one beside it.
+    images
+        Where thumbnails are: embedded in the page, of 5,000 images at most; or linked, of all images on it, in a folder
+        beside it that goes where the page goes.
     """
     from_, asked = Source(source, of, say), table is not None
     where = from_.out(out, "report", suffix=".html")
@@ -44,11 +48,12 @@ def report(
     from thanos.subclasses.discovery import discover
 
     refuse_foreign(where, says(TITLE), "thanos report or discover")
+    check_thumbnails(where, images)
     embeddings, _ = from_.embeddings, from_.pictures  # pictures that are gone show before the work
     found = discover(embeddings) if table is None else earlier(from_, table, names, asked=asked)
     recovered = recovery_by_split(embeddings, found.cluster)
     scores = judge(from_) | recovered.to_dict()
     told = explained(from_, found, measured(from_))
-    write_page(where, from_, found, scores, table=table, told=told, mark=mark_of(table))
+    write_page(where, from_, found, scores, table=table, told=told, mark=mark_of(table), linked=images == "linked")
     from_.list_skipped(where)
     say(f"{len(found.names)} subclasses {described(table, names)}; to look at: {where}")

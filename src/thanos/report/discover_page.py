@@ -9,9 +9,11 @@ import numpy as np
 
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
+from thanos.data.samples import Values
 from thanos.embeddings import Embeddings, check_same_images
 from thanos.evaluate.diagnose import State, diagnose
 from thanos.evaluate.intervals import FEW, share_interval
+from thanos.report.edit import Base, edit_data
 from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
@@ -59,6 +61,8 @@ def write_discover_page(
     table: Path | None = None,
     told: Mapping[str, str] | None = None,
     mark: str | None = None,
+    base: Base | None = None,
+    linked: bool = False,
 ) -> None:
     """A self-contained page.
 
@@ -76,14 +80,20 @@ def write_discover_page(
         table: The CSV that holds the subclasses, which the text mentions.
         told: By subclass, what simple properties tell it from its siblings.
         mark: Of that table; the page bears it.
+        base: What edits start from; None: the subclasses found, of the table of that mark.
+        linked: Whether thumbnails of all images on the map go into files beside the page; else those of at most 5,000
+            stand in it.
     Raises:
         DataError: if the pictures are not those that were embedded.
+        OutputError: if a file cannot be written.
     """
     if images is not None:
         check_same_images(embeddings, images)
     trained = None if training is None else _trained(training)
     final = {} if training is None else training.metrics["final"]
-    drawn = map_data(embeddings, found, images, None if errors is None else errors.wrong)
+    wrong = None if errors is None else errors.wrong
+    drawn = map_data(embeddings, found, images, wrong, beside=page if linked else None)
+    values: Values = embeddings.vectors if images is None else images.images
     cuts = found.cuts if drawn else None
     facts = {
         "title": TITLE,
@@ -101,7 +111,8 @@ def write_discover_page(
         "rows": summary(embeddings, found, errors, scores, final),
         "levels": by_level(scores),
         "map": drawn,
-        "walk": None if cuts is None else walk_data(embeddings, cuts),
+        "edit": edit_data(embeddings, found, values, base or Base(mark)) if drawn else None,
+        "walk": [] if cuts is None else walk_data(embeddings, cuts),
         "walked": {} if cuts is None else {name: tree for name, tree in cuts.trees.items() if len(tree.leaves) > 1},
         "superclasses": _superclasses(embeddings, found, images, errors),
     }

@@ -36,7 +36,10 @@ def as_png(figure: "Figure") -> str:
 
 
 def thumbnail(image: NDArray[np.uint8], side: int = 48) -> str:
-    """One uint8 image (height, width, channel) as a data URI, its longer side ``side``; enlarged without smoothing."""
+    """One uint8 image (height, width, channel) as a data URI, its longer side ``side``; enlarged without smoothing.
+
+    What is enlarged is lossless, anything else lossy.
+    """
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -44,7 +47,7 @@ def thumbnail(image: NDArray[np.uint8], side: int = 48) -> str:
     scale = side / max(picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     smooth = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    picture.resize(size, smooth).save(buffer, format="webp", lossless=True)
+    picture.resize(size, smooth).save(buffer, format="webp", lossless=scale > 1, quality=85)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -1,30 +1,34 @@
-"""The map of a page: all images in the plane by t-SNE, with their thumbnails in one picture, as plain data."""
+"""The map of a page: all images in the plane by t-SNE, as plain data."""
 
 import base64
-import io
-import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from thanos.data.imageset import ImageSet
 from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings
-from thanos.report.plane import neighbour_plane
+from thanos.report.plane import neighbour_plane, placed_beside
+from thanos.report.thumbnails import embedded, linked
 from thanos.subclasses.fitted import Discovered
 
-MOST = 5000
+MOST = 100_000
 """Images on the map; of more, an evenly spaced sample."""
-SIDE = 32
-"""Pixels of a thumbnail."""
+BY_TSNE = 5000
+"""Images that t-SNE places; others stand among their nearest of these."""
 GRID = 4095
 """Coordinates are whole numbers up to this one."""
 
 
 def map_data(
-    embeddings: Embeddings, found: Discovered, images: ImageSet | None, wrong: NDArray[np.bool_] | None
+    embeddings: Embeddings,
+    found: Discovered,
+    images: ImageSet | None,
+    wrong: NDArray[np.bool_] | None,
+    *,
+    beside: Path | None = None,
 ) -> dict[str, Any] | None:
     """What the page's script draws.
 
@@ -33,20 +37,24 @@ def map_data(
         found: Their discovered subclasses.
         images: Their pictures; None: the map has no thumbnails.
         wrong: Which rows a plain classifier gets wrong; None: unknown.
+        beside: The page beside which thumbnails of all images go; None: those of some stand in it.
     Returns:
-        ``x``, ``y`` (0 to GRID), ``names``, ``kinds`` (what points can be coloured by: title, names, an id each, -1
-        unknown), ``sprite`` (a data URI, or empty), ``columns`` (thumbnails in a row of it), ``side``; None where all
-        embeddings point in one direction, so that there is nothing to draw.
+        ``x``, ``y`` (0 to GRID, :func:`packed`), ``names``, ``confidence`` (0 to 255, packed), ``kinds`` (what points
+        can be coloured by: title, names, a packed id each, -1 unknown), ``sprite`` (:func:`thanos.report.thumbnails.
+        embedded`, or None), ``placed`` (how many t-SNE placed); None where all embeddings point in one direction, so
+        that there is nothing to draw.
     """
     from sklearn.decomposition import PCA
 
     rows = on_map(len(embeddings))
-    plane = neighbour_plane(embeddings.vectors[rows])
+    placed = np.arange(len(rows))[:: max(1, -(-len(rows) // BY_TSNE))]
+    plane = neighbour_plane(embeddings.vectors[rows[placed]])
     if plane is None:
         return None
+    plane = placed_beside(embeddings.vectors[rows], placed, plane)
     plane = PCA(2, random_state=0).fit_transform(plane)  # t-SNE has no direction of its own: the longest lies across
     low, width = plane.min(axis=0), max(float(np.ptp(plane, axis=0).max()), 1e-12)
-    place = np.round((plane - low) / width * GRID).astype(np.int64)
+    place = np.round((plane - low) / width * GRID)
     kinds = [("superclass", embeddings.superclass_names, embeddings.superclass)]
     kinds.append(("discovered subclass", found.names, found.cluster))
     if embeddings.subclass is not None:
@@ -56,15 +64,17 @@ def map_data(
     if wrong is not None:
         kinds.append(("plain classifier", ("right", "wrong"), wrong.astype(np.int64)))
     kinds.append(("split", SPLITS, embeddings.split.astype(np.int64)))
-    refs, columns = embeddings.names, math.ceil(math.sqrt(len(rows)))
+    refs, sprite = embeddings.names, None
+    if images is not None:
+        sprite = embedded(images, rows) if beside is None else linked(images, rows, beside)
     return {
-        "x": place[:, 0].tolist(),
-        "y": place[:, 1].tolist(),
+        "x": packed(place[:, 0], "<u2"),
+        "y": packed(place[:, 1], "<u2"),
         "names": [refs[i] for i in rows],
-        "kinds": [{"title": t, "names": list(names), "ids": ids[rows].tolist()} for t, names, ids in kinds],
-        "sprite": "" if images is None else _sprite(images, rows, columns),
-        "columns": columns,
-        "side": SIDE,
+        "confidence": packed(np.round(found.confidence[rows] * 255), "<u1"),
+        "kinds": [{"title": t, "names": list(names), "ids": packed(ids[rows], "<i4")} for t, names, ids in kinds],
+        "sprite": sprite,
+        "placed": len(placed),
     }
 
 
@@ -73,17 +83,6 @@ def on_map(count: int) -> NDArray[np.int64]:
     return np.arange(count)[:: max(1, -(-count // MOST))]
 
 
-def _sprite(images: ImageSet, rows: NDArray[np.int64], columns: int) -> str:
-    """All thumbnails in one lossy WebP: 5,000 take about three megabytes."""
-    lines = -(-len(rows) // columns)
-    sheet = Image.new("RGB", (columns * SIDE, lines * SIDE), "white")
-    for k, i in enumerate(rows):
-        picture = Image.fromarray(images.images[np.array([i])][0].squeeze()).convert("RGB")
-        scale = SIDE / max(picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        smooth = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-        corner = (k % columns * SIDE + (SIDE - size[0]) // 2, k // columns * SIDE + (SIDE - size[1]) // 2)
-        sheet.paste(picture.resize(size, smooth), corner)
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="webp", quality=70)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+def packed(values: NDArray[Any], kind: str) -> str:
+    """Numbers as base64 of their little-endian bytes: a tenth of what a list takes to read."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype=np.dtype(kind)).tobytes()).decode()

@@ -8,23 +8,26 @@ from numpy.typing import NDArray
 from thanos.embeddings import Embeddings, ordinary_size
 from thanos.report.map import on_map
 from thanos.report.summary import members
+from thanos.report.thumbnails import EMBEDDED
 from thanos.subclasses.cuts import Cuts, Tree
 
 TYPICAL = 8
 """Images shown of each node."""
 
 
-def walk_data(embeddings: Embeddings, cuts: Cuts) -> dict[str, Any]:
+def walk_data(embeddings: Embeddings, cuts: Cuts) -> list[dict[str, Any]]:
     """What the page's script walks through.
 
     Args:
         embeddings: What was clustered.
         cuts: Its trees.
     Returns:
-        ``leaf`` (of each image on the map, in its superclass's tree) and ``superclasses``: ``name``, ``found``,
-        ``merges``, and of every node its ``name``, ``size``, ``members`` and ``typical`` (places on the map).
+        By superclass its ``name``, ``found``, ``merges``, and of every node its ``name``, ``size``, ``members`` and
+        ``typical`` (places on the map).
     """
     rows = on_map(len(embeddings))
+    stride = max(1, -(-len(rows) // EMBEDDED))
+    rows = rows[::stride]
     vectors = ordinary_size(embeddings.vectors[rows])
     trees = []
     for name, tree in cuts.trees.items():
@@ -32,10 +35,11 @@ def walk_data(embeddings: Embeddings, cuts: Cuts) -> dict[str, Any]:
         nodes = []
         for title, leaves in zip(tree.names, _leaves(tree), strict=True):
             here = mine & np.isin(cuts.leaf, leaves)
-            typical, held = _typical(vectors, np.flatnonzero(here[rows])), members(np.flatnonzero(here), embeddings)
+            typical = [row * stride for row in _typical(vectors, np.flatnonzero(here[rows]))]
+            held = members(np.flatnonzero(here), embeddings)
             nodes.append({"name": title, "size": int(here.sum()), "members": held, "typical": typical})
         trees.append({"name": name, "found": tree.found, "merges": tree.merges, "nodes": nodes})
-    return {"leaf": cuts.leaf[rows].tolist(), "superclasses": trees}
+    return trees
 
 
 def _leaves(tree: Tree) -> list[list[int]]:

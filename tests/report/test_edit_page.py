@@ -1,0 +1,286 @@
+"""Everything that can be edited on a page, by keys alone and by the pointer alone; what is kept, saved and asked."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from editing import groups_of, world
+
+from browser import opened
+from thanos.data.content import content_of
+from thanos.data.group_table import mark_of, read_table
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return world(tmp_path_factory.mktemp("world"))
+
+
+class Keys:
+    """A person without a pointer: nothing but keys reaches the page."""
+
+    def __init__(self, page):
+        self.page, self.press, self.type = page, page.keyboard.press, page.keyboard.type
+
+    def to(self, selector):
+        """By Tab, from wherever the focus is."""
+        for _ in range(400):
+            if self.page.evaluate("wanted => document.activeElement.matches(wanted)", selector):
+                return
+            self.press("Tab")
+        raise AssertionError(f"no Tab leads to {selector}")
+
+    def push(self, selector):
+        self.to(selector)
+        self.press("Enter")
+
+    def check(self, selector):
+        self.to(selector)
+        self.press("Space")
+
+    def write(self, selector, text):
+        self.to(selector)
+        self.press("Control+A")
+        self.type(text)
+        self.press("Enter")
+
+    def pick(self, selector, label):
+        """An option, by the letters that it begins with."""
+        self.to(selector)
+        self.type(label)
+
+    def image(self, place):
+        """Select the image at this place of the list."""
+        self.to("#gallery")
+        self.press("Home")
+        for _ in range(place):
+            self.press("ArrowRight")
+        self.press("Space")
+
+    def images(self, first, last):
+        self.image(first)
+        for _ in range(last - first):
+            self.press("Shift+ArrowRight")
+
+    def look(self):
+        self.to("#gallery")
+        self.press("Enter")
+
+    def lasso(self):
+        """Around the upper left of the map."""
+        self.to("#map")
+        self.press("l")
+        self.press("Shift+ArrowLeft")
+        for way, times in (("Left", 5), ("Up", 5), ("Right", 5), ("Down", 5)):
+            for _ in range(times):
+                self.press(f"Shift+Arrow{way}")
+            self.press("Space")
+        self.press("Enter")
+
+    def name_and_move(self, name):
+        self.write("#move input", name)
+
+    def go_to_move(self):
+        self.press("m")
+        assert self.page.evaluate("document.activeElement.closest('#move-one') !== null")
+
+    def undo(self):
+        self.push("#undo")
+        self.press("Control+y")
+        self.press("Control+z")
+
+    def save(self):
+        with self.page.expect_download() as file:
+            self.press("Control+s")
+        return file.value
+
+
+class Pointer:
+    """A person without keys: only text for a name comes from them. The lists of a select are the system's own windows,
+    outside of the page; what is picked there is told to the page."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def push(self, selector):
+        place = self.page.locator(selector)
+        place.scroll_into_view_if_needed()
+        box = place.bounding_box()
+        self.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+    check = push
+
+    def write(self, selector, text):
+        place = self.page.locator(selector)
+        place.scroll_into_view_if_needed()
+        box = place.bounding_box()
+        self.page.mouse.click(box["x"] + 15, box["y"] + box["height"] / 2, click_count=3)
+        self.page.keyboard.insert_text(text)
+        self.push("#where")  # beside it
+
+    def pick(self, selector, label):
+        options = self.page.locator(f"{selector} option").all_inner_texts()
+        self.page.select_option(selector, index=next(k for k, each in enumerate(options) if each.startswith(label)))
+
+    def image(self, place):
+        self.push(f"#tile{place}")
+
+    def images(self, first, last):
+        self.image(first)
+        self.page.locator(f"#tile{last}").click(modifiers=["Shift"])
+
+    def look(self):
+        self.push("#closer")
+
+    def lasso(self):
+        self.push("#lasso")
+        self.page.locator("#map").scroll_into_view_if_needed()
+        box = self.page.locator("#map").bounding_box()
+        x, y, wide, high = box["x"], box["y"], box["width"], box["height"]
+        self.page.mouse.move(x + wide * 0.48, y + high * 0.48)
+        self.page.mouse.down()
+        for across, down in ((0.01, 0.48), (0.01, 0.01), (0.48, 0.01), (0.48, 0.48)):
+            self.page.mouse.move(x + wide * across, y + high * down, steps=5)
+        self.page.mouse.up()
+
+    def name_and_move(self, name):
+        self.push("#move input")
+        self.page.keyboard.insert_text(name)
+        self.push("#move button")
+
+    def go_to_move(self):
+        pass
+
+    def undo(self):
+        for selector in ("#undo", "#redo", "#undo"):
+            self.push(selector)
+
+    def save(self):
+        with self.page.expect_download() as file:
+            self.push("#save")
+        return file.value
+
+
+def shown(page):
+    """The subclasses as edited: name to size."""
+    rows = page.locator("#groups tr:has(input)").all()
+    return {row.locator("th input").input_value(): int(row.locator(".size").inner_text()) for row in rows}
+
+
+def said(page):
+    return page.locator("#spoken").inner_text()
+
+
+@pytest.mark.parametrize("kind", [Keys, Pointer])
+def test_all_can_be_edited_kept_and_saved(made, kind):
+    """Each step against what the table says; at the end the file, read by other means."""
+    part = made.part
+    at_first = {
+        name: {image for image in part if part[image].startswith(name)} for name in set(map(subclass, part.values()))
+    }
+    with opened(made.page, viewport={"width": 1000, "height": 800}, accept_downloads=True) as page:
+        person, wanted = kind(page), dict(at_first)
+        assert shown(page) == sizes(wanted)
+
+        person.write("[aria-label='Name of animals/0']", "cats")
+        wanted["cats"] = wanted.pop("animals/0")
+        assert shown(page) == sizes(wanted)
+
+        person.check("[aria-label='Choose animals/1, to merge']")
+        person.check("[aria-label='Choose animals/2, to merge']")
+        person.push("#merge")
+        wanted["animals/1"] = wanted["animals/1"] | wanted.pop("animals/2")
+        assert shown(page) == sizes(wanted)
+
+        person.push("[aria-label='Split plants/1']")
+        whole = wanted.pop("plants/1")
+        wanted |= {f"plants/1{half}": {image for image in whole if part[image] == f"plants/1{half}"} for half in "ab"}
+        assert shown(page) == sizes(wanted)
+
+        person.pick("[aria-label='Mark of cats']", "harmful")
+        person.pick("[aria-label='Mark of plants/1a']", "not a group")
+        person.pick("[aria-label='Mark of plants/1b']", "look again")
+
+        person.pick("#filters [name=superclass]", "plants")
+        fit = [image for image in part if "/plants/" in image]
+        assert page.locator("#where").inner_text().startswith(f"1 to 48 of {len(fit)}")
+        person.images(2, 5)
+        page_list = [page.locator(f"#tile{k}").get_attribute("title") for k in range(48)]
+        assert page_list == fit[:48]
+        other = next(name for name in ("plants/0", "plants/2") if not wanted[name] & set(page_list[2:6]))
+        person.pick("#move select[aria-label='Move to']", other)
+        person.push("#move button")
+        move(wanted, page_list[2:6], other)
+        assert shown(page) == sizes(wanted)
+
+        person.image(7)
+        person.name_and_move("weeds")
+        move(wanted, [page_list[7]], "weeds")
+        assert shown(page) == sizes(wanted)
+
+        person.write("#filters [name=path]", "/130.png")
+        assert page.locator("#gallery > *").count() == 0
+        person.push("#filters button[type=reset]")
+        person.write("#filters [name=path]", "/100.png")
+        person.look()
+        path = page.locator("#path").inner_text()
+        assert path.endswith("/100.png")
+        assert page.locator("#near li").count() == 8
+        home = {name for name in wanted if path in wanted[name]}.pop()
+        person.go_to_move()
+        target = "animals/1" if home == "cats" else "cats"
+        person.pick("#move-one select[aria-label='Move to']", target)
+        person.push("#move-one button")
+        move(wanted, [path], target)
+        person.push("#close")
+        person.push("#filters button[type=reset]")
+        assert shown(page) == sizes(wanted)
+
+        person.undo()
+        move(wanted, [path], home)
+        assert shown(page) == sizes(wanted)
+
+        person.lasso()
+        inside = int(said(page).split()[0])
+        assert inside > 5
+        person.push("#none")
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.reload()
+        assert shown(page) == sizes(wanted)
+        assert "from before" in said(page)
+
+        file = person.save()
+        assert file.suggested_filename == "subclasses-edited.yaml"
+        text = Path(file.path()).read_text("utf-8")
+        assert groups_of(text, part) == wanted
+        check_file(text, made)
+        page.reload()  # nothing is asked: it is saved
+        assert "saved" in page.locator("#book").inner_text()
+
+
+def subclass(part):
+    return part.rstrip("ab")
+
+
+def sizes(groups):
+    return {name: len(images) for name, images in groups.items() if images}
+
+
+def move(groups, images, to):
+    for members in groups.values():
+        members.difference_update(images)
+    groups.setdefault(to, set()).update(images)
+
+
+def check_file(text, made):
+    said = yaml.safe_load(text)
+    assert said["edits"] == 1
+    assert said["table"] == mark_of(made.table)
+    assert said["marks"] == {"cats": "harmful", "plants/1a": "not a group", "plants/1b": "look again"}
+    table, content = (
+        read_table(made.table),
+        dict(zip(made.images.names, map(content_of, made.images.images), strict=True)),
+    )
+    for one in said["moved"]:
+        assert one["content"] == content[one["image"]]
+        assert one["superclass"] == table[one["image"]].superclass
