@@ -20,7 +20,7 @@ from thanos.config import RunConfig, TrainConfig
 from thanos.data.cache import cached_array
 from thanos.errors import OutputError
 from thanos.runs.run_dir import RunDir
-from thanos.storage import append, write_atomically, write_json, write_text
+from thanos.storage import append, write_atomically, write_marked_json, write_text
 from thanos.training.fit import train
 
 SMALL = TrainConfig(epochs=1, train_limit=200, method="spread")
@@ -226,10 +226,10 @@ def test_what_belongs_together_is_written_by_one_command_at_a_time(run, tmp_path
             with pytest.raises(Timeout):
                 other.acquire(timeout=0)
             seen.append(path)
-        write_json(path, content)
+        write_marked_json(path, content)
 
     home = import_module("thanos.cli.robust" if verb == "robust" else "thanos.subclasses.table")
-    monkeypatch.setattr(home, "write_json", locked)
+    monkeypatch.setattr(home, "write_marked_json", locked)
     run_command([verb, str(folder)])
     assert len(seen) == 1
     assert not list(folder.glob(".*.lock"))

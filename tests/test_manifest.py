@@ -20,6 +20,7 @@ from thanos.runs.run_dir import RunDir
 from thanos.runs.whole import check_run
 from thanos.storage import read_json, write_json, write_text
 from thanos.storage.manifest import EDITED, MANIFEST, check_whole, read_manifest, seal
+from thanos.storage.schemas import Kept
 from thanos.training.fit import train
 
 SMALL = TrainConfig(epochs=2, train_limit=300, method="spread")
@@ -192,7 +193,7 @@ def test_another_s_manifest_is_left_as_it_is(tmp_path):
     for content in ('{"name": "my app"}', '{"files": {"a.json": {"bytes": 1}}, "blake2b": "no"}', "mine", "[]"):
         (tmp_path / "a" / MANIFEST).write_text(content)
         write_json(tmp_path / "a" / "b.json", {"a": 1})
-        assert read_json(tmp_path / "a" / "b.json") == {"a": 1}
+        assert read_json(tmp_path / "a" / "b.json", Kept) == {"a": 1}
         seal(tmp_path / "a", [tmp_path / "a" / "b.json"], "x", write_text)
         train(SMALL, tmp_path / "a", run=QUIET, say=silent)
         assert (tmp_path / "a" / MANIFEST).read_text() == content
@@ -241,9 +242,9 @@ def test_no_kill_makes_a_file_and_its_entry_disagree(tmp_path, monkeypatch, mome
         assert moment > 5
     monkeypatch.undo()
     if place.exists():
-        assert read_json(place)["value"] in (0, 1)
+        assert read_json(place, Kept)["value"] in (0, 1)
     write_json(place, {"value": 2})
-    assert read_json(place) == {"value": 2}
+    assert read_json(place, Kept) == {"value": 2}
     assert "before" not in read_manifest(tmp_path)[place.name]
     flip(place)
     with pytest.raises(DataError, match="not as it was written"):

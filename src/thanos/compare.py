@@ -15,6 +15,7 @@ from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interva
 from thanos.report.page import render
 from thanos.runs.run_dir import RunDir
 from thanos.storage import has_columns, read_json, refuse_foreign, says, write_csv, write_text
+from thanos.storage.schemas import Classifier, Found, Kept
 
 TITLE = "thanos: runs compared"
 
@@ -145,7 +146,7 @@ def _line(run: Path) -> Line:
     within = final.get("validation/within_class_cosine")
     cells["spread, validation"] = Cell(None if within is None else 1 - within, None, train, share=False)
     of = {"images": data.get("fingerprint"), "encoder": encoder}
-    found = _made_of(here.outcome("subclasses", ".json"), of)
+    found = _made_of(here.outcome("subclasses", ".json"), Found, of)
     recovered = found.get("recovery", {}).get("test", {})
     typed = found.get("command", f"thanos discover {where}")
     mutual = recovered.get("adjusted_mutual_information")
@@ -167,7 +168,7 @@ def _worst_group(run: RunDir, where: str, kind: str, of: dict[str, Any]) -> Cell
     subclasses = mark_of(table if table.is_file() else None)
     scored = sorted(run.path.glob("robust-*.json"))
     for file in scored:
-        found = _made_of(file, of)
+        found = _made_of(file, Classifier, of)
         if kind == "discovered_groups" and found.get("subclasses") != subclasses:
             continue  # of subclasses that are no longer the run's
         groups = found.get("scores", {}).get(kind, {}).get("groups")
@@ -184,9 +185,9 @@ def _validation_images(data: dict[str, Any]) -> int:
     return len(watched(range(sum(counts.values()))))
 
 
-def _made_of(file: Path, of: dict[str, Any]) -> dict[str, Any]:
+def _made_of(file: Path, schema: type[Kept], of: dict[str, Any]) -> dict[str, Any]:
     """What a command left in a run; empty where it left nothing, or made it of other images or weights."""
-    content = read_json(file) if file.is_file() else {}
+    content = read_json(file, schema) if file.is_file() else {}
     return content if content.get("of") == of else {}
 
 

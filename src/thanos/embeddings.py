@@ -14,7 +14,7 @@ from thanos.data.labels import SPLITS, UNKNOWN, Labels, ids_of, split_ids
 from thanos.data.samples import Samples
 from thanos.data.vectors import VectorSet
 from thanos.errors import DataError
-from thanos.storage import names_in, read_npz, write_atomically
+from thanos.storage import names_in, read_npz, write_npz
 
 if TYPE_CHECKING:
     from thanos.runs.encoder_io import Encoder
@@ -154,7 +154,7 @@ def kept_fingerprint(weights: Path) -> str:
         content = weights.read_bytes()
         found = encoder_fingerprint(content, facts.read_bytes())
         mark = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {}).get(MARK)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         mark = found = ""
     if not found or mark not in (None, found):
         raise DataError(
@@ -178,7 +178,7 @@ def write_embeddings(embeddings: Embeddings, path: Path | str, more: Mapping[str
     arrays = {
         name: np.array(value, dtype=str) if isinstance(value, (tuple, str)) else value for name, value in arrays.items()
     }
-    write_atomically(Path(path), lambda file: np.savez_compressed(file, **arrays))
+    write_npz(Path(path), arrays)
 
 
 def read_embeddings(path: Path | str) -> Embeddings:
@@ -273,6 +273,8 @@ def _labels(arrays: dict[str, NDArray[Any]], name: str, path: Path) -> tuple[NDA
     if names is None:
         known = tuple(str(v) for v in np.unique(values[values >= 0]))
         return ids_of(["" if v < 0 else str(v) for v in values], known)
+    if names.ndim != 1 or len(set(names.tolist())) < len(names):
+        raise DataError(f"{name}_names has a name of its own for each id; that of {path} has {names.tolist()[:3]}.")
     if values.max(initial=-1) >= len(names):
         raise DataError(f"{name} has the id {values.max()}, but {name}_names of {path} names {len(names)}.")
     return values.astype(np.int64), tuple(str(n) for n in names)

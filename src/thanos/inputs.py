@@ -126,7 +126,7 @@ class Source:
         """What a page about it is headed by."""
         if self.path.suffix != ".ckpt":
             return f"{self.path}{'' if self.data is None else f', images of {self.data.data}'}"
-        from thanos.runs.encoder_io import read_checkpoint
+        from thanos.runs.checkpoint import read_checkpoint
 
         steps = read_checkpoint(self.path)["global_step"]
         return f"{self.path}: a training's state after {steps:,} steps; its end may look otherwise"

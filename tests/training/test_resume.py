@@ -21,7 +21,8 @@ from thanos.data.files import manifest
 from thanos.data.load import load
 from thanos.errors import DataError, Interrupted, OutputError
 from thanos.methods.branch import build_branches
-from thanos.runs.encoder_io import Encoder, read_checkpoint
+from thanos.runs.checkpoint import read_checkpoint
+from thanos.runs.encoder_io import Encoder
 from thanos.storage import PART, write_atomically
 from thanos.training import fit, monitor
 from thanos.training.fit import train

@@ -12,7 +12,7 @@ from thanos.config import RobustConfig, SourceConfig
 from thanos.console import command
 from thanos.errors import ConfigError
 from thanos.inputs import Source
-from thanos.storage import holds, refuse_foreign, write_json
+from thanos.storage import holds, refuse_foreign, write_marked_json
 from thanos.storage.locks import alone
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def make(
     }
     with alone(out):  # the scores are to be of that classifier
         write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, out)
-        write_json(facts, scores)
+        write_marked_json(facts, scores)
     source.list_skipped(out)
     say(f"classifier: {out} · scores: {facts}")
     if config.method != "erm":

@@ -29,13 +29,19 @@ def data_folder(root: Path | None) -> Path:
 
 def remembered(key: str, find: Callable[[], str]) -> str:
     """What ``find`` once found for ``key``: for what takes long and can change only if the key does."""
-    file = cache_folder() / "images" / f"{blake2b(key.encode(), digest_size=16).hexdigest()}.txt"
-    if file.is_file():
-        return file.read_text("utf-8")
-    found = find()
+    file = cache_folder() / "images" / f"{_mark(key)}.txt"
+    with suppress(OSError, ValueError):
+        mark, _, kept = file.read_text("utf-8").partition("\n")
+        if mark == _mark(kept):
+            return kept
+    found = find()  # also what was damaged
     with suppress(OutputError):  # where it cannot be kept, it is found anew each time
-        write_text(file, found)
+        write_text(file, f"{_mark(found)}\n{found}")
     return found
+
+
+def _mark(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def stamp(path: Path) -> str:
@@ -86,7 +92,7 @@ def cached_array(
         OutputError: if the cache cannot be written.
     """
     file = cache_folder() / folder / f"{key}.npy"
-    if not file.exists():
+    if mapped(file, dtype, shape) is None:
         check_room(file.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize, what)
         clear_parts(file.parent, "*.????????.part")
         with ExitStack() as held:
@@ -99,6 +105,15 @@ def cached_array(
                 os.replace(temporary, file)
     kept: NDArray[Any] = np.load(file, mmap_mode="r")
     return kept
+
+
+def mapped(file: Path, dtype: type, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """A read-only memory map of an entry; None where there is none, or a damaged one, which is made anew."""
+    try:
+        found: NDArray[Any] = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError, SyntaxError):
+        return None
+    return found if isinstance(found, np.ndarray) and (found.dtype, found.shape) == (dtype, shape) else None
 
 
 def check_room(folder: Path, size: int, what: str) -> None:

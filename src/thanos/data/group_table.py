@@ -18,6 +18,7 @@ from thanos.data.splits import Kept
 from thanos.errors import ConfigError, DataError
 from thanos.names import nearest
 from thanos.storage import as_written, read_json
+from thanos.storage.schemas import Found
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path, fingerp
 def made_of(table: Path) -> dict[str, Any]:
     """The marks of the images and the encoder that a table was made of; empty where nothing beside it says so."""
     beside = table.with_suffix(".json")
-    of = read_json(beside).get("of") if beside.is_file() else None
+    of = read_json(beside, Found).get("of") if beside.is_file() else None
     return of if isinstance(of, dict) else {}
 
 

@@ -25,6 +25,8 @@ from thanos.data.splits import GROUP_VALIDATION_SHARE, TEST_SHARE, split_by_grou
 from thanos.data.walk import SUFFIXES
 from thanos.data.waterbirds import BUILT
 from thanos.errors import DataError
+from thanos.storage import read_json
+from thanos.storage.schemas import Built
 
 SIZE = 224
 _VIEWS = ViewSpec(crop_scale=0.7)
@@ -294,7 +296,7 @@ def _check_counts(name: str, entries: Sequence[Entry], order: Sequence[str], tab
     wanted = PUBLISHED_COUNTS.get(name, {})
     built = table.with_name(BUILT)
     if built.is_file():
-        wanted = {split: tuple(sizes) for split, sizes in json.loads(built.read_text("utf-8"))["counts"].items()}
+        wanted = {split: tuple(sizes) for split, sizes in read_json(built, Built)["counts"].items()}
     for split, published in wanted.items():
         came = tuple(count[split, group] for group in order)
         if came != published:

@@ -176,7 +176,7 @@ def _from_indices(words: list[str], role: str, table: Path, listing: Listing) ->
         return words
     try:
         names = {str(index): str(name) for name, index in json.loads(file.read_text("utf-8")).items()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{file} is taken for names of classes, and cannot be read: {error}. Mend or move it."
         ) from None

@@ -1,6 +1,5 @@
 """Vectors in Parquet files and in Hugging Face data sets on disk; pyarrow and datasets are extras."""
 
-import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from thanos.data.sheet import names_image
 from thanos.data.vector_files import Columns, gathered
 from thanos.data.vector_labels import VECTORS, plain, vector_columns
 from thanos.errors import ConfigError, DataError
+from thanos.storage import parsed
 
 ROWS = 8192
 """Rows that are read at a time."""
@@ -26,10 +26,7 @@ def folder_holds(path: Path) -> Literal["vectors", "images", ""]:
     first = next(iter(_parts(path).values()), path)
     if not (first / _INFO).is_file():
         return ""
-    try:
-        features = json.loads((first / _INFO).read_text("utf-8"))["features"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{first / _INFO} is damaged ({error}). Save the data set again.") from None
+    features = _facts(first / _INFO, "features", dict)
     kinds = {name: each.get("_type", "") if isinstance(each, dict) else "" for name, each in features.items()}
     return "images" if "Image" in kinds.values() and not {*kinds.values()} & {"Sequence", "List"} else "vectors"
 
@@ -79,7 +76,19 @@ def _parts(path: Path) -> dict[str, Path]:
     """Its splits, by name; empty where it has none."""
     if not (path / _DICT).is_file():
         return {}
-    return {name: path / name for name in json.loads((path / _DICT).read_text("utf-8"))["splits"]}
+    return {str(name): path / str(name) for name in _facts(path / _DICT, "splits", list)}
+
+
+def _facts(file: Path, key: str, kind: type) -> Any:
+    """What ``datasets`` wrote of a data set.
+
+    Raises:
+        DataError: if it is damaged.
+    """
+    content = parsed(file)
+    if not isinstance(content.get(key), kind):
+        raise DataError(f"{file} is damaged, in what it says of {key!r}. Save the data set again.")
+    return content[key]
 
 
 def read_parquet(path: Path, *, vectors: bool, apart: Collection[str] = ()) -> Columns:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from thanos.data.cache import cached_array, identity
 from thanos.data.sheet import names_image
 from thanos.data.vector_labels import BESIDE_PATHS, REFS, VECTORS, plain, vector_columns
 from thanos.errors import DataError
-from thanos.storage import read_npz
+from thanos.storage import npz_headers, read_npz
 
 TABLES = (".csv", ".tsv", ".txt")
 IN_MEMORY = 2**29
@@ -50,7 +49,10 @@ def holds_vectors(path: Path) -> bool:
         return folder_holds(path) == "vectors"
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        return _vectors_in(_shapes(path)) is not None
+        try:
+            return _vectors_in(_shapes(path)) is not None
+        except DataError:
+            return False  # what reads it then says why
     if suffix in TABLES and path.is_file():
         names, first, _ = _head(path)
         return not any(map(names_image, names)) and bool(_places(names, first))  # a list of images without header
@@ -183,18 +185,12 @@ def _npz(path: Path, *, vectors: bool) -> Columns:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the arrays in an .npz, without their numbers; empty for what is none."""
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shapes: dict[str, tuple[int, ...]] = {}
-    try:
-        with ZipFile(path) as arrays:
-            for name in arrays.namelist():
-                with arrays.open(name) as opened:
-                    read = readers.get(np.lib.format.read_magic(opened), readers[(2, 0)])
-                    shapes[name.removesuffix(".npy")] = read(opened)[0]
-    except (OSError, BadZipFile, ValueError, EOFError):
-        return {}
-    return shapes
+    """Names and shapes of the arrays in an .npz, without their numbers.
+
+    Raises:
+        DataError: for what is none.
+    """
+    return {name: shape for name, (shape, _) in npz_headers(path).items()}
 
 
 def _vectors_in(shapes: dict[str, tuple[int, ...]]) -> str | None:

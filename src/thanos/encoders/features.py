@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Generator, nn
 
 from thanos.config import ViewSpec
-from thanos.data.cache import cache_folder, check_room, claimed
+from thanos.data.cache import cache_folder, check_room, claimed, mapped
 from thanos.data.imageset import ImageSet
 from thanos.encoders.folded import folded
 from thanos.encoders.zoo import dimension
@@ -76,11 +76,11 @@ def frozen_features(wanted: Pass, images: ImageSet, say: Callable[[str], None]) 
     """
     folder, key = cache_folder() / "features", wanted.key(images)
     done = folder / f"{key}.npy"
-    if not done.exists():
-        shape = (len(images), 1 + wanted.count, dimension(wanted.backbone))
+    shape = (len(images), 1 + wanted.count, dimension(wanted.backbone))
+    if mapped(done, np.float32, shape) is None:
         check_room(folder, 4 * int(np.prod(shape)), "features")
         with alone(done):  # another process may be at it
-            if not done.exists():
+            if mapped(done, np.float32, shape) is None:
                 _make(wanted, images, folder / key, shape, say)
     kept: NDArray[np.float32] = np.load(done, mmap_mode="r")
     return kept
@@ -89,7 +89,7 @@ def frozen_features(wanted: Pass, images: ImageSet, say: Callable[[str], None]) 
 def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], say: Callable[[str], None]) -> None:
     """Block by block into a file of another name, which takes its own when it is whole."""
     part, note = entry.with_name(f"{entry.name}.part"), entry.with_name(f"{entry.name}.json")
-    begun = _noted(note, shape) if part.exists() else 0
+    begun = _noted(note, shape) if mapped(part, np.float32, shape) is not None else 0
     array = claimed(part, entry, np.float32, shape, begun=bool(begun))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     backbone = ready(wanted.backbone, images, device)
@@ -128,9 +128,10 @@ def _noted(note: Path, shape: tuple[int, ...]) -> int:
     """How many blocks an earlier pass has made."""
     try:
         content = json.loads(note.read_text("utf-8"))
-        return int(content["blocks"]) if tuple(content["shape"]) == shape else 0
-    except (OSError, ValueError, KeyError, TypeError):
+        noted = int(content["blocks"]) if tuple(content["shape"]) == shape else 0
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0
+    return noted if 0 <= noted * BLOCK < shape[0] + BLOCK else 0
 
 
 def _of_block(

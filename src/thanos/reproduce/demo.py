@@ -1,6 +1,5 @@
 """The demonstration: digits labelled only '< 5' or '>= 5', and which method still knows the ten digits afterwards."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,8 @@ from thanos.errors import OutputError
 from thanos.evaluate.knn import nearest_to_examples
 from thanos.report.demo_page import TITLE, write_demo_page
 from thanos.reproduce.comparison import compare, table_lines
-from thanos.storage import holds, refuse_foreign, says, write_json
+from thanos.storage import holds, read_json, refuse_foreign, says, write_json
+from thanos.storage.schemas import Demonstration
 
 
 def demo_settings(config: DemoConfig) -> TrainConfig:
@@ -39,7 +39,7 @@ def run_demo(config: DemoConfig, out: Path, say: Callable[[str], None]) -> dict[
     refuse_foreign(numbers, holds("methods", "paired_differences"), "thanos demo")
     if page.exists() and numbers.exists():
         say(f"{out} holds this demo, finished; nothing to do. Open {page}.")
-        return dict(json.loads(numbers.read_text("utf-8")))
+        return read_json(numbers, Demonstration)
     command = f"thanos demo --seeds {config.seeds} --epochs {config.epochs}"
     cores = os.cpu_count() or 1
     jobs = config.jobs or min(4, cores)

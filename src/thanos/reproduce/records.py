@@ -17,8 +17,9 @@ from thanos.errors import DataError
 from thanos.reproduce.fingerprint import digest, fingerprint, row_fingerprint
 from thanos.reproduce.old_records import read_old_records
 from thanos.reproduce.rows import Block, Row
-from thanos.storage import write_text
+from thanos.storage import checked, write_text
 from thanos.storage.locks import alone
+from thanos.storage.schemas import RecordKey
 
 Record = dict[str, Any]
 
@@ -195,7 +196,8 @@ def _recorded(line: _Line, definitions: dict[str, Any]) -> Record:
         record = record | {"definitions": definitions[str(record["definitions"])]}
     if digest(record) != line.checksum:
         raise line.refused("it was edited after it was measured: its checksum does not agree")
-    if record.get("dataset") != line.file.stem or not {"row", "seed", "fingerprint"} <= set(record):
+    checked(record, RecordKey, f"{line.file}, line {line.number},")
+    if record["dataset"] != line.file.stem:
         raise line.refused(
             f"it holds another row's record ({record.get('row')}, {record.get('dataset')}, seed {record.get('seed')})"
         )

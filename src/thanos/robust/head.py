@@ -86,6 +86,8 @@ def read_head(path: Path | str) -> tuple[Head, tuple[str, ...]]:
         fault = "its weight, bias, mean and scale do not fit together"
     elif len(names) != classes:
         fault = f"it has {classes} rows of weights for {len(names)} superclasses"
+    elif len(set(names)) < len(names):
+        fault = "two of its superclasses have one name"
     elif not all(np.isfinite(each).all() for each in arrays) or (scale <= 0).any():
         fault = "not all its numbers are finite, or a scale is not above 0"
     if fault:

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-from zipfile import ZipFile
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from torch import Generator, Tensor, nn
 
 from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
@@ -22,6 +22,7 @@ from thanos.encoders.frozen import Frozen
 from thanos.encoders.pretrained import describe_weights, preprocessing
 from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError, DataError
+from thanos.runs.checkpoint import read_checkpoint
 from thanos.runs.run_dir import RunDir
 from thanos.storage import write_atomically
 from thanos.storage.manifest import check_whole
@@ -33,17 +34,21 @@ UNCHANGED = "unchanged"
 """The encoder that a card names first where features stand beside a head's embedding."""
 
 
+Side = Annotated[int, Field(ge=1, le=2**14)]
+"""Pixels."""
+
+
 class ModelCard(Settings):
     """The facts beside the weights; ``encoders`` with more than one name stand side by side."""
 
     format: Literal[1] = 1
-    encoders: tuple[str, ...]
-    channels: int
-    size: tuple[int, int] | None
+    encoders: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)]
+    channels: Annotated[int, Field(ge=1)]
+    size: tuple[Side, Side] | None
     """Height and width in pixels; null for vectors, whose numbers are channels."""
     mean: tuple[float, ...]
-    std: tuple[float, ...]
-    dim: int
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    dim: Annotated[int, Field(ge=1)]
     views: ViewSpec | FeatureViewSpec
     method: str
     superclasses: tuple[str, ...]
@@ -265,9 +270,7 @@ def load_encoder(source: Path | str) -> Encoder:
     except SafetensorError as error:
         raise DataError(f"{weights} cannot be read ({error}). Copy it again, or train again.") from None
     kept_fingerprint(weights)
-    module = _module(card)
-    _fill(module, state, weights, card)
-    return Encoder(module.eval(), card)
+    return Encoder(_filled(lambda: _module(card), state, weights, card).eval(), card)
 
 
 def _module(card: ModelCard) -> nn.Module:
@@ -286,34 +289,23 @@ def _together(parts: list[nn.Module]) -> nn.Module:
     return parts[0] if len(parts) == 1 else SideBySide(parts)
 
 
-def _fill(module: nn.Module, state: dict[str, Tensor], file: Path, card: ModelCard) -> None:
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise DataError(f"{file} does not hold the weights of {', '.join(card.encoders)} ({error}).") from None
-
-
-def read_checkpoint(file: Path) -> dict[str, Any]:
-    """What a training's checkpoint holds; every byte of it is checked first.
-
-    Raises:
-        DataError: if it is no checkpoint, or was damaged.
-    """
-    check_whole(file)
-    try:
-        with ZipFile(file) as parts:
-            damaged = parts.testzip()
-        kept = torch.load(file, map_location="cpu", weights_only=True) if damaged is None else None
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror or error}).") from None
-    except Exception:  # whatever a damaged file makes zipfile, pickle and torch raise
-        kept = None
-    if not isinstance(kept, dict):
+def _filled(build: Callable[[], nn.Module], state: dict[str, Tensor], file: Path, card: ModelCard) -> nn.Module:
+    """A module with its weights; facts that ask for more than the file holds take no memory."""
+    with torch.device("meta"):
+        wanted = {name: value.shape for name, value in build().state_dict().items()}
+    came = {name: value.shape for name, value in state.items()}
+    if odd := [name for name in (*wanted, *came) if wanted.get(name) != came.get(name)]:
         raise DataError(
-            f"a checkpoint is a run's last.ckpt; {file} is none, or was damaged. Bring back a copy, or remove it: the "
-            f"command of that run then starts anew."
+            f"{file} does not hold the weights of {', '.join(card.encoders)} ({odd[0]}: "
+            f"{_shape(wanted.get(odd[0]))} is wanted, {_shape(came.get(odd[0]))} came)."
         )
-    return kept
+    module = build()
+    module.load_state_dict(state)
+    return module
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "nothing" if shape is None else str(tuple(shape))
 
 
 CARD_IN_CHECKPOINT = "thanos_card"
@@ -325,7 +317,7 @@ def _of_checkpoint(file: Path) -> Encoder:
     kept = read_checkpoint(file)
     try:
         card, weights = ModelCard.model_validate_json(kept[CARD_IN_CHECKPOINT]), kept["state_dict"]
-    except (KeyError, ValidationError):
+    except (KeyError, TypeError, ValidationError):
         raise DataError(f"a checkpoint is a run's last.ckpt; {file} lacks the facts about an encoder.") from None
     home = RunDir(file.parent)
     if card.size is None and home.settings_file.is_file() and home.settings().get("frozen"):
@@ -334,12 +326,15 @@ def _of_checkpoint(file: Path) -> Encoder:
             f"on with it first: {home.command()}"
         )
     branches: dict[str, dict[str, Tensor]] = {}
-    for name, value in weights.items():
-        if found := _OF_BRANCH.fullmatch(name):
+    for name, value in weights.items() if isinstance(weights, dict) else ():
+        if isinstance(value, Tensor) and (found := _OF_BRANCH.fullmatch(str(name))):
             branches.setdefault(found[1], {})[found[2]] = value
-    parts = _parts(card.encoders, card.channels, card.size)
-    for part, state in zip(parts, branches.values(), strict=True):
-        _fill(part, state, file, card)
+    if len(branches) != len(card.encoders):
+        raise DataError(f"{file} holds {len(branches)} encoders where its facts name {len(card.encoders)}.")
+    parts = [
+        _filled(partial(build_encoder, name, channels=card.channels, size=card.size), state, file, card)
+        for name, state in zip(card.encoders, branches.values(), strict=True)
+    ]
     return Encoder(_together(parts).eval(), card)
 
 

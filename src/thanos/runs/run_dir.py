@@ -1,6 +1,5 @@
 """A run directory: the one place that knows which files a run has, what they hold, and who may write there."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -9,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import ValidationError
+
 from thanos import registry
-from thanos.config import DataConfig, TrainConfig, read_yaml, save
+from thanos.config import DataConfig, TrainConfig, explain, read_yaml, save
 from thanos.console import command, plain
-from thanos.errors import DataError, OutputError
+from thanos.errors import ConfigError, OutputError
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import (
     SKIPPED,
@@ -23,12 +24,14 @@ from thanos.storage import (
     is_writable,
     parts_in,
     read_json,
+    read_json_lines,
     write_csv,
     write_json,
     write_text,
 )
 from thanos.storage.locks import LOCK, alone, only_one
-from thanos.storage.manifest import FOLDER, check_whole, seal
+from thanos.storage.manifest import FOLDER, seal
+from thanos.storage.schemas import LoggedLine, RunData, RunMetrics
 
 if TYPE_CHECKING:
     from torch import nn
@@ -124,12 +127,17 @@ class RunDir:
         return self.metrics_file.is_file()
 
     def settings(self) -> dict[str, Any]:
-        """What config.yaml says.
+        """What config.yaml says; a setting that is no longer one is let through.
 
         Raises:
-            ConfigError: if it is missing, or no YAML.
+            ConfigError: if it is missing, no YAML, or says what cannot be meant.
         """
-        return read_yaml(self.settings_file, wanted="the settings of a run")
+        content = read_yaml(self.settings_file, wanted="the settings of a run")
+        try:
+            TrainConfig.model_validate({key: each for key, each in content.items() if key in TrainConfig.model_fields})
+        except ValidationError as error:
+            raise ConfigError(f"{self.settings_file}: {explain(error)}") from None
+        return content
 
     def data(self) -> dict[str, Any]:
         """What data.json says; empty where it is missing.
@@ -137,7 +145,7 @@ class RunDir:
         Raises:
             DataError: if it is damaged.
         """
-        return _read(self.data_file, {"fingerprint": str, "counts": dict})
+        return read_json(self.data_file, RunData) if self.data_file.is_file() else {}
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json says; empty where the run is not finished.
@@ -145,8 +153,7 @@ class RunDir:
         Raises:
             DataError: if it is damaged.
         """
-        kept = (f"{name}/{which}" for name in ("geometry", "transfer") for which in ("last", "best"))
-        return _read(self.metrics_file, {"final": dict, "provenance": dict}, dict.fromkeys(kept, dict))
+        return read_json(self.metrics_file, RunMetrics) if self.metrics_file.is_file() else {}
 
     def logged(self) -> list[dict[str, float]]:
         """Every logged number: a ``step`` and numbers each.
@@ -154,11 +161,7 @@ class RunDir:
         Raises:
             DataError: if metrics.jsonl is missing, or damaged.
         """
-        check_whole(self.lines)
-        try:
-            return [dict(json.loads(line)) for line in self.lines.read_text("utf-8").splitlines()]
-        except (OSError, ValueError, TypeError) as error:
-            raise DataError(f"{self.lines} is damaged ({error}). Bring back a copy, or train again.") from None
+        return read_json_lines(self.lines, LoggedLine)
 
     def add_metrics(self, more: dict[str, Any]) -> bool:
         """Add numbers to those of a finished run, if there is one; whether the folder lets them be kept."""
@@ -294,22 +297,6 @@ class RunDir:
             f"images: {images}",
         ]
         append(self.log, "\n".join(lines) + "\n")
-
-
-def _read(file: Path, wanted: dict[str, type], possible: dict[str, type] | None = None) -> dict[str, Any]:
-    """A JSON object with these keys, of these kinds; empty where there is no file.
-
-    Raises:
-        DataError: if it is something else.
-    """
-    if not file.is_file():
-        return {}
-    content = read_json(file)
-    kinds = wanted | {key: kind for key, kind in (possible or {}).items() if key in content}
-    odd = [key for key, kind in kinds.items() if not isinstance(content.get(key), kind)]
-    if odd:
-        raise DataError(f"{file} is damaged, in what it says of {odd[0]!r}. Bring back a copy, or train again.")
-    return content
 
 
 def _left_by_a_start(path: Path) -> bool:

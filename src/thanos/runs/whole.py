@@ -12,10 +12,11 @@ from thanos.config import TrainConfig, explain
 from thanos.data.group_table import read_table
 from thanos.embeddings import kept_fingerprint
 from thanos.errors import DataError, ThanosError
-from thanos.runs.encoder_io import read_checkpoint
+from thanos.runs.checkpoint import read_checkpoint
 from thanos.runs.run_dir import RunDir
 from thanos.storage import read_json, read_npz
 from thanos.storage.manifest import EDITED, MANIFEST, faults_in, read_manifest
+from thanos.storage.schemas import Classifier, Found
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,13 @@ def _readers(run: RunDir) -> Iterator[tuple[Path, Callable[[], Any]]]:
     if run.checkpoint.is_file():
         yield run.checkpoint, partial(read_checkpoint, run.checkpoint)
     kinds: dict[str, Callable[[Path], Any]]
-    kinds = {"*.safetensors": _check_weights, "*.npz": read_npz, "robust-*.json": read_json}
+    kinds = {"*.safetensors": _check_weights, "*.npz": read_npz, "robust-*.json": partial(read_json, schema=Classifier)}
     for kind, read in kinds.items():
         yield from ((file, partial(read, file)) for file in sorted(run.path.glob(kind)))
     for table in sorted(run.path.glob("subclasses*.csv")):
         names, facts = (table.with_suffix(suffix) for suffix in (".yaml", ".json"))
         yield table, partial(read_table, table)
-        yield facts, partial(read_json, facts)
+        yield facts, partial(read_json, facts, Found)
         if names.is_file():
             yield names, partial(read_table, table, names)
 

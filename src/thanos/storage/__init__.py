@@ -5,18 +5,51 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from zipfile import BadZipFile, ZipFile
 
-from thanos.errors import DataError, OutputError
+from thanos.errors import OutputError
+from thanos.storage.arrays import names_in, npz_headers, read_npz, unpacks_too_far
+from thanos.storage.jsons import checked, holds, marked, parsed, read_json, read_json_lines
 from thanos.storage.locks import clear_part, held_part
-from thanos.storage.manifest import check_whole, entered
+from thanos.storage.manifest import entered
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+__all__ = [
+    "PART",
+    "SKIPPED",
+    "append",
+    "as_written",
+    "begins",
+    "checked",
+    "clear_parts",
+    "free_name",
+    "has_columns",
+    "holds",
+    "is_part",
+    "is_writable",
+    "names_in",
+    "naming",
+    "npz_headers",
+    "parsed",
+    "parts_in",
+    "read_json",
+    "read_json_lines",
+    "read_npz",
+    "refuse_foreign",
+    "says",
+    "skipped_list",
+    "write_atomically",
+    "write_csv",
+    "write_json",
+    "write_marked_json",
+    "write_npz",
+    "write_text",
+]  # fmt: skip
 
 PART = ".thanos-part"
 """How the name of a file ends that is not complete yet."""
@@ -56,7 +89,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         clear_parts(path.parent)
         with held_part(path.parent, f".{path.name[:100]}.", PART) as temporary:
-            with temporary.open("wb") as file:
+            with temporary.open("w+b") as file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -89,38 +122,18 @@ def parts_in(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f".*{PART}") if is_part(path)]
 
 
-def read_npz(path: Path, names: Iterable[str] | None = None) -> "dict[str, NDArray[Any]]":
-    """The arrays of an .npz, without pickled objects.
-
-    Args:
-        path: The file.
-        names: Of the arrays that are wanted; default: all.
-    Raises:
-        DataError: if it is none, or is not as it was written; what numpy and zipfile then raise is anything.
-    """
+def write_npz(path: Path, arrays: "Mapping[str, NDArray[Any]]") -> None:
+    """Arrays as one .npz, compressed unless that makes them so small that it could not be told from a trap."""
     import numpy as np
 
-    check_whole(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in (file.files if names is None else names)}
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-    raise DataError(
-        f"an .npz of arrays, without pickled objects, is wanted; {path} is none, or is damaged ({reason}). Names are "
-        f"kept as strings: names.astype(str)."
-    )
+    def write(file: IO[bytes]) -> None:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        if unpacks_too_far(file):
+            file.seek(0)
+            file.truncate()
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
-
-def names_in(path: Path) -> set[str]:
-    """Of the arrays of an .npz; empty for anything else."""
-    try:
-        with ZipFile(path) as file:
-            return {name.removesuffix(".npy") for name in file.namelist()}
-    except (OSError, ValueError, BadZipFile):
-        return set()
+    write_atomically(path, write)
 
 
 def refuse_foreign(file: Path, is_ours: Callable[[Path], bool], command: str) -> None:
@@ -150,39 +163,6 @@ def _first_line(file: Path, most: int) -> str:
         return opened.readline(most).rstrip("\r\n")
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        DataError: if the file is missing, holds something else, or is not as it was written.
-    """
-    check_whole(file)
-    return _parsed(file)
-
-
-def _parsed(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{file} cannot be read ({reason}). Make it anew, or remove it.") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{file} holds no JSON object. Make it anew, or remove it.")
-    return content
-
-
-def holds(*keys: str) -> Callable[[Path], bool]:
-    """Whether a file is a JSON object with these keys."""
-
-    def of(file: Path) -> bool:
-        try:
-            return set(keys) <= set(_parsed(file))
-        except DataError:
-            return False
-
-    return of
-
-
 def is_writable(path: Path) -> bool:
     """Whether a file could be written there, perhaps in folders that are yet to be made."""
     there = next(each for each in (path, *path.absolute().parents) if each.exists())
@@ -206,6 +186,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Whole or not at all, with two spaces a level."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_marked_json(path: Path, content: dict[str, Any]) -> None:
+    """With a mark that :func:`read_json` holds against the rest."""
+    write_json(path, marked(content))
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from thanos.data.group_table import mark_of, renamed
 from thanos.errors import DataError
-from thanos.storage import names_in, read_npz, write_atomically
+from thanos.storage import names_in, read_npz, write_npz
 from thanos.subclasses.fitted import (
     Centres,
     Clusters,
@@ -24,6 +24,7 @@ from thanos.subclasses.fitted import (
     Whole,
 )
 from thanos.subclasses.reach import Reach
+from thanos.subclasses.sound import check_places
 
 Arrays = dict[str, NDArray[Any]]
 NOBODY = "none of them"
@@ -105,7 +106,7 @@ def write_places(places: Places, file: Path) -> None:
         arrays |= _flat(places.reach, "reach")
     for value, each in fitted.superclasses.items():
         arrays |= _flat(each, f"superclass/{value}")
-    write_atomically(file, lambda out: np.savez_compressed(out, **arrays))  # type: ignore[arg-type]
+    write_npz(file, arrays)
 
 
 def is_places(file: Path) -> bool:
@@ -144,8 +145,10 @@ def read_places(file: Path) -> Places:
         fitted = Fitted(str(arrays["length"]), arrays["mean"], float(arrays["size"]), superclasses, columns, erased)
         space, table = (str(arrays[name]) for name in ("space", "table"))
         names, homes = (tuple(str(name) for name in arrays[key]) for key in ("names", "superclass_names"))
-        return Places(fitted, names, homes, space, table, _reach(arrays) if "reach" in arrays else None)
-    except (KeyError, ValueError, TypeError) as error:
+        places = Places(fitted, names, homes, space, table, _reach(arrays) if "reach" in arrays else None)
+        check_places(places, arrays.values())
+        return places
+    except (KeyError, ValueError, TypeError, IndexError) as error:
         raise DataError(
             f"{file} does not say where new images belong, or was damaged ({error}). Make it anew: thanos discover."
         ) from None

@@ -14,7 +14,8 @@ from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings, marks_of
 from thanos.errors import DataError
 from thanos.evaluate.recovery import Recovered
-from thanos.storage import has_columns, holds, read_json, refuse_foreign, write_csv, write_json
+from thanos.storage import has_columns, holds, read_json, refuse_foreign, write_csv, write_marked_json
+from thanos.storage.schemas import Classifier, Found
 from thanos.subclasses.cuts import Cuts, Tree
 from thanos.subclasses.fitted import Discovered
 from thanos.subclasses.keep import Places, can_be_kept, is_places, places_beside, write_places
@@ -70,7 +71,7 @@ def write_discovered(
         write_places(Places(found.fitted, found.names, homes, embeddings.space, mark, reach), places)
     else:
         places.unlink(missing_ok=True)
-    write_json(table.with_suffix(".json"), facts)
+    write_marked_json(table.with_suffix(".json"), facts)
     members = (np.flatnonzero(found.cluster == cluster) for cluster in range(len(found.names)))
     return given.hand_on({name: {names[i] for i in rows} for name, rows in zip(found.names, members, strict=True)})
 
@@ -90,7 +91,11 @@ def outdated_classifiers(table: Path) -> list[str]:
     """Classifiers of ``thanos robust`` beside a table that are fair to subclasses that are no longer those of it."""
     before, now = table.stem.removesuffix("subclasses"), mark_of(table)
     scored = [file for file in sorted(table.parent.glob(f"{escape(before)}robust-*.json")) if holds()(file)]
-    return [file.with_suffix(".npz").name for file in scored if read_json(file).get("subclasses") not in (None, now)]
+    return [
+        file.with_suffix(".npz").name
+        for file in scored
+        if read_json(file, Classifier).get("subclasses") not in (None, now)
+    ]
 
 
 def read_discovered(
@@ -107,7 +112,7 @@ def read_discovered(
         DataError: if the embeddings' own table is of other images or weights, or is not what the JSON beside it
             describes; if any table is of other images.
     """
-    described = read_json(table.with_suffix(".json")) if table.with_suffix(".json").is_file() else {}
+    described = read_json(table.with_suffix(".json"), Found) if table.with_suffix(".json").is_file() else {}
     if own and (fault := _fault(table, described, embeddings, of)):
         raise DataError(f"{table} {fault}. Find subclasses anew: thanos discover {again}")
     listed = read_table(table, names)

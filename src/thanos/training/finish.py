@@ -11,7 +11,8 @@ from thanos.encoders.mlp import Unchanged
 from thanos.encoders.zoo import SideBySide
 from thanos.methods.branch import StepSettings, encoder_of
 from thanos.robust.head import Head, write_head
-from thanos.runs.encoder_io import UNCHANGED, Encoder, ModelCard, balance_parts, card_for, read_checkpoint, save_encoder
+from thanos.runs.checkpoint import read_checkpoint
+from thanos.runs.encoder_io import UNCHANGED, Encoder, ModelCard, balance_parts, card_for, save_encoder
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.runs.run_dir import RunDir
 from thanos.training.frozen import on_backbone

@@ -25,7 +25,8 @@ from thanos.encoders.pretrained import describe_weights
 from thanos.errors import ConfigError, DataError, Interrupted, ThanosError
 from thanos.methods.alpha import AlphaWindow
 from thanos.methods.branch import StepSettings, build_branches
-from thanos.runs.encoder_io import Encoder, facts_of, load_encoder, read_checkpoint
+from thanos.runs.checkpoint import read_checkpoint
+from thanos.runs.encoder_io import Encoder, facts_of, load_encoder
 from thanos.runs.run_dir import RunDir, Start
 from thanos.storage import write_json
 from thanos.storage.manifest import read_manifest
