@@ -1,9 +1,10 @@
 """Keeping commands out of each other's way: in a folder, or at a file."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -60,17 +61,8 @@ def alone(file: Path) -> Iterator[None]:
     Raises:
         OutputError: if nothing can be written there.
     """
-    lock = FileLock(file.with_name(f".{file.name}.lock"))
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError as error:
-        raise OutputError(f"{file} cannot be written ({error.strerror or error}).") from None
-    try:
+    with _locked(file.with_name(f".{file.name}.lock"), file, wait=True):
         yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone
-        lock.release()
 
 
 @contextmanager
@@ -81,22 +73,40 @@ def only_one(folder: Path, setting: str) -> Iterator[None]:
         folder: Made if it is not there.
         setting: That names it.
     Raises:
-        OutputError: if another command is at work there.
+        OutputError: if another command is at work there, or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(folder / LOCK) and not ((folder / LOCK).is_file() and not (folder / LOCK).stat().st_size):
         raise OutputError(f"{folder / LOCK} is there and was not written by thanos. Name another `{setting}`.")
-    lock = FileLock(folder / LOCK)
+    with ExitStack() as held:
+        try:
+            held.enter_context(_locked(folder / LOCK, folder, wait=False))
+        except Timeout:
+            raise OutputError(
+                f"another command is at work in {folder}. Wait for it, or name another `{setting}`."
+            ) from None
+        yield
+
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What some network file systems say that have no locks: commands go on there, and a person keeps them apart."""
+
+
+@contextmanager
+def _locked(place: Path, what: Path, *, wait: bool) -> Iterator[None]:
+    lock = FileLock(place)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise OutputError(
-            f"another command is at work in {folder}. Wait for it, or name another `{setting}`."
-        ) from None
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if wait else 0)
     except NotImplementedError:
-        pass  # some network file systems have no locks
+        pass
+    except OSError as error:
+        if isinstance(error, Timeout):
+            raise
+        if error.errno not in _NO_LOCKS:
+            raise OutputError(f"{what} cannot be written ({error.strerror or error}).") from None
     try:
         yield
     finally:
-        (folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that went meanwhile
+            place.unlink(missing_ok=True)  # while it is held: who waits for it sees that it is gone
         lock.release()

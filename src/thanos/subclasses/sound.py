@@ -57,7 +57,8 @@ def _check_order(clusters: Clusters, found: int) -> None:
     come = {*range(clusters.count), *clusters.kept.values()}
     order = np.arange(max(come) + 1) if clusters.order is None else clusters.order
     _hold(order.ndim == 1 and order.dtype.kind in "iu" and min(come) >= 0, "the order is none")
-    _hold(max(come) < len(order) and order.min() >= 0 and order.max() < found, "the order is not that of its clusters")
+    _hold(max(come) < len(order), "the order is not that of its clusters")
+    _hold({int(order[one]) for one in come} == set(range(found)), "the order is not that of its clusters")
 
 
 def _check_model(model: Any, wide: int) -> None:
