@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -331,3 +332,18 @@ def test_a_checkpoint_of_something_else_is_refused(stopped):
     with pytest.raises(DataError, match="is not the state of this run"):
         run(stopped)
     assert (stopped / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize(("then", "said"), [("threads: 1", ""), ("threads: 64", "threads: 64, "), ("", "")])
+def test_going_on_elsewhere_says_that_bytes_may_differ(uninterrupted, tmp_path, then, said):
+    """Told from the log; a log of an earlier version tells nothing."""
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    log = tmp_path / "run" / "run.log"
+    log.write_text(log.read_text().replace("threads: 1", then) if then else "")
+    lines = []
+    train(CONFIG, tmp_path / "run", run=OFTEN, say=lines.append)
+    told = [line for line in lines if line.startswith("bytes may differ")]
+    assert len(told) == bool(said)
+    assert all(said in line and "threads: 1, " in line for line in told)
+    assert "threads: 1" in log.read_text()

@@ -291,12 +291,24 @@ class RunDir:
         lines = [
             time.strftime("%Y-%m-%d %H:%M:%S %z"),
             f"command: {plain(command())}",
-            "versions: " + ", ".join(f"{k} {v}" for k, v in versions().items()),
+            *(f"{key}: {value}" for key, value in _exactness(accelerators).items()),
             f"commit: {commit()}",
-            f"hardware: {hardware()}, {accelerators}",
             f"images: {images}",
         ]
         append(self.log, "\n".join(lines) + "\n")
+
+    def moved(self, accelerators: str) -> list[str]:
+        """What the bytes of a training depend on and that is otherwise here than where it last went on, in words."""
+        text = self.log.read_text("utf-8", errors="replace") if self.log.is_file() else ""
+        there = dict(line.partition(": ")[::2] for line in text.splitlines())  # of each the last
+        here = _exactness(accelerators)
+        return [f"{there[key]} then, {here[key]} now" for key in here if there.get(key, here[key]) != here[key]]
+
+
+def _exactness(accelerators: str) -> dict[str, str]:
+    """What decides the last bits of a training, beside its settings and images."""
+    named = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return {"versions": named, "hardware": f"{hardware()}, {accelerators}"}
 
 
 def _left_by_a_start(path: Path) -> bool:

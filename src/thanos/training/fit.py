@@ -289,11 +289,15 @@ def _fit(plan: _Plan) -> dict[str, Any]:
     )
     loader, validation = _loaders(plan)
     trainer.val_check_interval = plan.order.batches_per_epoch
+    accelerators = f"{type(trainer.accelerator).__name__} x {trainer.num_devices}"
+    moved = place.moved(accelerators) if place.checkpoint.exists() else []
     if plan.first:
-        place.write_log(f"{type(trainer.accelerator).__name__} x {trainer.num_devices}", describe(plan.images))
+        place.write_log(accelerators, describe(plan.images))
     keeper, written = callback_of(trainer, KeepState), callback_of(trainer, MetricsFile)
     resumed = place.checkpoint.exists()
     done = _go_on(plan, module) if resumed else 0
+    if moved:
+        plan.say(f"bytes may differ from those of a run that stays in one place: {'; '.join(moved)}")
     if plan.first:
         written.write_anew()
     if done < total:
