@@ -340,17 +340,17 @@ class Source:
         """The mark of the space that its embeddings lie in, without embedding anything."""
         return self.embeddings.space if self.of_embeddings else self.encoder.fingerprint
 
-    def places(self) -> "tuple[Places, dict[str, str]] | None":
+    def places(self, names: Path | None = None) -> "tuple[Places, dict[str, str]] | None":
         """What places new images in the discovered subclasses kept here, and their names; None: nothing is kept.
 
         Raises:
-            DataError: if it is damaged.
+            DataError, ConfigError: if it is damaged, or the ``names`` are not of the subclasses here.
         """
         from thanos.subclasses.keep import places_of
 
         own = self._own("subclasses", ".csv")
         table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self._is_folder else own
-        return None if table is None else places_of(table, lambda: self.space, str(self.path), self.say)
+        return places_of(table, names, lambda: self.space, str(self.path), self.say)
 
     @property
     def _home(self) -> RunDir:

@@ -27,6 +27,7 @@ def classify(
     *,
     classifier: Path | None = None,
     out: Out = None,
+    names: Path | None = None,
     of: Of = SourceConfig(),
 ) -> None:
     """Tell the superclass of images by a classifier that thanos robust (or train) made; writes a CSV.
@@ -39,6 +40,9 @@ def classify(
         A CSV: image, predicted, probability, the superclass where it is known, and where thanos discover found
         subclasses here that of each image, with a confidence. Needed with --data; of a run's own images by default
         predicted.csv in the run directory.
+    names
+        What you called those subclasses: a YAML file, or the edits that a page saved (moved images play no part);
+        default: the file beside their table.
     """
     from_ = Source(source, of, say)
     where = from_.out(out, "predicted", suffix=".csv")
@@ -47,9 +51,9 @@ def classify(
     from thanos.robust.head import read_head
 
     refuse_foreign(where, is_predictions, "thanos classify")
-    (fitted, names), known = read_head(head), from_.places()
+    (fitted, kinds), known = read_head(head), from_.places(names)
     embeddings = from_.embeddings
-    told = tell(fitted, names, embeddings, classifier=str(head), of=str(source), again=from_.again(None))
+    told = tell(fitted, kinds, embeddings, classifier=str(head), of=str(source), again=from_.again(None))
     if known is not None:
         told = with_subclasses(told, *known, embeddings)
     write_csv(where, rows_of(told, embeddings.names))

@@ -36,6 +36,7 @@ def discover(
     source: Path,
     *,
     out: Out = None,
+    names: Path | None = None,
     images: Thumbnails = "embedded",
     config: Annotated[DiscoverConfig, Flat] = DiscoverConfig(),
     of: Of = SourceConfig(),
@@ -57,6 +58,9 @@ def discover(
         For images: the run directory; default: runs/NAME. Otherwise the CSV; beside it a .json says how subclasses were
         found, and what they recover where the true ones are known, and a .html shows them; default: subclasses.csv (of
         the best weights: subclasses-best.csv) in the run directory, NAME-subclasses.csv beside NAME.npz.
+    names
+        What you called the subclasses of the table that is there now, or the edits that its page saved
+        (subclasses-edited.yaml): each name follows its images; default: the file beside the table.
     images
         Where the page's thumbnails are: embedded in it, of 5,000 images at most; or linked, of all images on it, in a
         folder beside it that goes where the page goes.
@@ -69,6 +73,8 @@ def discover(
     if (training.model_fields_set or of.pretrained) if vectors else _holds_images(source):
         if "weights" in of.model_fields_set:
             raise ConfigError("--weights chooses between the weights of a finished run; drop it to train one.")
+        if names is not None:
+            raise ConfigError(f"--names {names} is for subclasses that were found, and {source} is trained on first.")
         if "data" in of.model_fields_set:
             raise ConfigError(f"{source} and --data {of.data} both name images; drop one.")
         given = of.model_fields_set & set(DataConfig.model_fields)
@@ -92,7 +98,11 @@ def discover(
         )
     from_ = Source(source, of, say)
     table = from_.out(out, "subclasses", suffix=".csv")
-    write_found(from_, table, config, None, thumbnails=images)
+    if names is not None:
+        from thanos.data.group_table import read_table
+
+        read_table(table, names)  # what is wrong with either shows before the work
+    write_found(from_, table, config, None, names, images)
 
 
 def of_images(
@@ -135,6 +145,7 @@ def write_found(
     table: Path,
     config: DiscoverConfig,
     scores: dict[str, Any] | None,
+    names: Path | None = None,
     thumbnails: Thumbnails = "embedded",
 ) -> None:
     """Discover; write the table with what goes beside it, and the page.
@@ -144,6 +155,7 @@ def write_found(
         table: The CSV.
         config: How.
         scores: ``geometry`` and ``transfer`` of the source, for the page; None: what a run keeps of them.
+        names: What a person called the subclasses of the table that is there now; None: what the file beside it says.
         thumbnails: Where they go.
     """
     from thanos.evaluate.recovery import recovery_by_split
@@ -156,7 +168,7 @@ def write_found(
     check_table_free(table)
     refuse_foreign(page, says(TITLE), "thanos discover")
     check_thumbnails(page, thumbnails)
-    embeddings, _ = source.embeddings, source.pictures  # pictures that are gone show before the work
+    embeddings, pictures = source.embeddings, source.pictures  # pictures that are gone show before the work
     properties = measured(source)
     found = with_cuts(embeddings, cluster(embeddings, config, properties=properties), config.seed)
     recovered = recovery_by_split(embeddings, found.cluster)
@@ -167,7 +179,10 @@ def write_found(
     with alone(table):  # what goes beside it is to be of the same subclasses
         write_page(page, source, found, shown, table=table, told=told, linked=thumbnails == "linked")
         before = table.read_bytes() if table.exists() else b""
-        lines = write_discovered(table, embeddings, found, config=config, recovered=recovered)
+        images = None if pictures is None else pictures.images
+        lines = write_discovered(
+            table, embeddings, found, config=config, recovered=recovered, shown=images, names=names
+        )
     if before and before != table.read_bytes() and (old := outdated(table)):
         say(f"still of the earlier subclasses: {', '.join(old)}; thanos report and robust make them anew")
     for line in lines:

@@ -9,6 +9,7 @@ from thanos.errors import DataError, MissingLabels
 
 if TYPE_CHECKING:
     from thanos.cli.app import Thumbnails
+    from thanos.data.samples import Values
     from thanos.inputs import Source
     from thanos.subclasses.explain import Explained
     from thanos.subclasses.fitted import Discovered
@@ -53,7 +54,29 @@ def earlier(source: "Source", table: Path, names: Path | None, *, asked: bool) -
     from thanos.subclasses.table import read_discovered
 
     again = source.again(None)
-    return read_discovered(table, names, source.embeddings, own=not asked, of=str(source.path), again=again)
+    found = read_discovered(
+        table,
+        names,
+        source.embeddings,
+        own=not asked,
+        of=str(source.path),
+        again=again,
+        values=lambda: _held_against(source),
+        say=say,
+    )
+    if found.marks:
+        say(f"marked by a person: {', '.join(f'{name} ({mark})' for name, mark in found.marks.items())}")
+    return found
+
+
+def _held_against(source: "Source") -> "Values | None":
+    """What moved images are held against: the pictures, else the vectors; None where pictures are gone."""
+    try:
+        pictures = source.pictures
+    except DataError as error:
+        say(f"moved images are not held against what they were: {error}")
+        return None
+    return source.embeddings.vectors if pictures is None else pictures.images
 
 
 def described(table: Path | None, names: Path | None) -> str:

@@ -34,7 +34,8 @@ def report(
     table
         Discovered subclasses from an earlier thanos discover; default: those of the run or the .npz, else discover now.
     names
-        A YAML file 'discovered subclass: your name' for that table; default: the one beside it.
+        A YAML file 'discovered subclass: your name' for that table, or the edits that its page saved
+        (subclasses-edited.yaml); default: the file beside it.
     images
         Where thumbnails are: embedded in the page, of 5,000 images at most; or linked, of all images on it, in a folder
         beside it that goes where the page goes.

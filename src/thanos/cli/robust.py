@@ -49,8 +49,8 @@ def robust(
     table
         Discovered subclasses from an earlier thanos discover; default: those of the run or the .npz, else discover now.
     names
-        A YAML file 'discovered subclass: your name' for that table, equal names merge; default: the one beside the
-        table.
+        A YAML file 'discovered subclass: your name' for that table, equal names merge; or the edits that its page saved
+        (subclasses-edited.yaml); default: the file beside the table.
     """
     from_, asked = Source(source, of, say), table is not None
     if (table or names) is not None and config.groups != "discovered":
@@ -96,6 +96,7 @@ def make(
         "settings": config.model_dump(mode="json") | outcome.robust.settings,
         "selection": selection,
         "subclasses": mark_of(table),
+        "marks": {} if discovered is None else discovered.marks,
         "of": marks_of(embeddings),
         "scores": outcome.scores.to_dict(),
         "gain": found.to_dict(),

@@ -98,7 +98,8 @@ class DataConfig(Settings):
     groups_from: Path | None = None
     """A table of discovered subclasses (thanos discover), which take the place of the images' groups."""
     groups_named: Path | None = None
-    """A YAML file 'discovered subclass: your name' for that table; equal names merge."""
+    """A YAML file 'discovered subclass: your name' for that table, equal names merge; or the edits that its page saved
+    (subclasses-edited.yaml)."""
 
 
 class SourceConfig(DataConfig):

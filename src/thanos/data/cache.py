@@ -113,7 +113,7 @@ def mapped(file: Path, dtype: type, shape: tuple[int, ...]) -> NDArray[Any] | No
         found: NDArray[Any] = np.load(file, mmap_mode="r")
     except (OSError, ValueError, EOFError, SyntaxError):
         return None
-    return found if isinstance(found, np.ndarray) and (found.dtype, found.shape) == (dtype, shape) else None
+    return found if isinstance(found, np.ndarray) and found.dtype == dtype and found.shape == shape else None
 
 
 def check_room(folder: Path, size: int, what: str) -> None:

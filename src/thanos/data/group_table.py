@@ -4,7 +4,7 @@ import csv
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from thanos.config import read_yaml
+from thanos.data.edits import AtHand, Edits, Moved, holds_edits, parse_edits, still_fitting
 from thanos.data.labels import ids_of
+from thanos.data.samples import Values
 from thanos.data.splits import Kept
 from thanos.errors import ConfigError, DataError
 from thanos.names import nearest
@@ -31,6 +33,8 @@ class Member:
     confidence: float = 0.0
     finest: str = ""
     """Where it is in the superclass's tree of coarser and finer cuts: ``animals/0ab`` is in ``animals/0a``."""
+    mark: str = ""
+    """What a person marked its subclass as: harmful, look again."""
 
     @property
     def homes(self) -> list[str]:
@@ -39,20 +43,32 @@ class Member:
         return [part[:end] for end in range(len(part), len(self.subclass) - 1, -1)]
 
 
-def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
+def read_table(
+    table: Path, names: Path | None = None, here: AtHand | None = None, *, moves: bool = True
+) -> dict[str, Member]:
     """Subclass of each image, by the image's reference.
 
     Args:
         table: A CSV with the columns image and subclass, as ``thanos discover`` writes it.
         names: A YAML file ``discovered name: your name``, of subclasses or of parts that the page's finer cuts show
             (``animals/0a``); equal names merge inside a superclass (in two of them each has its superclass behind it);
-            what is not named, or has a blank, keeps its own.
+            what is not named, or has a blank, keeps its own. Or the edits that a page saved: names, moved images, and
+            marks; what is marked as no group is the rest of its superclass (``animals (rest)``).
+        here: The images that it is read for; moved ones that are none of them, or hold something else, stay where
+            discovery put them. None: all are as they were.
+        moves: Whether moved images are moved; else only subclasses are named.
     Raises:
         DataError: if the table cannot be read, lacks a column, names an image twice, or has a distance or confidence
             that is no number.
         ConfigError: if the YAML says that it is for another table, names what this one does not have, or gives
-            something else than names.
+            something else than names; if it moves an image that the table lacks, or to another superclass.
     """
+    found = _rows_of(table)
+    return found if names is None else _renamed(found, names, here, moves)
+
+
+def _rows_of(table: Path) -> dict[str, Member]:
+    """As it was written."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = [
@@ -72,17 +88,18 @@ def read_table(table: Path, names: Path | None = None) -> dict[str, Member]:
         raise DataError(
             f"{table} names {twice!r} twice, so its images cannot be told apart. Give every image its own name."
         )
-    found = dict(sorted(found.items(), key=lambda each: each[1].subclass))  # names keep their subclass's place
-    return found if names is None else _renamed(found, names)
+    return dict(sorted(found.items(), key=lambda each: each[1].subclass))  # names keep their subclass's place
 
 
 def renamed(table: Path, names: Path) -> dict[str, str]:
-    """What a person called each subclass of a table; one whose parts have several names keeps its own.
+    """What a person called each subclass of a table, wherever they moved single images.
+
+    One whose parts have several names keeps its own.
 
     Raises:
         DataError, ConfigError: as :func:`read_table`.
     """
-    found, called = read_table(table), read_table(table, names)
+    found, called = read_table(table), read_table(table, names, moves=False)
     given: dict[str, set[str]] = {}
     for image, member in found.items():
         given.setdefault(member.subclass, set()).add(called[image].subclass)
@@ -124,16 +141,25 @@ def mark_of(table: Path | None) -> str | None:
 
 MARK = "# of the subclasses "
 """Before the mark in a file of names."""
+SHAPE = "shape"
+"""Under which the JSON beside a table says of what shape its images were: height, width, channels; or numbers."""
 
 
-def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
+def _renamed(found: dict[str, Member], file: Path, here: AtHand | None, moves: bool) -> dict[str, Member]:
     given = read_yaml(file, wanted="names like 'animals/0: horses'")
+    if holds_edits(given):
+        return _edited(found, parse_edits(given, file), file, here, moves)
     said = re.search(f"^{MARK}([0-9a-f]+)", file.read_text("utf-8"), re.MULTILINE)
     if said is not None and said[1] != mark({image: one.subclass for image, one in found.items()}):
         raise ConfigError(
             f"{file} names the subclasses of another clustering, and would name other images here. Take the names "
             f"beside the table, or remove the line {said[0]!r} if they fit."
         )
+    return _told_apart(_named(found, given, file))
+
+
+def _named(found: dict[str, Member], given: Mapping[Any, Any], file: Path) -> dict[str, Member]:
+    """Under the names of their subclasses or parts."""
     known = sorted({home for member in found.values() for home in member.homes})
     for old, new in given.items():
         if str(old) not in known:
@@ -141,17 +167,105 @@ def _renamed(found: dict[str, Member], file: Path) -> dict[str, Member]:
         if isinstance(new, dict | list | bool):
             raise ConfigError(f"{file} gives {old} the name {new!r}; a name is wanted; yes, no and lists need quotes.")
     by_name = {str(old): str(new).strip() for old, new in given.items() if new is not None and str(new).strip()}
-    renamed = {
+    return {
         image: replace(one, subclass=next((by_name[home] for home in one.homes if home in by_name), one.subclass))
         for image, one in found.items()
     }
+
+
+def _told_apart(found: dict[str, Member]) -> dict[str, Member]:
+    """A name that two superclasses have has the superclass behind it."""
     homes: dict[str, set[str]] = {}
-    for one in renamed.values():
+    for one in found.values():
         homes.setdefault(one.subclass, set()).add(one.superclass)
     return {
         image: replace(one, subclass=f"{one.subclass} ({one.superclass})") if len(homes[one.subclass]) > 1 else one
-        for image, one in renamed.items()
+        for image, one in found.items()
     }
+
+
+def _edited(found: dict[str, Member], edits: Edits, file: Path, here: AtHand | None, moves: bool) -> dict[str, Member]:
+    if edits.table != mark({image: one.subclass for image, one in found.items()}):
+        raise ConfigError(
+            f"{file} edits the subclasses of another table, and would change other images here. Name that table by "
+            f"`table`, or edit the page of this one: thanos report"
+        )
+    named = _named(found, edits.names, file)
+    by_name = _by_shown_name(named)
+    going: dict[str, Moved] = {}
+    short = {name: image for image, name in without_place(found).items()}
+    for one in edits.moved:
+        image = _image_of(one.image, found, short, file)
+        if image in going:
+            raise ConfigError(f"{file} moves {one.image!r} twice. Keep one of the two.")
+        going[image] = one.model_copy(update={"to": _destination(one, found[image], by_name, file)})
+    fitting = still_fitting(going, here, file) if moves else set()
+    moved = {image: replace(one, subclass=going[image].to) if image in fitting else one for image, one in named.items()}
+    return _told_apart(_marked(moved, edits, by_name | _by_shown_name(moved), going, file))
+
+
+def _by_shown_name(found: dict[str, Member]) -> dict[str, set[tuple[str, str]]]:
+    """Superclass and name of the subclasses that may be meant by a name, as it was given and as it is shown."""
+    meant: dict[str, set[tuple[str, str]]] = {}
+    for one in {(each.superclass, each.subclass) for each in found.values()}:
+        meant.setdefault(one[1], set()).add(one)
+    several = {f"{name} ({home})": {(home, name)} for each in meant.values() if len(each) > 1 for home, name in each}
+    return several | meant
+
+
+def _image_of(name: str, found: Mapping[str, Member], short: Mapping[str, str], file: Path) -> str:
+    """What the table calls it; its folder may have moved since."""
+    if name in found:
+        return name
+    steps = name.split(os.sep)
+    for first in range(1, len(steps)):
+        if (rest := os.sep.join(steps[first:])) in short:
+            return short[rest]
+    raise ConfigError(f"{file} moves {name!r}, which is no image of the table. Take it out, or mend its name.")
+
+
+def _destination(one: Moved, member: Member, by_name: Mapping[str, set[tuple[str, str]]], file: Path) -> str:
+    """The name of the subclass that an image goes to, inside its superclass."""
+    if one.superclass != member.superclass:
+        raise ConfigError(
+            f"{file} moves {one.image!r} as one of {one.superclass!r}, and its superclass is {member.superclass!r}. "
+            f"Images move inside their superclass."
+        )
+    meant = by_name.get(one.to, set())
+    mine = {name for home, name in meant if home == member.superclass}
+    if meant and not mine:
+        other = min(home for home, _ in meant)
+        raise ConfigError(
+            f"{file} moves {one.image!r} of {member.superclass!r} to {one.to!r}, a subclass of {other!r}. Images move "
+            f"inside their superclass; give a new subclass another name."
+        )
+    return mine.pop() if mine else one.to
+
+
+def _marked(
+    found: dict[str, Member],
+    edits: Edits,
+    by_name: Mapping[str, set[tuple[str, str]]],
+    going: Mapping[str, Moved],
+    file: Path,
+) -> dict[str, Member]:
+    """With their marks; what is no group is the rest of its superclass."""
+    new = {one.to: {(one.superclass, one.to)} for one in going.values()}  # also where no image of it fits
+    marks: dict[tuple[str, str], str] = {}
+    for name, given in edits.marks.items():
+        meant = by_name.get(name) or new.get(name, set())
+        if len(meant) != 1:
+            homes = sorted(home for home, _ in meant)
+            way = f"say which: {name} ({homes[0]})" if homes else f"mend its name{nearest(name, by_name)}"
+            where = f"{' and '.join(homes)} have each" if homes else "no subclass is called after the edits"
+            raise ConfigError(f"{file} marks {name!r}, which {where}; {way}.")
+        marks[next(iter(meant))] = given
+    marked = {}
+    for image, one in found.items():
+        said = marks.get((one.superclass, one.subclass), "")
+        rest = said == "not a group"
+        marked[image] = replace(one, subclass=f"{one.superclass} (rest)") if rest else replace(one, mark=said)
+    return marked
 
 
 def grouped(images: Kept, table: Path, names: Path | None = None) -> Kept:
@@ -159,11 +273,39 @@ def grouped(images: Kept, table: Path, names: Path | None = None) -> Kept:
 
     Raises:
         DataError: if the table lacks an image.
+        ConfigError: as :func:`read_table`.
     """
-    found = read_table(table, names)
+    notes: list[str] = []
+    here = None
+    if names is not None:
+        here = at_hand(read_table(table), images.names, lambda: images.own, table, images.fingerprint, notes.append)
+    found = read_table(table, names, here)
     subclass = {image: one.subclass for image, one in found.items()}
     group, group_names = group_ids(subclass, images.names, table, images.fingerprint)
-    return replace(images, group=group, group_names=group_names)
+    return replace(images, group=group, group_names=group_names, notes=(*images.notes, *notes))
+
+
+def at_hand(
+    found: Mapping[str, Any],
+    refs: Sequence[str],
+    values: Callable[[], Values | None],
+    table: Path,
+    fingerprint: str,
+    say: Callable[[str], None],
+) -> AtHand:
+    """What moved images are held against.
+
+    Args:
+        found: What the table says, by image.
+        refs, fingerprint: Of the images.
+        values: Reads the images, or vectors, (n, ...); None: they cannot be read.
+        table: The JSON beside it says of what shape those were that it was made of.
+        say: Receives how many moved images still fit.
+    Raises:
+        DataError: if the table lacks an image.
+    """
+    shape = _beside(table).get(SHAPE)
+    return AtHand(in_table(found, refs, table, fingerprint), values, shape if isinstance(shape, list) else None, say)
 
 
 def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path, fingerprint: str) -> list[str]:
@@ -197,9 +339,14 @@ def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path, fingerp
 
 def made_of(table: Path) -> dict[str, Any]:
     """The marks of the images and the encoder that a table was made of; empty where nothing beside it says so."""
-    beside = table.with_suffix(".json")
-    of = read_json(beside, Found).get("of") if beside.is_file() else None
+    of = _beside(table).get("of")
     return of if isinstance(of, dict) else {}
+
+
+def _beside(table: Path) -> dict[str, Any]:
+    """What the JSON beside a table says; empty where there is none."""
+    beside = table.with_suffix(".json")
+    return read_json(beside, Found) if beside.is_file() else {}
 
 
 def group_ids(

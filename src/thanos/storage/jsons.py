@@ -45,7 +45,7 @@ def read_json_lines(file: Path, schema: type[Kept]) -> list[dict[str, Any]]:
 def marked(content: dict[str, Any]) -> dict[str, Any]:
     """The same as JSON has it, with a mark that :func:`read_json` holds against it."""
     plain = json.loads(json.dumps(content))
-    return plain | {MARK: mark_of(plain)}
+    return {**plain, MARK: mark_of(plain)}
 
 
 def mark_of(content: Any) -> str:

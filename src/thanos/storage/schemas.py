@@ -186,6 +186,7 @@ class Found(Kept):
     superclasses: dict[str, SuperclassFacts] = {}
     recovery: dict[str, Recovered] = {}
     of: Marks | None = None
+    shape: list[Some] | None = None
     subclasses: str | None = None
 
 

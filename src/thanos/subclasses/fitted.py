@@ -41,6 +41,8 @@ class Discovered:
     clusters stand out, by the silhouette, mean over superclasses; the chosen one first."""
     cuts: "Cuts | None" = field(default=None, repr=False)
     """Coarser and finer ones (:func:`thanos.subclasses.cuts.with_cuts`)."""
+    marks: dict[str, str] = field(default_factory=dict, repr=False)
+    """What a person marked subclasses as, by name: harmful, look again."""
 
     def typical(self, number: int, count: int) -> Ids:
         """The rows of a cluster that are nearest to its centre, ``count`` of them at most."""

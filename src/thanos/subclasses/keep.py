@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.group_table import mark_of, renamed
-from thanos.errors import DataError
+from thanos.errors import ConfigError, DataError
 from thanos.storage import names_in, read_npz, write_npz
 from thanos.subclasses.fitted import (
     Centres,
@@ -183,23 +183,30 @@ def _is_name(value: NDArray[Any] | None) -> bool:
 
 
 def places_of(
-    table: Path, space: Callable[[], str], of: str, say: Callable[[str], None]
+    table: Path | None, names: Path | None, space: Callable[[], str], of: str, say: Callable[[str], None]
 ) -> tuple[Places, dict[str, str]] | None:
     """What places new vectors in the subclasses of a table, and their names; None: nothing is kept, or of others.
 
     Args:
-        table: The CSV.
+        table: The CSV; None: there is none.
+        names: What a person called its subclasses; None: what the file beside it says.
         space: Gives the mark of the embeddings that are to be placed.
         of: What they are of, for messages.
         say: Receives why what is kept is not used.
     Raises:
         DataError: if it is damaged.
+        ConfigError: if names were given that are not for this table.
     """
-    if not table.is_file() or not places_beside(table).is_file():
+    if table is None or not (table.is_file() and places_beside(table).is_file()):
+        if names is not None:
+            raise ConfigError(f"`names` names discovered subclasses, and {of} keeps none. First: thanos discover {of}")
         return None
-    places, names, here = read_places(places_beside(table)), table.with_suffix(".yaml"), space()
+    called = {} if names is None else renamed(table, names)
+    places, here = read_places(places_beside(table)), space()
     if places.space != here or places.table != mark_of(table):
         other = "other embeddings" if places.space != here else "another table"
         say(f"without discovered subclasses: those of {table} are of {other}; thanos discover {of}")
         return None
-    return places, renamed(table, names) if names.is_file() else {}
+    if names is None and (beside := table.with_suffix(".yaml")).is_file():
+        called = renamed(table, beside)
+    return places, called

@@ -1,5 +1,6 @@
 """The table of discovered subclasses: written with how it was found, read back as a person named and merged it."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from glob import escape
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 
 from thanos.config import DiscoverConfig
 from thanos.console import command
-from thanos.data.group_table import group_ids, in_table, made_of, mark_of, read_table
+from thanos.data.group_table import SHAPE, at_hand, group_ids, made_of, mark_of, read_table
 from thanos.data.labels import SPLITS
+from thanos.data.samples import Values
 from thanos.embeddings import Embeddings, marks_of
 from thanos.errors import DataError
 from thanos.evaluate.recovery import Recovered
@@ -41,6 +43,8 @@ def write_discovered(
     *,
     config: DiscoverConfig,
     recovered: Recovered,
+    shown: Values | None = None,
+    names: Path | None = None,
 ) -> list[str]:
     """Write the table.
 
@@ -52,11 +56,12 @@ def write_discovered(
         found: The clusters.
         config: How they were found.
         recovered: What they recover of the true subclasses.
+        shown: The images that a page shows; None: it shows none, and moves vectors.
+        names: What a person called an earlier table's subclasses; None: what the file beside it says.
     Returns:
         What a person should know of the names they gave to an earlier table.
     """
-    given = GivenNames(table)
-    names = embeddings.names
+    given, refs = GivenNames(table, names), embeddings.names
     write_csv(table, _rows(embeddings, found))
     facts: dict[str, Any] = {"command": command(), "settings": config.model_dump(mode="json")}
     superclasses = found.superclasses
@@ -64,6 +69,7 @@ def write_discovered(
         superclasses = {name: fact | {"tree": asdict(found.cuts.trees[name])} for name, fact in superclasses.items()}
     facts |= {"superclasses": superclasses} | recovered.to_dict()
     facts |= {"of": marks_of(embeddings), "subclasses": mark_of(table)}
+    facts[SHAPE] = list((embeddings.vectors if shown is None else shown).shape[1:])
     places = places_beside(table)
     if found.fitted is not None and can_be_kept(found.fitted):
         homes, mark = embeddings.superclass_names, facts["subclasses"]
@@ -73,7 +79,7 @@ def write_discovered(
         places.unlink(missing_ok=True)
     write_marked_json(table.with_suffix(".json"), facts)
     members = (np.flatnonzero(found.cluster == cluster) for cluster in range(len(found.names)))
-    return given.hand_on({name: {names[i] for i in rows} for name, rows in zip(found.names, members, strict=True)})
+    return given.hand_on({name: {refs[i] for i in rows} for name, rows in zip(found.names, members, strict=True)})
 
 
 def _rows(embeddings: Embeddings, found: Discovered) -> list[tuple[str, ...]]:
@@ -99,26 +105,40 @@ def outdated_classifiers(table: Path) -> list[str]:
 
 
 def read_discovered(
-    table: Path, names: Path | None, embeddings: Embeddings, *, own: bool, of: str, again: str
+    table: Path,
+    names: Path | None,
+    embeddings: Embeddings,
+    *,
+    own: bool,
+    of: str,
+    again: str,
+    values: Callable[[], Values | None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Discovered:
-    """Discovered subclasses of an earlier run, as a person named and merged them.
+    """Discovered subclasses of an earlier run, as a person named, merged and edited them.
 
     Args:
-        table, names: The table, and the person's names.
+        table, names: The table, and the person's names or edits.
         embeddings: What they are wanted for.
         own: Whether the table lies where these embeddings keep theirs; then it must be theirs.
         of, again: For messages: whose embeddings these are, and what is typed to find subclasses in them anew.
+        values: Reads their images, which moved ones are held against; None: their vectors are.
+        say: Receives how many moved images still fit.
     Raises:
         DataError: if the embeddings' own table is of other images or weights, or is not what the JSON beside it
             describes; if any table is of other images.
+        ConfigError: as :func:`thanos.data.group_table.read_table`.
     """
     described = read_json(table.with_suffix(".json"), Found) if table.with_suffix(".json").is_file() else {}
     if own and (fault := _fault(table, described, embeddings, of)):
         raise DataError(f"{table} {fault}. Find subclasses anew: thanos discover {again}")
-    listed = read_table(table, names)
+    listed = read_table(table)
+    here = at_hand(listed, embeddings.names, values or (lambda: embeddings.vectors), table, embeddings.fingerprint, say)
+    if names is not None:
+        listed = read_table(table, names, here)
     subclass = {image: one.subclass for image, one in listed.items()}
     cluster, known = group_ids(subclass, embeddings.names, table, embeddings.fingerprint)
-    members = [listed[image] for image in in_table(listed, embeddings.names, table, embeddings.fingerprint)]
+    members = [listed[image] for image in here.names]
     distance, confidence = (
         np.array([getattr(member, name) for member in members]) for name in ("distance", "confidence")
     )
@@ -129,7 +149,8 @@ def read_discovered(
         counts = {"clusters": len(sizes), "images": int(sizes.sum()), "sizes": sorted(sizes.tolist(), reverse=True)}
         facts[name] = how.get(name, {}) | counts
     trees = {name: fact.pop("tree") for name, fact in facts.items() if "tree" in fact}
-    found = Discovered(cluster, known, distance, confidence, facts)
+    marks = {one.subclass: one.mark for one in members if one.mark}
+    found = Discovered(cluster, known, distance, confidence, facts, marks=marks)
     return replace(found, cuts=_cuts(trees, embeddings, [member.finest for member in members]))
 
 
