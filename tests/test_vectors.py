@@ -16,7 +16,7 @@ from thanos.data.vectors import VectorSet, mean_and_deviation
 from thanos.embeddings import embed
 from thanos.encoders.zoo import build_encoder
 from thanos.errors import ConfigError, DataError, Interrupted, OutputError
-from thanos.export import export_onnx
+from thanos.export.programs import export_onnx
 from thanos.methods.branch import build_branches
 from thanos.runs.encoder_io import save_encoder
 from thanos.training.fit import train

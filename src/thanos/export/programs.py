@@ -1,4 +1,4 @@
-"""What a run learned, for other programs: ONNX, a file of weights, a table of vectors."""
+"""The encoder and the vectors: ONNX, a file of weights, a CSV."""
 
 from pathlib import Path
 
