@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from thanos import load_vectors
 from thanos.cli import main, run_command
 from thanos.data.group_table import read_table
-from thanos import load_vectors
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.export.handed import Handed, folder_names
 from thanos.export.layouts import LAYOUTS
@@ -251,7 +251,7 @@ def test_what_is_refused_and_that_nothing_is_left(found, tmp_path, capsys):
 
 
 def test_a_picture_that_goes_leaves_nothing_behind(found, tmp_path):
-    folder, embeddings = found
+    _folder, _embeddings = found
     moved = tmp_path / "copy"
     moved.mkdir()
     gone = Image.fromarray(np.zeros((2, 2), np.uint8))
