@@ -113,7 +113,7 @@ def beside(earlier: Any, embeddings: Embeddings) -> dict[str, Any]:
     theirs = earlier.Standardised(data.x, data.y, 2, data.mean, data.scale)
     odd = (group == 1) | (group == 2)
     weights = {"plain": np.ones(len(y)), "errors 100 times": np.where(odd, 100.0, 1.0)}
-    sharpest = ours._worst(group, np.bincount(group).astype(float), np.zeros(4), ours.SHARPNESS[-1])
+    sharpest = ours._worst(np.eye(4)[group] / np.bincount(group), np.zeros(4), ours.SHARPNESS[-1])
     table: dict[str, Any] = {}
     for strength in STRENGTHS:
         for name in (*weights, "groupdro"):

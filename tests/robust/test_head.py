@@ -10,6 +10,7 @@ from thanos.robust.head import (
     Standardised,
     fit_groupdro,
     fit_near,
+    fit_pairs,
     fit_weighted,
     read_head,
     standardise,
@@ -113,6 +114,38 @@ def test_groupdro_head_solves_the_minimax(adjustment):
     head = fit_groupdro(data, group, strength, adjustment)
     flat = np.append(head.weight.ravel(), head.bias)
     assert group_losses(flat).max() + penalty(flat) == pytest.approx(best.fun, abs=3e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_of_pairs_the_head_solves_the_minimax_over_pairs(classes):
+    """Every two groups of different classes taken together, as loops, against a constrained solver."""
+    data, group = problem(classes, n=120, dim=3)
+    of = {g: data.y[group == g][0] for g in np.unique(group)}
+    pairs = [np.isin(group, (a, b)) for a in of for b in of if of[a] < of[b]]
+    strength, weights = 0.05, 3 * classes
+
+    def pair_losses(flat):
+        head = Head(flat[:weights].reshape(classes, 3), flat[weights : weights + classes], data.mean, data.scale)
+        return np.array([cross_entropies(head, data)[mine].mean() for mine in pairs])
+
+    def penalty(flat):
+        return strength / 2 * float((flat[:weights] ** 2).sum())
+
+    best = minimize(
+        lambda v: v[-1] + penalty(v),
+        np.append(np.zeros(weights + classes), 5.0),
+        constraints={"type": "ineq", "fun": lambda v: v[-1] - pair_losses(v[:-1])},
+        method="SLSQP",
+        options={"maxiter": 2000, "ftol": 1e-12},
+    )
+    head = fit_pairs(data, group, strength)
+    flat = np.append(head.weight.ravel(), head.bias)
+    assert pair_losses(flat).max() + penalty(flat) == pytest.approx(best.fun, abs=3e-3)
+
+
+def test_of_one_group_a_class_pairs_are_everyone():
+    data, _ = problem(2)
+    np.testing.assert_allclose(fit_pairs(data, data.y, 0.01).weight, fit_weighted(data, None, 0.01).weight, atol=1e-4)
 
 
 def test_groupdro_head_serves_the_worst_group_better_than_the_plain_one():

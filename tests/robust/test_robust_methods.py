@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
 from thanos.config import DiscoverConfig, RobustConfig
 from thanos.embeddings import Embeddings
@@ -39,6 +40,8 @@ CONFIGS = [
     RobustConfig(method="erm", groups="none"),
     RobustConfig(method="jtt", groups="none"),
     RobustConfig(method="afr", groups="none"),
+    RobustConfig(method="dpe", groups="none"),
+    RobustConfig(method="groupdro-auroc", groups="discovered"),
     RobustConfig(method="reweight", groups="discovered"),
     RobustConfig(method="groupdro", groups="discovered"),
     RobustConfig(method="dfr", groups="discovered"),
@@ -52,8 +55,21 @@ def test_label_free_methods_never_touch_true_groups(shortcut, config):
     clusters = DiscoverConfig(clusters=2, components=2)
     honest = make_robust(shortcut, config, clusters=clusters).robust
     other = make_robust(lied, config, clusters=clusters).robust
-    np.testing.assert_array_equal(honest.head.weight, other.head.weight)
+    np.testing.assert_array_equal(honest.head.logits(shortcut.vectors), other.head.logits(shortcut.vectors))
     assert honest.selection == other.selection
+
+
+def test_of_the_auroc_form_the_worst_pairs_auroc_on_validation_chooses(shortcut):
+    """By scikit-learn's AUROC, over every two groups of different superclasses."""
+    robust = fit_robust("groupdro-auroc", shortcut, shortcut.group, watch("worst-group", shortcut))
+    held_out = shortcut.of("validation")
+    score = robust.head.probabilities(held_out.vectors)[:, 1]
+    pairs = [np.isin(held_out.group, pair) for pair in ((0, 2), (0, 3), (1, 2), (1, 3))]
+    lowest = min(roc_auc_score(held_out.superclass[mine], score[mine]) for mine in pairs)
+    assert robust.selection["auroc"] == pytest.approx(lowest)
+    plain = fit_robust("erm", shortcut, None, watch("worst-group", shortcut)).head
+    score = plain.probabilities(held_out.vectors)[:, 1]
+    assert lowest > min(roc_auc_score(held_out.superclass[mine], score[mine]) for mine in pairs) + 0.05
 
 
 @pytest.mark.parametrize("method", ["groupdro", "reweight", "dfr"])

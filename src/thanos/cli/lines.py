@@ -125,9 +125,10 @@ def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]
         aside = [f"{name} steps aside: {why}" for name, why in selection["aside"].items()]
         return [f"portfolio, {selection['candidates']} candidates: {selection['reason']}", *aside]
     sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
+    reached = f"AUROC {selection['auroc']:.1%}" if "auroc" in selection else f"{selection['accuracy']:.1%}"
     return [
         f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
-        f"{selection['rule']} on validation: {selection['accuracy']:.1%} (n = {sizes})"
+        f"{selection['rule']} on validation: {reached} (n = {sizes})"
     ]
 
 

@@ -40,7 +40,7 @@ def robust(
     """Train a classifier on embeddings that serves every group well, known or discovered; seconds.
 
     Prints each group's test accuracy beside that of a plain classifier. The .npz holds weight, bias, mean and scale:
-    logits = (vectors - mean) / scale @ weight.T + bias.
+    logits = (vectors - mean) / scale @ weight.T + bias; of dpe prototypes and their sharpness.
 
     Parameters
     ----------

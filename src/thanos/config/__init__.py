@@ -10,11 +10,12 @@ from thanos.config.data import (
     check_data,
     refuse_settings,
 )
-from thanos.config.evaluate import DiscoverConfig, RobustConfig, RobustMethod, Rule, TransferConfig
+from thanos.config.evaluate import GROUPED_METHODS, DiscoverConfig, RobustConfig, RobustMethod, Rule, TransferConfig
 from thanos.config.reproduce import SEEDS, DemoConfig, LaunchConfig, Table3Config, Table4Config, TableConfig
 from thanos.config.train import AutoTrainConfig, RunConfig, SuggestConfig, TrainConfig
 
 __all__ = [
+    "GROUPED_METHODS",
     "OF_IMAGES",
     "SEEDS",
     "AutoTrainConfig",

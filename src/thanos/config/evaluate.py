@@ -7,7 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from thanos import registry
 from thanos.config.base import Settings
 
-RobustMethod = Literal["erm", "reweight", "groupdro", "jtt", "dfr", "afr"]
+RobustMethod = Literal["erm", "reweight", "groupdro", "groupdro-auroc", "jtt", "dfr", "afr", "dpe"]
+GROUPED_METHODS: tuple[RobustMethod, ...] = ("reweight", "groupdro", "groupdro-auroc", "dfr")
+"""Those that work on groups."""
 Rule = Literal["worst-group", "worst-discovered", "worst-class"]
 
 
@@ -84,17 +86,18 @@ class RobustConfig(Settings):
     """How a model that serves every group is made from embeddings."""
 
     method: Literal[RobustMethod, "portfolio"] = "groupdro"
-    """groupdro: the worst group's loss made as small as it gets; reweight: every group weighs the same; jtt: what a
-    first model gets wrong counts more; dfr: refitted on group-balanced validation images; afr: refitted on what a first
-    model is least sure of; erm: the plain model, to compare with; portfolio: groups are inferred in six ways, and a
-    rule that sees no group picks among all heads on them."""
+    """groupdro: the worst group's loss made as small as it gets; groupdro-auroc: that of the worst pair of groups of
+    two superclasses, for a score by AUROC; reweight: every group weighs the same; jtt: what a first model gets wrong
+    counts more; dfr: refitted on group-balanced validation images; afr: refitted on what a first model is least sure
+    of; dpe: an ensemble of diverse prototypes; erm: the plain model, to compare with; portfolio: groups are inferred in
+    six ways, and a rule that sees no group picks among all heads on them."""
     groups: Literal["given", "discovered", "none"] = "discovered"
     """What the method may know: the images' own groups, clusters found inside each superclass, or nothing."""
     select: Literal["auto", "worst-group", "worst-discovered", "worst-class"] = "auto"
     """Which validation score chooses among its settings; auto: worst-group with given groups, worst-discovered with
     discovered ones, worst-class with none."""
     seed: Annotated[int, Field(ge=0)] = 0
-    """Of the draws of dfr and afr."""
+    """Of the draws of dfr, afr and dpe."""
 
     @property
     def rule(self) -> Rule:
@@ -118,8 +121,10 @@ class RobustConfig(Settings):
     def _fits_together(self) -> "RobustConfig":
         if self.method == "portfolio" and (self.groups != "none" or self.select != "auto"):
             raise ValueError("portfolio infers groups and chooses by them itself; drop `groups` and `select`.")
-        if self.groups == "none" and self.method in ("groupdro", "reweight", "dfr"):
-            raise ValueError(f"{self.method} works on groups; pass `groups=given` or discovered, or use jtt or afr.")
+        if self.groups == "none" and self.method in GROUPED_METHODS:
+            raise ValueError(
+                f"{self.method} works on groups; pass `groups=given` or discovered, or use jtt, afr or dpe."
+            )
         if self.method == "dfr" and self.select != "auto":
             raise ValueError(
                 "dfr chooses its penalty by its own groups on halves of the validation images; drop `select`."

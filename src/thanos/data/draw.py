@@ -21,6 +21,19 @@ def draw_stratified(
     return by_label[marks.astype(np.int64)]
 
 
+def draw_balanced(label: NDArray[np.int64], rng: np.random.Generator, most: int | None = None) -> NDArray[np.int64]:
+    """Rows in which every label is as frequent as the rarest one is in ``label``.
+
+    Args:
+        label: Of every row, shape (n,).
+        rng: Equal states give equal draws.
+        most: Of rows in all, but for one of each label; None: as many as there are.
+    """
+    kinds, size = np.unique(label, return_counts=True)
+    each = size.min() if most is None else min(size.min(), max(1, most // len(kinds)))
+    return np.concatenate([rng.permutation(np.flatnonzero(label == kind))[:each] for kind in kinds])
+
+
 def draw_units(unit: ArrayLike, label: ArrayLike, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A share of the units that several images can be of (a patient, a lesion, a recording), each drawn whole.
 

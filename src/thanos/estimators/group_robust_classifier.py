@@ -12,13 +12,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from thanos.config import DiscoverConfig, RobustConfig, RobustMethod, Rule
+from thanos.config import GROUPED_METHODS, DiscoverConfig, RobustConfig, RobustMethod, Rule
 from thanos.data.draw import draw_held_out
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
 from thanos.names import nearest
-from thanos.robust.head import Head
-from thanos.robust.methods import METHODS, TRAIN_GROUPS
+from thanos.robust.head import Classifier, Head
+from thanos.robust.methods import METHODS
 from thanos.robust.stage import choose_head
 
 
@@ -30,13 +30,15 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
     millionth of the largest counts for little: put a ``StandardScaler`` before features in so different units.
 
     Args:
-        method: "groupdro" (the worst group's loss as small as it gets), "reweight" (every group weighs the same), "dfr"
-            (sparse heads on group-balanced held-out rows), "jtt" (what a first head gets wrong counts more), "afr"
-            (refitted on what a first head is least sure of), "erm" (the plain classifier, to compare with) or
-            "portfolio" (infers groups in six ways and picks among all heads on them; ``fit`` takes no groups then).
+        method: "groupdro" (the worst group's loss as small as it gets), "groupdro-auroc" (that of the worst pair of
+            groups of different classes), "reweight" (every group weighs the same), "dfr" (sparse heads on
+            group-balanced held-out rows), "jtt" (what a first head gets wrong counts more), "afr" (refitted on what a
+            first head is least sure of), "dpe" (an ensemble of diverse prototypes), "erm" (the plain classifier, to
+            compare with) or "portfolio" (infers groups in six ways and picks among all heads on them; ``fit`` takes no
+            groups then).
         select: What chooses on the held-out rows: "worst-group" (of those given to ``fit``), "worst-discovered" or
-            "worst-class". "auto": worst-group if groups are given; else worst-discovered for groupdro, reweight and
-            dfr, worst-class for jtt, afr and erm.
+            "worst-class". "auto": worst-group if groups are given; else worst-discovered for groupdro,
+            groupdro-auroc, reweight and dfr, worst-class for the others.
         clusters: In each class, where groups are discovered; None: chosen.
         validation: Share of the rows that is held out, in (0, 1); each group and class keeps its own.
         random_state: Seed, or numpy's RandomState.
@@ -45,13 +47,13 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
         classes_: The classes seen in ``fit``.
         head_: The classifier (:class:`thanos.Head`), for ``thanos.write_head``.
         coef_, intercept_: Logits are ``X @ coef_.T + intercept_``; shapes (classes, features) and (classes,), for two
-            classes too.
+            classes too. Not of "dpe", which is not linear.
         groups_: Of each row of ``fit``, the id of its group, given or discovered, shape (n,); None without groups.
         group_names_: Of the ids.
         held_out_: Whether each row of ``fit`` was held out, (n,).
         settings_: Of the candidate that was kept.
         selection_: Its ``rule``, the held-out rows ``n`` of each group, the ``accuracy`` of the worst there (which
-            chose it: fresh rows may say less), and how many ``candidates`` there were.
+            chose it: fresh rows may say less; for groupdro-auroc ``auroc``), and how many ``candidates`` there were.
 
     Example:
         >>> from sklearn.datasets import make_blobs
@@ -86,8 +88,8 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
             y: Their classes, (n,).
             groups: Of each vector, (n,): any hashable labels; a group may span classes or be a part of one. For an
                 attribute that should not decide give class and attribute, ``list(zip(y, attribute))``: attributes alone
-                hide the rows on which it and the class disagree. None: groupdro, reweight, dfr and
-                ``select="worst-discovered"`` discover clusters inside each class, as :func:`thanos.discover` does.
+                hide the rows on which it and the class disagree. None: groupdro, groupdro-auroc, reweight, dfr
+                and ``select="worst-discovered"`` discover clusters inside each class, as :func:`thanos.discover` does.
         Raises:
             ValueError: for other shapes, values that are no numbers, settings that do not fit, fewer than two classes,
                 or a class or a group too small to be on both sides of the held-out rows.
@@ -122,8 +124,9 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
         )
         head = self._choose(embeddings, seed)
         self.head_ = replace(head, mean=np.ldexp(head.mean, exponent), scale=np.ldexp(head.scale, exponent))
-        self.coef_ = self.head_.weight / self.head_.scale
-        self.intercept_ = self.head_.bias - self.coef_ @ self.head_.mean
+        if isinstance(self.head_, Head):
+            self.coef_ = self.head_.weight / self.head_.scale
+            self.intercept_ = self.head_.bias - self.coef_ @ self.head_.mean
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -180,12 +183,12 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
                 "none."
             )
 
-    def _choose(self, embeddings: Embeddings, seed: int) -> Head:
+    def _choose(self, embeddings: Embeddings, seed: int) -> Classifier:
         """The head that is kept; what it was chosen by is kept beside."""
         source: Literal["given", "discovered", "none"] = "none"
         if embeddings.group is not None:
             source = "given"
-        elif self.method in (*TRAIN_GROUPS, "dfr") or self.select == "worst-discovered":
+        elif self.method in GROUPED_METHODS or self.select == "worst-discovered":
             source = "discovered"
         config = RobustConfig(method=self.method, groups=source, select=self.select, seed=seed)
         try:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
 from thanos.evaluate.intervals import Interval, share_interval
-from thanos.robust.head import Head
+from thanos.robust.head import Classifier
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Classified:
 
 
 def classify(
-    head: Head, names: tuple[str, ...], embeddings: Embeddings, *, classifier: str, of: str, again: str
+    head: Classifier, names: tuple[str, ...], embeddings: Embeddings, *, classifier: str, of: str, again: str
 ) -> Classified:
     """The superclass of each image as the head tells it.
 
@@ -47,9 +47,9 @@ def classify(
     Raises:
         DataError: if the classifier is for other embeddings.
     """
-    if embeddings.vectors.shape[1] != head.weight.shape[1]:
+    if embeddings.vectors.shape[1] != len(head.mean):
         raise DataError(
-            f"{classifier} is for embeddings of {head.weight.shape[1]} dimensions; those of {of} have "
+            f"{classifier} is for embeddings of {len(head.mean)} dimensions; those of {of} have "
             f"{embeddings.vectors.shape[1]}. Give the classifier that was made for them."
         )
     if "" not in (head.encoder, embeddings.encoder) and head.encoder != embeddings.encoder:

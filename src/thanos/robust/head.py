@@ -1,7 +1,8 @@
 """Linear heads on frozen embeddings: every method's last stage as a convex problem, solved in seconds.
 
 All of them minimise a weighting of the images' cross-entropies plus ``strength / 2 * |weight|^2`` on standardised
-embeddings; they differ in how the images are weighed. Two classes are solved by Newton's method, more by L-BFGS.
+embeddings; they differ in how the images are weighed. Two classes are solved by Newton's method, more by L-BFGS. What
+is not linear, an ensemble of prototypes, is fitted in :mod:`thanos.robust.prototypes`.
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,31 @@ SHARPNESS = (1.0, 10.0, 100.0, 1000.0)
 """How sharply GroupDRO's maximum over groups is taken, from step to step; the last one is off by log(groups) / 1000."""
 
 
+class _Standardising:
+    """Tells classes from embeddings, which it standardises first."""
+
+    mean: Rows
+    scale: Rows
+
+    def of_standardised(self, x: Rows) -> Rows:
+        """Logits (n, classes) of embeddings that are standardised already."""
+        raise NotImplementedError
+
+    def logits(self, vectors: NDArray[Any]) -> Rows:
+        """Of embeddings (n, dim), shape (n, classes)."""
+        return self.of_standardised((vectors - self.mean) / self.scale)
+
+    def predict(self, vectors: NDArray[Any]) -> Ids:
+        """The superclass of embeddings (n, dim), shape (n,)."""
+        return np.asarray(self.logits(vectors).argmax(axis=1))
+
+    def probabilities(self, vectors: NDArray[Any]) -> Rows:
+        """Of the superclasses of embeddings (n, dim), shape (n, classes)."""
+        return softmax(self.logits(vectors))
+
+
 @dataclass(frozen=True)
-class Head:
+class Head(_Standardising):
     """``(x - mean) / scale @ weight.T + bias``."""
 
     weight: Rows
@@ -35,21 +59,44 @@ class Head:
     encoder: str = ""
     """The fingerprint of the encoder whose embeddings it is for; empty: not known."""
 
-    def logits(self, vectors: NDArray[Any]) -> Rows:
-        """Of embeddings (n, dim), shape (n, classes)."""
-        return np.asarray((vectors - self.mean) / self.scale @ self.weight.T + self.bias)
+    def of_standardised(self, x: Rows) -> Rows:
+        return np.asarray(x @ self.weight.T + self.bias)
 
-    def predict(self, vectors: NDArray[Any]) -> Ids:
-        """The superclass of embeddings (n, dim), shape (n,)."""
-        return np.asarray(self.logits(vectors).argmax(axis=1))
 
-    def probabilities(self, vectors: NDArray[Any]) -> Rows:
-        """Of the superclasses of embeddings (n, dim), shape (n, classes)."""
-        return softmax(self.logits(vectors))
+@dataclass(frozen=True)
+class Prototypes(_Standardising):
+    """The mean of members' probabilities; a member's are the softmax of minus its sharpness times the distances.
+
+    Distances are those between unit vectors: the standardised embedding's direction and each class's prototype.
+    """
+
+    prototypes: Rows
+    """(members, classes, dim), of unit length"""
+    sharpness: Rows
+    """(members,), >= 0"""
+    mean: Rows
+    scale: Rows
+    encoder: str = ""
 
     def of_standardised(self, x: Rows) -> Rows:
-        """Logits of embeddings that are standardised already."""
-        return np.asarray(x @ self.weight.T + self.bias)
+        """Logarithms of the mean probabilities."""
+        unit = unit_rows(x)
+        each = zip(self.prototypes, self.sharpness, strict=True)
+        return np.asarray(np.log(np.mean([softmax(-sharp * apart(unit, p)) for p, sharp in each], axis=0)))
+
+
+Classifier = Head | Prototypes
+
+
+def unit_rows(x: Rows) -> Rows:
+    """Rows (n, dim) at length one; of zeros zeros."""
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.asarray(x / np.where(length > 0, length, 1))
+
+
+def apart(unit: Rows, prototypes: Rows) -> Rows:
+    """Distances (n, classes) between unit vectors (n, dim) and (classes, dim)."""
+    return np.asarray(np.sqrt(np.maximum(2 - 2 * unit @ prototypes.T, 1e-12)))
 
 
 def softmax(logits: Rows) -> Rows:
@@ -58,32 +105,37 @@ def softmax(logits: Rows) -> Rows:
     return np.asarray(grown / grown.sum(axis=1, keepdims=True))
 
 
-def write_head(head: Head, superclass_names: tuple[str, ...], path: Path | str) -> None:
-    """One .npz that numpy alone reads: the fields of :class:`Head` and ``superclass_names``."""
+_LINEAR, _NEAREST = ("weight", "bias", "mean", "scale"), ("prototypes", "sharpness", "mean", "scale")
+"""The arrays of a head and of prototypes in a file."""
+
+
+def write_head(head: Classifier, superclass_names: tuple[str, ...], path: Path | str) -> None:
+    """One .npz that numpy alone reads: the fields of the :class:`Head` (or of the prototypes) and superclass_names."""
     write_atomically(Path(path), lambda file: np.savez(file, **vars(head), superclass_names=np.array(superclass_names)))
 
 
-def read_head(path: Path | str) -> tuple[Head, tuple[str, ...]]:
-    """A head and its superclasses.
+def read_head(path: Path | str) -> tuple[Classifier, tuple[str, ...]]:
+    """A head (or prototypes) and its superclasses.
 
     Raises:
         DataError: if the file holds none, or one whose numbers cannot be those of a classifier.
     """
     file = read_npz(Path(path))
+    fields = _NEAREST if "prototypes" in file else _LINEAR
     try:
         names = tuple(str(name) for name in file["superclass_names"])
-        arrays = [file[name].astype(np.float64) for name in ("weight", "bias", "mean", "scale")]
+        arrays = [file[name].astype(np.float64) for name in fields]
     except (KeyError, ValueError, TypeError):
         raise DataError(
-            f"a classifier's .npz, as thanos robust writes it, is wanted; {path} holds no weight, bias, mean, scale "
+            f"a classifier's .npz, as thanos robust writes it, is wanted; {path} holds no {', '.join(fields)} "
             f"and superclass_names."
         ) from None
-    encoder = str(file.get("encoder", ""))
-    weight, bias, mean, scale = arrays
-    classes, dim = weight.shape if weight.ndim == 2 else (-1, -1)
+    first, second, mean, scale = arrays
+    right = first.ndim == (3 if fields is _NEAREST else 2)
+    classes, dim = first.shape[-2:] if right else (-1, -1)
     fault = None
-    if (bias.shape, mean.shape, scale.shape) != ((classes,), (dim,), (dim,)):
-        fault = "its weight, bias, mean and scale do not fit together"
+    if (second.shape, mean.shape, scale.shape) != (first.shape[:1], (dim,), (dim,)):
+        fault = f"its {', '.join(fields[:3])} and scale do not fit together"
     elif len(names) != classes:
         fault = f"it has {classes} rows of weights for {len(names)} superclasses"
     elif len(set(names)) < len(names):
@@ -92,12 +144,13 @@ def read_head(path: Path | str) -> tuple[Head, tuple[str, ...]]:
         fault = "not all its numbers are finite, or a scale is not above 0"
     if fault:
         raise DataError(f"{path} is damaged: {fault}. Make it anew: thanos robust --help")
-    return Head(weight, bias, mean, scale, encoder), names
+    kind = Prototypes if fields is _NEAREST else Head
+    return kind(first, second, mean, scale, str(file.get("encoder", ""))), names
 
 
 def is_head(file: Path) -> bool:
-    """Whether it holds a head, be it damaged inside."""
-    return {"weight", "bias", "mean", "scale", "superclass_names"} <= names_in(file)
+    """Whether it holds a head or prototypes, be they damaged inside."""
+    return any({*fields, "superclass_names"} <= names_in(file) for fields in (_LINEAR, _NEAREST))
 
 
 @dataclass(frozen=True)
@@ -154,10 +207,33 @@ def fit_groupdro(
         start: As for :func:`fit_weighted`.
     """
     size = np.bincount(group).astype(np.float64)
+    return _fit_worst(data, np.eye(len(size))[group], strength, adjustment / np.sqrt(size), start)
+
+
+def fit_pairs(data: Standardised, group: Ids, strength: float, start: Head | None = None) -> Head:
+    """GroupDRO over pairs of groups of different classes, each pair's images taken together.
+
+    Between such a pair AUROC is measured, so the pair takes the group's place in the maximum. Source: the AUROC form of
+    George's published code (Sohoni et al., NeurIPS 2020), there for two classes.
+
+    Args:
+        data: Training embeddings.
+        group: Ids, shape (n,), each inside one class; every id below the largest has images.
+        strength: Of the L2 penalty, > 0.
+        start: As for :func:`fit_weighted`.
+    """
+    of = data.y[np.unique(group, return_index=True)[1]]
+    first, second = np.nonzero(of[:, None] < of)
+    member = np.eye(len(of))[group]
+    return _fit_worst(data, member[:, first] + member[:, second], strength, np.zeros(len(first)), start)
+
+
+def _fit_worst(data: Standardised, member: Rows, strength: float, margin: Rows, start: Head | None) -> Head:
+    """The largest of the sets' mean losses; ``member`` (n, sets) says which images are in which."""
+    member = member / member.sum(axis=0)
     head = start
     for sharpness in SHARPNESS if start is None else SHARPNESS[2:]:
-        weigh = _worst(group, size, adjustment / np.sqrt(size), sharpness)
-        head = _solve(data, weigh, strength, head, rough=sharpness != SHARPNESS[-1])
+        head = _solve(data, _worst(member, margin, sharpness), strength, head, rough=sharpness != SHARPNESS[-1])
     assert head is not None
     return head
 
@@ -172,17 +248,22 @@ def _mean(weight: Rows | None, n: int) -> Weigh:
     return lambda losses: (float(share @ losses), share, None)
 
 
-def _worst(group: Ids, size: Rows, margin: Rows, sharpness: float) -> Weigh:
-    """The log-mean-exp of the groups' mean losses, which is their maximum as ``sharpness`` grows."""
-    member = np.eye(len(size))[group] / size  # (n, groups)
+def _worst(member: Rows, margin: Rows, sharpness: float) -> Weigh:
+    """The log-mean-exp of the sets' mean losses, which is their maximum as ``sharpness`` grows.
+
+    Args:
+        member: One column a set: 1 / its size for its images, else 0; (n, sets).
+        margin: Added to each set's loss.
+        sharpness: Of the maximum.
+    """
 
     def weigh(losses: Rows) -> tuple[float, Rows, Rows]:
-        each = sharpness * (np.bincount(group, weights=losses) / size + margin)
+        each = sharpness * (losses @ member + margin)
         top = each.max()
         grown = np.exp(each - top)
-        value, q = (top + np.log(grown.sum() / len(size))) / sharpness, grown / grown.sum()
+        value, q = (top + np.log(grown.sum() / len(each))) / sharpness, grown / grown.sum()
         bend = (np.eye(len(q)) - q[:, None]) * np.sqrt(sharpness * q)  # its square is sharpness * (diag(q) - q q')
-        return float(value), (q / size)[group], member @ bend
+        return float(value), member @ q, member @ bend
 
     return weigh
 

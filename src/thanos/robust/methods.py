@@ -1,4 +1,4 @@
-"""ERM, reweighting, GroupDRO, JTT, DFR and AFR on frozen embeddings: a table from name to candidates.
+"""ERM, reweighting, GroupDRO, JTT, DFR, AFR and DPE on frozen embeddings: a table from name to candidates.
 
 Each method offers several heads, one for each of its settings, and a rule chooses among them on validation images. A
 method sees the group ids it is given and nothing else: label-free ones get none, or discovered ones.
@@ -12,15 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.config import RobustMethod
+from thanos.config import GROUPED_METHODS, RobustMethod
+from thanos.data.draw import draw_balanced
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
-from thanos.robust.head import Head, Standardised, fit_groupdro, fit_near, fit_weighted, softmax, standardise
+from thanos.evaluate.robustness import pairwise_auroc
+from thanos.robust.head import (
+    Classifier,
+    Head,
+    Standardised,
+    fit_groupdro,
+    fit_near,
+    fit_pairs,
+    fit_weighted,
+    softmax,
+    standardise,
+)
+from thanos.robust.prototypes import fit_prototypes
 from thanos.robust.select import Watch
 
 Ids = NDArray[np.int64]
 Score = tuple[float, float]
-Candidates = Iterator[tuple[dict[str, Any], Head, Score | None]]
+Candidates = Iterator[tuple[dict[str, Any], Classifier, Score | None]]
 """Settings, the head, and its score if the method measured it on images that it did not use."""
 
 STRENGTHS = (1e-3, 1e-2, 1e-1)
@@ -42,16 +55,21 @@ HELD_OUT = 0.2
 """Share of the training images on which AFR weighs its head anew."""
 
 
+DIVERSITIES = (1.0, 50.0)
+"""DPE's weight of likeness between members; 50 is the published one for a ResNet-50."""
+
+
 @dataclass(frozen=True)
 class Robust:
     """The head that was chosen, and how."""
 
     method: str
-    head: Head
+    head: Classifier
     settings: dict[str, Any]
     selection: dict[str, Any]
-    """``rule``, validation images ``n`` of each group, ``accuracy`` of the worst, ``candidates``. DFR, fitted on those
-    images, chooses its penalty on one half of them by the worst group of the other half."""
+    """``rule``, validation images ``n`` of each group, ``accuracy`` of the worst (of GroupDRO's AUROC form ``auroc`` of
+    the worst pair), ``candidates``. DFR, fitted on those images, chooses its penalty on one half of them by the worst
+    group of the other half."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ class Task:
     seed: int
     strengths: tuple[float, ...] = STRENGTHS
     most: int | None = None
-    """Images of a draw that DFR fits on; None: as many as balance allows."""
+    """Images of a draw that DFR and DPE fit on; None: as many as balance allows."""
 
 
 def _path(strengths: tuple[float, ...], fit: Callable[..., Head]) -> list[tuple[float, Head]]:
@@ -101,6 +119,14 @@ def groupdro(task: Task) -> Candidates:
             task.strengths, partial(fit_groupdro, task.train, task.group, adjustment=adjustment)
         ):
             yield {"strength": strength, "adjustment": adjustment}, head, None
+
+
+def groupdro_auroc(task: Task) -> Candidates:
+    """The same over pairs of groups of different superclasses, between which AUROC is measured (George's code)."""
+    assert task.group is not None
+    cell = _dense(task.group * task.train.classes + task.train.y)
+    for strength, head in _path(task.strengths, partial(fit_pairs, task.train, cell)):
+        yield {"strength": strength}, head, None
 
 
 def jtt(task: Task) -> Candidates:
@@ -140,13 +166,13 @@ def dfr(task: Task) -> Candidates:
     watch = Watch("worst-group", group[other], tuple(str(i) for i in range(int(group.max()) + 1)))
     scored = []
     for penalty in PENALTIES:
-        rows = first[_balanced(group[first], rng, task.most)]
+        rows = first[draw_balanced(group[first], rng, task.most)]
         head = _sparse_head(x[rows], superclass[rows], penalty, task.train)
         scored.append((watch.score(_plain(head, x[other]) == superclass[other]), penalty))
     penalty = max(scored)[1]
     heads = []
     for _ in range(REFITS):
-        rows = _balanced(group, rng, task.most)
+        rows = draw_balanced(group, rng, task.most)
         heads.append(_sparse_head(x[rows], superclass[rows], penalty, task.train))
     mean = Head(
         np.mean([head.weight for head in heads], axis=0),
@@ -155,13 +181,6 @@ def dfr(task: Task) -> Candidates:
         task.train.scale,
     )
     yield {"penalty": penalty}, mean, max(scored)[0]
-
-
-def _balanced(group: Ids, rng: np.random.Generator, most: int | None) -> Ids:
-    """As many rows of each group as the smallest has, and not more than ``most`` in all (but one of each)."""
-    kinds, size = np.unique(group, return_counts=True)
-    each = size.min() if most is None else min(size.min(), max(1, most // len(kinds)))
-    return np.concatenate([rng.permutation(np.flatnonzero(group == kind))[:each] for kind in kinds])
 
 
 def _sparse_head(x: NDArray[Any], y: Ids, penalty: float, train: Standardised) -> Head:
@@ -206,15 +225,27 @@ def afr(task: Task) -> Candidates:
             yield {"gamma": gamma, "pull": pull}, fit_near(again, weight, first, pull), None
 
 
+def dpe(task: Task) -> Candidates:
+    """An ensemble of diverse prototypes on class-balanced draws. Source: To et al., ICML 2025.
+
+    The published one is fitted on validation images, which choose here, so this one is on training images.
+    """
+    for diversity in DIVERSITIES:
+        rng = np.random.default_rng(task.seed)
+        yield {"diversity": diversity}, fit_prototypes(task.train, diversity, rng, most=task.most), None
+
+
 METHODS: dict[RobustMethod, Callable[[Task], Candidates]] = {
     "erm": erm,
     "reweight": reweight,
     "groupdro": groupdro,
+    "groupdro-auroc": groupdro_auroc,
     "jtt": jtt,
     "dfr": dfr,
     "afr": afr,
+    "dpe": dpe,
 }
-TRAIN_GROUPS = ("reweight", "groupdro")
+TRAIN_GROUPS = tuple(method for method in GROUPED_METHODS if method != "dfr")
 """Methods that need the groups of the training images."""
 
 
@@ -226,7 +257,7 @@ def fit_robust(method: RobustMethod, embeddings: Embeddings, group: Ids | None, 
         embeddings: With the splits train and validation; their own groups and subclasses are not looked at.
         group: Of all embeddings, shape (n,), -1 unknown: what the method may know; None: nothing.
         watch: The rule, and the validation images' ids under it.
-        seed: Of the draws of DFR and AFR.
+        seed: Of the draws of DFR, AFR and DPE.
     Raises:
         DataError: without training images, if they have one superclass only, or if a group that is needed is unknown.
     """
@@ -248,23 +279,35 @@ def fit_robust(method: RobustMethod, embeddings: Embeddings, group: Ids | None, 
         of_held_out,
         seed,
     )
-    best: tuple[tuple[float, float], dict[str, Any], Head] | None = None
-    count = 0
+    best: tuple[Score, dict[str, Any], Classifier] | None = None
+    by_pairs = method == "groupdro-auroc" and classes == 2
+    count, score = 0, partial(_score_pairs if by_pairs else _score_groups, task, watch)
     for settings, head, measured in METHODS[method](task):
         count += 1
-        scored = measured or watch.score(head.predict(task.held_out[0]) == task.held_out[1])
+        scored = measured or score(head)
         if best is None or scored > best[0]:
             best = scored, settings, head
     assert best is not None
-    selection = watch.facts() | {"accuracy": best[0][0], "candidates": count}
+    selection = watch.facts() | {"auroc" if by_pairs else "accuracy": best[0][0], "candidates": count}
     return Robust(method, best[2], best[1], selection)
+
+
+def _score_groups(task: Task, watch: Watch, head: Classifier) -> Score:
+    return watch.score(head.predict(task.held_out[0]) == task.held_out[1])
+
+
+def _score_pairs(task: Task, watch: Watch, head: Classifier) -> Score:
+    """The lowest AUROC between groups of the two superclasses, and that over all images."""
+    probability = head.probabilities(task.held_out[0])[:, 1]
+    found = pairwise_auroc(probability, task.held_out[1] == 1, watch.ids, watch.names)
+    return found.worst_pair.auroc, found.overall
 
 
 def _known(method: str, group: Ids | None, rows: Ids, which: str) -> Ids:
     if group is None:
         raise DataError(
             f"{method} needs the groups of the {which} images, and there are none. Give them a column group, find some "
-            f"(`groups=discovered`), or use a method without: erm, jtt, afr."
+            f"(`groups=discovered`), or use a method without: erm, jtt, afr, dpe."
         )
     mine = group[rows]
     if (mine < 0).any():

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.embeddings import Embeddings
-from thanos.robust.head import Head
+from thanos.robust.head import Classifier
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
 
@@ -27,7 +27,7 @@ class Errors:
         return (float(self.wrong[mine].mean()), len(mine)) if len(mine) else None
 
 
-def plain_head(embeddings: Embeddings) -> Head:
+def plain_head(embeddings: Embeddings) -> Classifier:
     """Logistic regression on the training embeddings, its penalty chosen by the worst superclass of validation images.
 
     Raises:

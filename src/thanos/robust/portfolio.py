@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from thanos.config import RobustMethod
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
-from thanos.robust.head import Head
+from thanos.robust.head import Classifier
 from thanos.robust.infer import INFERRERS, Inferred, Seen
 from thanos.robust.methods import METHODS, Task
 
 Rows = NDArray[np.float64]
 Ids = NDArray[np.int64]
-WITHOUT: tuple[RobustMethod, ...] = ("erm", "jtt", "afr")
+WITHOUT: tuple[RobustMethod, ...] = ("erm", "jtt", "afr", "dpe")
 """Heads that need no groups."""
 WITH: tuple[RobustMethod, ...] = ("reweight", "groupdro", "dfr")
 WATCHED = ("clusters", "twins", "early")
@@ -25,7 +25,7 @@ definition; nor the many slices of ``mixture``, of a few images each."""
 STRENGTHS = (1e-2, 1e-1)
 """Of the penalties; weaker ones take longest."""
 DRAWN = 1000
-"""Images of a balanced draw for DFR, which is the mean of several: scikit-learn's sparse heads on more take minutes."""
+"""Images of a balanced draw for DFR and DPE, which are of several: scikit-learn's sparse heads on more take minutes."""
 SHARPNESS = 4.0
 """Of soft accuracies: an image whose margin is the root mean square counts as 98% right, at half of it as 88%."""
 ERRORS = 0.75
@@ -41,7 +41,7 @@ class Candidate:
     """Empty: none."""
     method: RobustMethod
     settings: dict[str, Any]
-    head: Head = field(repr=False)
+    head: Classifier = field(repr=False)
 
     @property
     def name(self) -> str:

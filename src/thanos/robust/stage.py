@@ -22,7 +22,7 @@ from thanos.evaluate.robustness import (
     worst_class,
 )
 from thanos.evaluate.scores import Scores
-from thanos.robust.head import Head
+from thanos.robust.head import Classifier
 from thanos.robust.methods import Robust, fit_robust
 from thanos.robust.plain import plain_head
 from thanos.robust.portfolio import fit_portfolio
@@ -255,7 +255,7 @@ def watchable(found: Discovered, embeddings: Embeddings, least: int = 1) -> Disc
     return replace(found, cluster=cluster, superclasses=facts)
 
 
-def score_test_images(embeddings: Embeddings, head: Head, discovered: Discovered | None) -> RobustScores:
+def score_test_images(embeddings: Embeddings, head: Classifier, discovered: Discovered | None) -> RobustScores:
     """What a head does on test images, by true and by discovered groups."""
     test = embeddings.in_split("test")
     probability = head.probabilities(embeddings.vectors[test])
