@@ -1,6 +1,5 @@
 """Which classes hide others: ranked by evidence, each side with its images, and nothing is written."""
 
-import json
 import re
 
 import numpy as np
@@ -8,6 +7,8 @@ import pytest
 
 from thanos.cli import run_command
 from thanos.errors import ConfigError, DataError
+from thanos.storage import read_json, write_marked_json
+from thanos.storage.schemas import Found
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +88,10 @@ def test_a_report_says_of_each_subclass_its_own_probability(vectors, tmp_path):
     """In the order of the table and under a person's names, which are not those of the sizes."""
     out = tmp_path / "found.csv"
     run_command(["discover", str(vectors), "--number", "merging", "--out", str(out)])
-    facts = json.loads(out.with_suffix(".json").read_text())
+    facts = read_json(out.with_suffix(".json"), Found)
     stated = {name: 0.1 + 0.2 * i for i, name in enumerate(reversed(facts["superclasses"]["four"]["holds"]))}
     facts["superclasses"]["four"]["holds"] = stated
-    out.with_suffix(".json").write_text(json.dumps(facts))
+    write_marked_json(out.with_suffix(".json"), facts)
     names = out.with_suffix(".yaml")
     names.write_text(names.read_text().replace("four/2: four/2", "four/2: anything"))
     run_command(["report", str(vectors), "--table", str(out), "--out", str(tmp_path / "r.html")])
