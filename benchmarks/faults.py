@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import pickle
+import re
 import resource
 import shutil
 import statistics
@@ -34,7 +35,7 @@ from mutations import write_photos
 
 from thanos.config import RunConfig, TrainConfig
 from thanos.runs.provenance import commit, hardware, versions
-from thanos.storage import manifest, write_json
+from thanos.storage import locks, manifest, write_json
 from thanos.training import monitor
 from thanos.training.fit import train
 
@@ -43,11 +44,20 @@ VOLATILE = ("run.log", "last.ckpt", "manifest.json")
 """Files of a run that name times."""
 
 
-def told(ended: forked.Ended, names: bool = True) -> bool:
-    """Whether it ended with one line, which names a file, and no fault of ours."""
+def told(ended: forked.Ended, name: str = "") -> bool:
+    """Whether it ended with one line, which has a name in it, and with no fault of ours."""
     lines = [line for line in ended.err.splitlines() if line.startswith("thanos:")]
     said = len(lines) == 1 and ended.err.splitlines()[-1] == lines[0] and "a fault of thanos" not in ended.err
-    return ended.code == 2 and said and (not names or "/" in lines[0] or ".npz" in lines[0])
+    return ended.code == 2 and said and name in lines[0]
+
+
+def named(write: str) -> str:
+    """What a person knows a file by that is written under a temporary name."""
+    path = Path(write.split(" ", 1)[1])
+    if path.name == locks.LOCK:
+        return path.parent.name
+    found = re.fullmatch(r"\.(.+?)(\.[a-z0-9_]{8}\.thanos-part|\.lock)", path.name)
+    return found[1] if found else path.name.split(".")[0] if path.suffix == ".part" else path.name
 
 
 def outcome(folder: Path) -> dict[str, bytes]:
@@ -82,26 +92,27 @@ def place_with(folder: Path, name: str) -> Path:
 def full(folder: Path, every: int) -> dict[str, Any]:
     write_photos(folder / "photos.npz", 0, each=10)
     notes = folder / "notes.txt"
-    place = place_with(folder, "undisturbed")
+    place = place_with(folder, "place")
     ended = forked.command(FRESH, place, before=disk.writes([place], notes))
     assert ended.code == 0, ended.err
     expected, listed = outcome(place / "a"), notes.read_text().splitlines()
     count: Counter[str] = Counter()
     wrong = []
     for k in range(1, len(listed) + 1, every):
-        place = place_with(folder, "full")
+        shutil.rmtree(place)
+        place = place_with(folder, "place")
         ended = forked.command(FRESH, place, before=disk.writes([place], notes, at=k))
-        kind = "answered in a line" if told(ended) else "gone on with" if ended.code == 0 else "wrong"
+        name = named(listed[k - 1])
+        kind = "answered in a line" if told(ended, name) else "gone on with" if ended.code == 0 else "wrong"
         again = forked.command(FRESH, place)
         same = again.code == 0 and outcome(place / "a") == expected
         count[kind] += 1
         count["then to the same end"] += same
         count["stray files then"] += len(strays(place))
         if kind == "wrong" or not same or strays(place):
-            fault = {"write": listed[k - 1].replace(str(folder / "undisturbed"), ""), "k": k, "said": ended.err[-300:]}
+            fault = {"write": listed[k - 1].replace(str(place), ""), "k": k, "said": ended.err[-300:]}
             wrong.append(fault | {"again": again.err[-300:], "left": strays(place)})
             print(json.dumps(wrong[-1]), flush=True)
-        shutil.rmtree(place)
     tried = len(range(1, len(listed) + 1, every))
     kinds = Counter(line.split()[0] for line in listed)
     return {"writes": len(listed), "by_kind": dict(kinds), "failed_once_each": tried, **count, "wrong": len(wrong)}
@@ -193,7 +204,7 @@ def machine(folder: Path) -> dict[str, Any]:
             shutil.rmtree(here / "a")
         before = outcome(here / "a") if (here / "a").exists() else {}
         ended = forked.command(words, here, before=fault)
-        kind = "answered in a line" if told(ended, names=False) else "done" if ended.code == 0 else "WRONG"
+        kind = "answered in a line" if told(ended) else "done" if ended.code == 0 else "WRONG"
         left = outcome(here / "a")
         kept = all(left.get(each) == content for each, content in before.items() if "metrics" not in each)
         if not kept and not lost:
@@ -292,7 +303,7 @@ def hostile(folder: Path) -> dict[str, Any]:
         write(file)
         ended = forked.command(words, place, timeout=60)
         ran = (place / "ran").exists()
-        kind = "RAN" if ran else "answered in a line" if told(ended, names=False) else f"ENDED {ended.code}"
+        kind = "RAN" if ran else "answered in a line" if told(ended) else f"ENDED {ended.code}"
         found[name] = {"outcome": kind, "seconds": round(ended.seconds, 2), "megabytes": round(ended.grown / 2**20)}
         print(name, found[name], ended.err.strip()[-200:], flush=True)
         if kept is not None:

@@ -72,6 +72,7 @@ def _child(words: Sequence[object], folder: Path, said: Sequence[Path], before: 
         os.chdir(folder)
         for handle, file in zip((1, 2), said, strict=True):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), handle)
+        sys.stdout, sys.stderr = (os.fdopen(handle, "w", encoding="utf-8", closefd=False) for handle in (1, 2))
         console.TYPED[:] = []
         _CLEARED.clear()
         before()
