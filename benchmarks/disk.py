@@ -70,8 +70,10 @@ def writes(roots: Sequence[Path], notes: Path, at: int | None = None, then: Befo
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
             due("open", arguments[0])
-        elif event in ("os.mkdir", "os.rename"):
-            due(event.removeprefix("os."), arguments[1 if event == "os.rename" else 0])
+        elif event == "os.rename":
+            due("rename", arguments[1])
+        elif event == "os.mkdir" and not os.path.isdir(arguments[0]):
+            due("mkdir", arguments[0])
 
     def start() -> None:
         opened, fsync, allocate = io.open, os.fsync, os.posix_fallocate

@@ -39,7 +39,8 @@ from thanos.storage import locks, manifest, write_json
 from thanos.training import monitor
 from thanos.training.fit import train
 
-FRESH = ("discover", "photos.npz", "--train-method", "spread", "--epochs", 1, "--batch", 32, "--quiet", "-o", "a")
+SMALL = ("--train-method", "spread", "--epochs", 1, "--batch", 32, "--clusters", 2)
+FRESH = ("discover", "photos.npz", *SMALL, "--quiet", "-o", "a")
 VOLATILE = ("run.log", "last.ckpt", "manifest.json")
 """Files of a run that name times."""
 

@@ -577,59 +577,57 @@ class Matrix:
             file.write_bytes(change(whole.read_bytes()))
 
 
+def of_set(folder: Path, case: Set, arguments: argparse.Namespace) -> dict[str, Any]:
+    """All cases of a set of files, and what came of them."""
+    started = time.monotonic()
+    matrix = Matrix(folder, [case], arguments.seed)
+    cases = [each for each in matrix.cases([case]) if arguments.files in each.file][:: arguments.every]
+    print(f"{case.name}: {len(cases)} cases; {time.monotonic() - started:.0f} s to look at whole files", flush=True)
+    count, found, slowest = Counter[str](), [], 0.0
+    for number, each in enumerate(cases, start=1):
+        outcome, result = matrix.outcome(each)
+        count[outcome] += 1
+        slowest = max(slowest, result.seconds)
+        line = f"{outcome}: {case.name}: {each.file}, {each.change}: {each.command}"
+        found += [line] * (outcome in FAULTS)
+        if outcome in FAULTS or arguments.show:
+            print(f"{line} | {(result.err or result.out).strip()[-300:]}".replace("\n", " / "), flush=True)
+        if number % 100 == 0:
+            print(f"{number} of {len(cases)}, {time.monotonic() - started:.0f} s", flush=True)
+    outcomes = {name: count[name] for name in (*OUTCOMES, *FAULTS)}
+    told = {"cases": len(cases), "outcomes": outcomes, "faults": found, "slowest_seconds": round(slowest, 1)}
+    return told | {"versions": versions(), "hardware": hardware(), "commit": commit()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="sets that are not named stay in it as they are")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sets", nargs="*", default=[each.name for each in SETS])
     parser.add_argument("--every", type=int, default=1, help="take every so manieth case")
     parser.add_argument("--files", default="", help="of files with this in their name alone")
     parser.add_argument("--show", action="store_true", help="a line for each case")
     arguments = parser.parse_args()
-    sets = [each for each in SETS if each.name in arguments.sets]
+    named = {each.name: each for each in SETS}
     os.environ["OMP_NUM_THREADS"] = "1"
-    started = time.monotonic()
+    kept = json.loads(arguments.out.read_text()) if arguments.out and arguments.out.is_file() else {}
+    sets = dict(kept.get("sets", {}))
     with tempfile.TemporaryDirectory() as place:
         os.environ["THANOS_CACHE"] = f"{place}/cache"
-        make(Path(place) / "sets", sets)
-        matrix = Matrix(Path(place) / "sets", sets, arguments.seed)
-        count: dict[str, Counter[str]] = {each.name: Counter() for each in sets}
-        found = []
-        cases = [case for case in matrix.cases(sets) if arguments.files in case.file][:: arguments.every]
-        print(f"{len(cases)} cases; {time.monotonic() - started:.0f} s to make the files", flush=True)
-        slowest, largest = 0.0, 0
-        for number, case in enumerate(cases, start=1):
-            outcome, result = matrix.outcome(case)
-            count[case.set.name][outcome] += 1
-            slowest, largest = max(slowest, result.seconds), max(largest, result.grown)
-            line = f"{outcome}: {case.set.name}: {case.file}, {case.change}: {case.command}"
-            if outcome in FAULTS:
-                found.append(line)
-            if outcome in FAULTS or arguments.show:
-                print(
-                    f"{line} | {result.seconds:.2f} s",
-                    (result.err or result.out).strip()[-300:].replace("\n", " / "),
-                    flush=True,
-                )
-            if number % 100 == 0:
-                print(f"{number} of {len(cases)}, {time.monotonic() - started:.0f} s", flush=True)
-    total = sum(count.values(), Counter[str]())
-    result = {
-        "what": "files that commands leave, damaged, and each given to a command that reads it; what came of it",
-        "command": f"python benchmarks/mutations.py --seed {arguments.seed}",
-        "cases": len(cases),
-        "outcomes": {name: total[name] for name in (*OUTCOMES, *FAULTS)},
-        "by_set": {name: dict(each) for name, each in count.items()},
-        "faults": found,
-        "slowest_seconds": round(slowest, 1),
-        "seed": arguments.seed,
-        "versions": versions(),
-        "hardware": hardware(),
-        "commit": commit(),
-    }
-    print(json.dumps(result["outcomes"], indent=2))
-    if arguments.out:
-        write_json(arguments.out, result)
+        make(Path(place) / "sets", [named[name] for name in arguments.sets])
+        for name in arguments.sets:
+            sets[name] = of_set(Path(place) / "sets", named[name], arguments)
+            total = sum((Counter(each["outcomes"]) for each in sets.values()), Counter[str]())
+            result = {
+                "what": "files that commands leave, damaged, each given to a command that reads it; what came of it",
+                "command": f"python benchmarks/mutations.py --seed {arguments.seed} --every {arguments.every}",
+                "cases": sum(each["cases"] for each in sets.values()),
+                "outcomes": {name: total[name] for name in (*OUTCOMES, *FAULTS)},
+                "sets": sets,
+            }
+            print(json.dumps(result["outcomes"]), flush=True)
+            if arguments.out:
+                write_json(arguments.out, result)
 
 
 if __name__ == "__main__":
