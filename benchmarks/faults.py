@@ -316,7 +316,7 @@ def hostile(folder: Path) -> dict[str, Any]:
     def facts(**changes: Any) -> Callable[[Path], Any]:
         return text(json.dumps(card | changes))
 
-    h, again = place / "h.npz", ("geometry", "a")
+    h = place / "h.npz"
     train_ = ("train", "--config", "c.yaml", "--out", "x")
     tried("nothing, for comparison", place / "c.yaml", text("epochs: many\n"), *train_)
     tried("YAML: references to references", place / "c.yaml", text(laughs()), *train_)
@@ -324,7 +324,7 @@ def hostile(folder: Path) -> dict[str, Any]:
     tried("YAML: an object", place / "c.yaml", text("a: !!python/object/apply:os.system ['touch ran']\n"), *train_)
     tried("YAML: 100 MB", place / "c.yaml", text("a" * 100 * 2**20), *train_)
     tried("YAML: names of references", run / "subclasses.yaml", text(laughs()), "report", "a", "-o", "p.html")
-    tried("JSON: 10,000 levels", run / "data.json", text("[" * 10_000), *again)
+    tried("JSON: 10,000 levels", run / "model.json", text("[" * 10_000), "embed", "a")
     tried("JSON: 100 MB", run / "metrics.json", text("[" * 100 * 2**20), "compare", "a", "-o", "c.html")
     tried("JSON: facts of 10^9 channels", run / "model.json", facts(channels=10**9), "embed", "a")
     tried("JSON: facts of 10^4 pixels a side", run / "model.json", facts(size=[10**4, 10**4]), "embed", "a")
@@ -365,7 +365,7 @@ def soak(folder: Path, checkpoints: int = 2000) -> dict[str, Any]:
 
     def counted(self: Any, *arguments: Any, **named: Any) -> None:
         save(self, *arguments, **named)
-        samples.append((len(samples) + 1, forked._resident(), len(os.listdir("/proc/self/fd"))))
+        samples.append((len(samples) + 1, forked.resident(), len(os.listdir("/proc/self/fd"))))
 
     monitor.AtomicCheckpointIO.save_checkpoint = counted  # type: ignore[method-assign]
     config = TrainConfig(method="supcon", train_limit=160, batch=32, epochs=checkpoints // 5)

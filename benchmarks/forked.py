@@ -1,6 +1,8 @@
 """A command of thanos in a forked child of this process: what it costs is the command, and not the imports."""
 
+import importlib
 import os
+import pkgutil
 import select
 import shutil
 import signal
@@ -14,11 +16,21 @@ from pathlib import Path
 
 import torch
 
+import thanos
 from thanos import console
 from thanos.cli import main
 from thanos.storage import _CLEARED
 
 torch.set_num_threads(1)
+for found in pkgutil.walk_packages(thanos.__path__, "thanos."):
+    if not found.name.endswith("__main__"):
+        importlib.import_module(found.name)
+for name in (
+    "jinja2", "pytorch_lightning", "safetensors.numpy", "safetensors.torch", "scipy.optimize", "scipy.stats",
+    "sklearn.cluster", "sklearn.datasets", "sklearn.decomposition", "sklearn.linear_model", "sklearn.metrics",
+    "sklearn.mixture", "sklearn.neighbors", "timm",
+):  # fmt: skip
+    importlib.import_module(name)
 MOST = 16 * 2**20
 """Bytes of what a command prints that are kept."""
 
@@ -54,15 +66,15 @@ def command(
         kill_after: Seconds until it is killed with -9; None: it is not.
     """
     with tempfile.TemporaryDirectory() as place:
-        said = [Path(place) / name for name in ("out", "err")]
-        resident, started = _resident(), time.monotonic()
+        said = [Path(place) / name for name in ("out", "err", "resident")]
+        started = time.monotonic()
         child = os.fork()
         if child == 0:
             _child(words, folder, said, before)
         code, most = _wait(child, timeout if kill_after is None else kill_after)
         seconds = time.monotonic() - started
-        out, err = (file.read_bytes()[:MOST].decode("utf-8", "replace") for file in said)
-    return Ended(code, out, err, seconds, max(0, most - resident))
+        out, err, before_it = (file.read_bytes()[:MOST].decode("utf-8", "replace") for file in said)
+    return Ended(code, out, err, seconds, max(0, most - int(before_it)))
 
 
 def _child(words: Sequence[object], folder: Path, said: Sequence[Path], before: Callable[[], None]) -> None:
@@ -70,7 +82,8 @@ def _child(words: Sequence[object], folder: Path, said: Sequence[Path], before: 
     try:
         os.setsid()
         os.chdir(folder)
-        for handle, file in zip((1, 2), said, strict=True):
+        said[2].write_text(str(resident()))
+        for handle, file in zip((1, 2), said[:2], strict=True):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), handle)
         sys.stdout, sys.stderr = (os.fdopen(handle, "w", encoding="utf-8", closefd=False) for handle in (1, 2))
         console.TYPED[:] = []
@@ -103,7 +116,8 @@ def _wait(child: int, seconds: float) -> tuple[int | None, int]:
     return (os.waitstatus_to_exitcode(status) if ended else None), 1024 * usage.ru_maxrss
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of memory that this process has now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 

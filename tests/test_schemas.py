@@ -155,6 +155,19 @@ def test_nothing_in_a_file_runs(tmp_path, monkeypatch, kind):
     assert not (tmp_path / "ran").exists()
 
 
+class Fills:
+    def __reduce__(self):
+        return bytearray, (2**20,)
+
+
+def test_a_checkpoint_that_asks_for_memory_gets_none(tmp_path, monkeypatch):
+    torch.save({"state_dict": Fills()}, tmp_path / "a.ckpt")
+    assert len(torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]) == 2**20  # as torch reads it
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(DataError, match="a checkpoint is a run's last"):
+        read_checkpoint(tmp_path / "a.ckpt")
+
+
 def test_a_checkpoint_is_not_unpacked(tmp_path):
     zipped(tmp_path / "a.ckpt", data=((2**20,), bytes(2**22)))
     with pytest.raises(DataError, match="a checkpoint is a run's last"):

@@ -15,6 +15,8 @@ from thanos.storage import write_text
 Fraction = Annotated[float, Field(ge=0, le=1)]
 LARGEST, DEEPEST = 16 * 2**20, 20
 """Bytes of a YAML file that is read, and levels of what is nested in it."""
+SHOWN = 200
+"""Characters of a value that a message shows."""
 
 
 class Settings(BaseModel):
@@ -111,9 +113,14 @@ def explain(error: ValidationError) -> str:
             wanted += nearest(fault["input"], re.findall(r"'([^']+)'", wanted))
         faults.setdefault(where, ([], fault["input"]))[0].append(wanted)
     return " ".join(
-        f"`{where}` should be {' or '.join(wanted)}; got {came!r}." if wanted else where
+        f"`{where}` should be {' or '.join(wanted)}; got {_shortly(came)}." if wanted else where
         for where, (wanted, came) in faults.items()
     )
+
+
+def _shortly(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]} ..."
 
 
 def _is_union_branch(key: Any) -> bool:

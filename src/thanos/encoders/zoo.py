@@ -1,5 +1,6 @@
 """Encoders by name: any timm model, the paper's small ViT, ResNet-18 for small images, and ``tiny``."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from thanos import registry
 from thanos.encoders.pretrained import converted, packaged_weights, way_to_package
 from thanos.errors import ConfigError
+from thanos.storage import check_packing
 
 
 def build_encoder(
@@ -214,7 +216,9 @@ def _check_weights(name: str, file: Path) -> None:
     if not file.is_file():
         raise ConfigError(f"`pretrained` takes a file of weights; there is none at {file}.")
     try:
-        state = load_state_dict(str(file), device="cpu", weights_only=True)
+        check_packing(file)
+        with warnings.catch_warnings(action="ignore"):  # of what it then refuses
+            state = load_state_dict(str(file), device="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).split("\n")[0].split(". ")[0]
         raise ConfigError(

@@ -1,12 +1,14 @@
 """What a training's checkpoint holds, read so that nothing in it runs or unpacks to more than it is."""
 
 from pathlib import Path
+from pickletools import genops
 from typing import Any
 from zipfile import ZipFile
 
 import torch
 
 from thanos.errors import DataError
+from thanos.storage import check_packing
 from thanos.storage.manifest import check_whole
 
 
@@ -18,9 +20,9 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """
     check_whole(file)
     try:
-        with ZipFile(file) as parts:  # torch packs nothing: what unpacks to more is a trap
-            packed = sum(entry.file_size for entry in parts.infolist()) > file.stat().st_size
-            damaged = "all of it" if packed else parts.testzip()
+        check_packing(file)
+        with ZipFile(file) as parts:
+            damaged = "all of it" if _calls_others(parts) else parts.testzip()
         kept = torch.load(file, map_location="cpu", weights_only=True) if damaged is None else None
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror or error}).") from None
@@ -32,3 +34,19 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
             f"command of that run then starts anew."
         )
     return kept
+
+
+_OURS = ("torch ", "torch._utils ", "collections OrderedDict")
+"""What a checkpoint's pickle calls; torch would also call others that fill memory."""
+
+
+def _calls_others(parts: ZipFile) -> bool:
+    """Whether building what a checkpoint holds calls anything that saving it did not ask for."""
+    pickles = [name for name in parts.namelist() if name.endswith("data.pkl")]
+    named = (
+        str(argument) if code.name == "GLOBAL" else "unknown"
+        for name in pickles
+        for code, argument, _ in genops(parts.read(name))
+        if code.name in ("GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4")
+    )
+    return not all(each.startswith(_OURS) for each in named)

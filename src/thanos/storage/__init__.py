@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from thanos.errors import OutputError
-from thanos.storage.arrays import names_in, npz_headers, read_npz, unpacks_too_far
+from thanos.storage.arrays import check_packing, names_in, npz_headers, read_npz, unpacks_too_far
 from thanos.storage.jsons import checked, holds, marked, parsed, read_json, read_json_lines
 from thanos.storage.locks import clear_part, held_part
 from thanos.storage.manifest import entered
@@ -25,6 +25,7 @@ __all__ = [
     "append",
     "as_written",
     "begins",
+    "check_packing",
     "checked",
     "clear_parts",
     "free_name",

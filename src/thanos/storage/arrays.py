@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from zipfile import ZipFile, ZipInfo
+from zipfile import ZipFile, ZipInfo, is_zipfile
 
 from thanos.errors import DataError
 from thanos.storage.manifest import check_whole
@@ -92,6 +92,15 @@ def _header(opened: IO[bytes], entry: ZipInfo) -> Header:
     if any(side < 0 for side in shape) or count * dtype.itemsize != left or (count and not dtype.itemsize):
         raise _Odd(f"{entry.filename} has {left:,} bytes for shape {shape} of {dtype}")
     return shape, dtype
+
+
+def check_packing(path: Path) -> None:
+    """Raise ValueError for an archive that unpacks to more than its size, which torch writes none of."""
+    if is_zipfile(path):
+        with ZipFile(path) as file:
+            whole, size = sum(entry.file_size for entry in file.infolist()), path.stat().st_size
+        if whole > size:
+            raise _Odd(f"{size:,} bytes that unpack to {whole:,}")
 
 
 def names_in(path: Path) -> set[str]:
