@@ -41,8 +41,6 @@ from thanos.training.fit import train
 
 SMALL = ("--train-method", "spread", "--epochs", 1, "--batch", 32, "--clusters", 2)
 FRESH = ("discover", "photos.npz", *SMALL, "--quiet", "-o", "a")
-VOLATILE = ("run.log", "last.ckpt", "manifest.json")
-"""Files of a run that name times."""
 
 
 def told(ended: forked.Ended, name: str = "") -> bool:
@@ -63,14 +61,7 @@ def named(write: str) -> str:
 
 def outcome(folder: Path) -> dict[str, bytes]:
     """What a command left, without what tells times."""
-    files = {name: each for name, each in forked.files_below(folder).items() if Path(name).name not in VOLATILE}
-    for name, content in files.items():
-        if Path(name).name == "metrics.json":
-            metrics = json.loads(content)
-            for key in ("seconds", "images_per_second"):
-                metrics.pop(key, None)
-            files[name] = json.dumps(metrics).encode()
-    return files
+    return forked.timeless(forked.files_below(folder))
 
 
 def strays(folder: Path) -> list[str]:

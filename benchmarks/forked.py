@@ -1,6 +1,7 @@
 """A command of thanos in a forked child of this process: what it costs is the command, and not the imports."""
 
 import importlib
+import json
 import os
 import pkgutil
 import select
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -137,3 +139,34 @@ def linked_copy(source: Path, target: Path) -> None:
             os.link(from_, to)
 
     shutil.copytree(source, target, copy_function=copy, dirs_exist_ok=True)
+
+
+TIMES = ("seconds", "checksum", "images_per_second", "provenance", "command", "threads", "commit", "hardware")
+"""Keys of what tells when, where and how fast something was made."""
+
+
+def timeless(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Content of files by name, without logs, and without what in others tells times."""
+    found = {}
+    for name, content in files.items():
+        if Path(name).name in ("run.log", "last.ckpt", "manifest.json"):
+            continue
+        try:
+            if Path(name).name == "metrics.json" or ("results/" in name and name.endswith(".jsonl")):
+                content = json.dumps([_without_times(json.loads(line)) for line in _objects(content)]).encode()
+        except ValueError:
+            pass  # a damaged one is held against others as it is
+        found[name] = content
+    return found
+
+
+def _objects(content: bytes) -> list[bytes]:
+    return content.splitlines() if content.startswith(b'{"') else [content]
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_times(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _without_times(each) for key, each in value.items() if key not in TIMES}
+    return value

@@ -8,7 +8,6 @@ command leaves is compared, byte by byte but for what names times, and no half-w
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -130,25 +129,10 @@ def _ended(words: Sequence[object], place: Path) -> forked.Ended:
 
 
 def left(place: Path, out: str) -> dict[str, Any]:
-    """All that a command leaves and says in the end, without what tells times."""
-    found: dict[str, Any] = {}
-    for name, content in outcome(place).items():
-        if name.startswith(("data/", "cache/images/")):  # those are named after the times of files
-            continue
-        if name.endswith(".jsonl") and "results" in name:
-            content = json.dumps([_timeless(json.loads(line)) for line in content.splitlines()]).encode()
-        found[name] = content
+    """All that a command leaves, without what tells times, and what it says of a set that it only builds."""
+    named_after_times = ("data/", "cache/images/")
+    found = {name: each for name, each in outcome(place).items() if not name.startswith(named_after_times)}
     return found | ({"said": out} if "rare-cifar10:" in out else {})
-
-
-def _timeless(record: Any) -> Any:
-    """A record without seconds, hardware and what was checked with them."""
-    if isinstance(record, list):
-        return [_timeless(each) for each in record]
-    if not isinstance(record, dict):
-        return record
-    volatile = ("seconds", "checksum", "images_per_second", "provenance", "when", "command", "threads")
-    return {key: _timeless(each) for key, each in record.items() if key not in volatile}
 
 
 def trial(

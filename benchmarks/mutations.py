@@ -478,8 +478,7 @@ def judged(case: Set, file: str, whole: Result, came: Result) -> str:
 
 def _outcome(result: Result, file: str) -> tuple[Any, ...]:
     """All that a command left, but for the damaged file itself and what keeps account of it."""
-    left = {name: each for name, each in result.files.items() if name != file and not name.endswith(MANIFEST)}
-    return result.out, left
+    return result.out, forked.timeless({name: each for name, each in result.files.items() if name != file})
 
 
 def _watching(folder: Path, opened: Path) -> Callable[[], None]:
