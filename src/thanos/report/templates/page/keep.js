@@ -43,6 +43,7 @@ function changed() {
 
 // In the browser's storage. A page in another tab takes over what is done here, so that neither writes over the other's edits.
 const written = () => JSON.stringify({format: 1, start: mixed(JSON.stringify([base.name, base.moved, base.marks, count])), ...edited, state: undefined});
+const LOST = "This browser keeps nothing for this page (a private window, or its storage is full): edits are lost when it is closed. Save them to a file.";
 let waiting = null;  // edits of another page of this table, until a person says what becomes of them
 function mixed(text) {  // FNV-1a
   let hash = 0x811c9dc5;
@@ -54,9 +55,7 @@ function keep() {
   try {
     localStorage.setItem(KEY, written());
     warn("");
-  } catch {
-    warn("This browser keeps nothing for this page (a private window, or its storage is full): edits are lost when it is closed. Save them to a file.");
-  }
+  } catch { warn(LOST); }
 }
 function warn(text) {
   const line = document.getElementById("warning");
@@ -92,8 +91,11 @@ function undoable(state, undone) {  // the last is done again first
 }
 function restore() {
   let text = null;
-  try { text = localStorage.getItem(KEY); } catch { keep(); return; }
-  if (text === null) { keep(); return; }
+  try {
+    text = localStorage.getItem(KEY);
+    localStorage.setItem(KEY, text ?? written());
+  } catch { warn(LOST); }
+  if (text === null) return;
   const kept = parsed(text);
   if (!kept) {
     try { localStorage.setItem(`${KEY} damaged`, text); } catch { /* keep() says so */ }
@@ -133,7 +135,12 @@ addEventListener("storage", ({key, newValue}) => {
 addEventListener("beforeunload", event => { if (isUnsaved()) event.preventDefault(); });
 
 // As a file. Strings are JSON's, with what YAML does not take as it is, or nobody sees, written as an escape.
-const quoted = text => JSON.stringify(text).replace(/[\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff]/g, letter => `\\u${letter.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const UNSEEN = /[\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff\u{e0000}-\u{e0fff}]/gu;
+const escaped = letter => {
+  const code = letter.codePointAt(0).toString(16);
+  return code.length > 4 ? `\\U${code.padStart(8, "0")}` : `\\u${code.padStart(4, "0")}`;
+};
+const quoted = text => JSON.stringify(text).replace(UNSEEN, escaped);
 function namesIn(state) {  // of subclasses, or of their parts where these differ
   const lines = [], leavesOf = new Map();
   base.subclass.forEach((subclass, leaf) => leavesOf.set(subclass, [...leavesOf.get(subclass) || [], leaf]));
