@@ -106,10 +106,16 @@ def write_page(
     """
     from thanos.report.discover_page import write_discover_page
     from thanos.report.edit import Base
+    from thanos.report.summary import advice_line
+    from thanos.robust.next_labels import advise
     from thanos.robust.plain import plain_errors
 
     if linked and source.pictures is None:
         say(f"{source.path} has no pictures: --images linked has none to put beside the page")
+    errors = plain_errors(source.embeddings)
+    advice = advise(source.embeddings, found, errors)
+    if advice is not None:
+        say(f"next: {advice_line(advice)}")
     write_discover_page(
         page,
         source.embeddings,
@@ -117,7 +123,7 @@ def write_page(
         of=source.title,
         again=source.again(table),
         images=source.pictures,
-        errors=plain_errors(source.embeddings),
+        errors=errors,
         training=source.training(),
         scores=scores,
         table=table,
@@ -125,6 +131,7 @@ def write_page(
         mark=mark,
         base=None if table is None or mark is None else Base(mark, _origin(source, table)),
         linked=linked,
+        advice=advice,
     )
 
 

@@ -18,8 +18,9 @@ from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
-from thanos.report.summary import by_level, members, shape, summary, worst
+from thanos.report.summary import advice_line, by_level, members, shape, summary, worst
 from thanos.report.walk import walk_data
+from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
 from thanos.runs.encoder_io import ModelCard
 from thanos.storage import write_text
@@ -63,6 +64,7 @@ def write_discover_page(
     mark: str | None = None,
     base: Base | None = None,
     linked: bool = False,
+    advice: Advice | None = None,
 ) -> None:
     """A self-contained page.
 
@@ -83,6 +85,7 @@ def write_discover_page(
         base: What edits start from; None: the subclasses found, of the table of that mark.
         linked: Whether thumbnails of all images on the map go into files beside the page; else those of at most 5,000
             stand in it.
+        advice: What to do next.
     Raises:
         DataError: if the pictures are not those that were embedded.
         OutputError: if a file cannot be written.
@@ -108,6 +111,7 @@ def write_discover_page(
         "told": told or {},
         "found": found.superclasses,
         "worst": worst(found, errors),
+        "next": advice_line(advice),
         "rows": summary(embeddings, found, errors, scores, final),
         "levels": by_level(scores),
         "map": drawn,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from thanos.data.splits import watched
 from thanos.embeddings import Embeddings
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
+from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
 from thanos.subclasses.fitted import Discovered
 
@@ -125,6 +126,23 @@ def worst(found: Discovered, errors: Errors | None) -> dict[str, Any] | None:
     lowest = lowest_share(accuracy)
     low, high = lowest["interval"]
     return lowest | {"share": 1 - lowest["accuracy"], "interval": (1 - high, 1 - low)}
+
+
+def advice_line(advice: Advice | None) -> str:
+    """What to do next, in a sentence; empty where nothing is known."""
+    if advice is None:
+        return ""
+    right = f"a plain classifier is right on {advice.accuracy:.0%} of {advice.n:,} held-out images of it"
+    if advice.what == "photograph":
+        return f"photograph more of {advice.subclass}: {right}, too few to tell what more would bring"
+    if advice.gain is None:
+        return f"nothing here: {advice.subclass} is served worst, and {right}, not surely fewer than of all images"
+    low, high = (f"{100 * end:+.1f}" for end in advice.gain.interval)
+    brings = f"{100 * advice.gain.gain:+.1f} points (95% {low} to {high})"
+    if advice.what == "nothing":
+        return f"nothing here: {right}, {advice.subclass}, and {advice.gain.more} more labels would bring {brings}"
+    doubt = "; it may be nothing" if advice.gain.interval[0] <= 0 else ""
+    return f"label {advice.gain.more} more of {advice.subclass}: {right}, expected {brings}{doubt}"
 
 
 def _apart(scores: dict[str, Any]) -> list[Row]:

@@ -1,0 +1,180 @@
+"""Whether the stated gain of more labels comes true: what a page says before they are there against what they bring.
+
+Of each set 3,000 training images are drawn and as many test images (HAM10000: 2,000), all on frozen features; the
+classes are never used. Subclasses are discovered. In each draw a part of one subclass's training images loses its
+labels; what `thanos.robust.next_labels` then states of k more of them is held against the change of a plain
+classifier's accuracy on the subclass's test images when k of those labels come back.
+
+THANOS_DATA=DIR python benchmarks/gain.py --out results/gain.json
+"""
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from discover_images import FROZEN
+from discover_sets import SIDE
+
+from thanos import DataConfig, DiscoverConfig, discover, embed, load
+from thanos.data.imageset import ImageSet
+from thanos.embeddings import Embeddings, read_embeddings, write_embeddings
+from thanos.robust.head import fit_weighted, standardise
+from thanos.robust.next_labels import FEWEST, FEWEST_HELD_OUT, MORE, STRENGTHS, WORTH, expected_gain
+from thanos.robust.plain import plain_errors
+from thanos.runs.encoder_io import timm_encoder
+from thanos.runs.provenance import commit, hardware, versions
+from thanos.storage import write_json
+
+SETS = ("cifar10", "gtsrb", "ham10000")
+IMAGES = 3000
+HELD_OUT = 1 / 3
+"""Share of the images that the estimate may look at, which the classifier isn't fitted on."""
+BACK = 6
+"""Draws of the labels that come back."""
+
+
+def features(name: str, folder: Path) -> Embeddings:
+    """Of the set's drawn images; test images bear that split."""
+    file = folder / f"{name}.npz"
+    if not file.is_file():
+        whole = load(DataConfig(data=name, size=SIDE.get(name, 128)))
+        rng, test = np.random.default_rng(0), whole.in_split("test")
+        parts = [rng.permutation(np.flatnonzero(side))[:IMAGES] for side in (~test, test)]
+        write_embeddings(embedded(whole.take(np.sort(np.concatenate(parts))), folder), file)
+    return read_embeddings(file)
+
+
+def embedded(images: ImageSet, folder: Path) -> Embeddings:
+    """By the frozen network, as `thanos discover` brings images to it: 128 pixels."""
+    np.savez(folder / "drawn.npz", images=images.images[np.arange(len(images))], superclass=images.superclass)
+    larger = load(DataConfig(data=str(folder / "drawn.npz"), size=128))
+    vectors = embed(timm_encoder(FROZEN, True, larger), larger).vectors
+    return Embeddings(vectors=vectors, **images.labels())
+
+
+def settings(name: str, whole: Embeddings, seed: int) -> list[dict[str, Any]]:
+    """What is stated and what comes true, for each subclass in turn that has enough images."""
+    rng = np.random.default_rng((seed, 5))
+    pool = np.flatnonzero(~whole.in_split("test"))
+    split = np.full(len(whole), 2, dtype=np.int8)
+    split[pool] = np.where(rng.random(len(pool)) < HELD_OUT, 1, 0)  # the test images of the set are seen by nobody
+    mine = replace(whole.without_hidden(), split=split)
+    seen = mine.take(pool)
+    fitted = discover(seen, DiscoverConfig(seed=seed, number="merging"))
+    assert fitted.fitted is not None
+    cluster = fitted.fitted.predict(mine.vectors, mine.superclass)[0]
+    errors = plain_errors(seen)
+    assert errors is not None
+    wrong = {k: share for k in range(len(fitted.names)) if (share := errors.share(np.flatnonzero(fitted.cluster == k)))}
+    rows = []
+    for number, subclass in enumerate(fitted.names):
+        sizes = [int(((cluster == number) & (split == part)).sum()) for part in range(3)]
+        if sizes[0] < 2 * FEWEST or min(sizes[1:]) < FEWEST_HELD_OUT:
+            continue
+        row = one(mine, cluster == number, rng)
+        worst = number == max(wrong, key=lambda k: wrong[k][0])
+        rows.append({"set": name, "seed": seed, "subclass": subclass, "worst": bool(worst), "sizes": sizes} | row)
+        print(rows[-1], flush=True)
+    return rows
+
+
+def one(mine: Embeddings, meant: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+    """Half of a subclass's training images lose their labels; then some come back."""
+    train = np.flatnonzero(meant & mine.in_split("train"))
+    hidden = rng.permutation(train)[len(train) // 2 :]
+    left = np.setdiff1d(np.flatnonzero(~mine.in_split("test")), hidden)
+    more = min(MORE, len(hidden), len(train) - len(hidden))
+    started = time.perf_counter()
+    stated = expected_gain(mine.take(left), meant[left], more)
+    seconds = time.perf_counter() - started
+    labelled = np.setdiff1d(np.flatnonzero(mine.in_split("train")), hidden)
+    strength = chosen_strength(mine, left, labelled)
+    test = np.flatnonzero(meant & mine.in_split("test"))
+    data = standardise(mine.vectors[labelled], mine.superclass[labelled], len(mine.superclass_names))
+    before = fit_weighted(data, None, strength)
+    right = before.predict(mine.vectors[test]) == mine.superclass[test]
+    rises = []
+    for _ in range(BACK):
+        rows = np.concatenate([labelled, rng.permutation(hidden)[:more]])
+        again = standardise(mine.vectors[rows], mine.superclass[rows], len(mine.superclass_names))
+        now = fit_weighted(again, None, strength, start=before)
+        rises.append((now.predict(mine.vectors[test]) == mine.superclass[test]).astype(float) - right)
+    rise = np.mean(rises, axis=0)  # of each test image
+    error = float(np.sqrt(((rise - rise.mean()) ** 2).sum() + 1) / len(test))
+    return {
+        "labelled": stated.labelled,
+        "more": more,
+        "stated": stated.gain,
+        "interval": list(stated.interval),
+        "came_true": float(rise.mean()),
+        "its_standard_error": error,
+        "accuracy_before": float(right.mean()),
+        "seconds_of_the_estimate": round(seconds, 2),
+    }
+
+
+def chosen_strength(mine: Embeddings, left: np.ndarray, labelled: np.ndarray) -> float:
+    """That of the plain classifier of those labels, by the held-out images."""
+    held = np.setdiff1d(left, labelled)
+    data = standardise(mine.vectors[labelled], mine.superclass[labelled], len(mine.superclass_names))
+    score, head = {}, None
+    for strength in sorted(STRENGTHS, reverse=True):
+        head = fit_weighted(data, None, strength, start=head)
+        score[strength] = float((head.predict(mine.vectors[held]) == mine.superclass[held]).mean())
+    return max(score, key=lambda strength: score[strength])
+
+
+def judged(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Coverage of the intervals, and how far what is stated is off."""
+    if not rows:
+        return {}
+    stated, true = (np.array([row[key] for row in rows]) for key in ("stated", "came_true"))
+    low, high = np.array([row["interval"] for row in rows]).T
+    error = np.array([row["its_standard_error"] for row in rows])
+    half = (high - low) / 2
+    with_its_own = np.sqrt((half / 1.96) ** 2 + error**2) * 1.96  # a measured truth is off by itself
+    large = stated >= WORTH
+    return {
+        "settings": len(rows),
+        "stated, mean": float(stated.mean()),
+        "came true, mean": float(true.mean()),
+        "of stated gains of half a point and more: settings": int(large.sum()),
+        "their mean": float(stated[large].mean()) if large.any() else None,
+        "their truth, mean": float(true[large].mean()) if large.any() else None,
+        "slope of the truth by what is stated": float((stated @ true) / (stated @ stated)),
+        "correlation": float(np.corrcoef(stated, true)[0, 1]),
+        "interval, mean half width": float(half.mean()),
+        "covered by 95% intervals": float(((true >= low) & (true <= high)).mean()),
+        "covered, the truth's own error allowed for": float((np.abs(true - stated) <= with_its_own).mean()),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results/gain.json"))
+    parser.add_argument("--folder", type=Path, help="keeps features between runs")
+    parser.add_argument("--set", action="append", choices=SETS)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in given.set or SETS:
+            whole = features(name, given.folder or Path(temporary))
+            for seed in range(given.seeds):
+                rows += settings(name, whole, seed)
+            table = {name: judged([row for row in rows if row["set"] == name]) for name in SETS}
+            table |= {"all": judged(rows), "the worst of each draw": judged([row for row in rows if row["worst"]])}
+            facts = {"command": "python benchmarks/gain.py", "seeds": list(range(given.seeds)), "commit": commit()}
+            facts |= {"hardware": hardware(), "versions": versions()}
+            write_json(given.out, {"calibration": table, "settings": rows} | facts)
+    print(table, flush=True)
+
+
+if __name__ == "__main__":
+    main()

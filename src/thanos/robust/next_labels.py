@@ -1,0 +1,165 @@
+"""What to label next: how much the subclass that is served worst would gain by more images, estimated by leaving out.
+
+A plain classifier is fitted with ever fewer of the subclass's training images; how its accuracy on held-out ones falls
+with the logarithm of their number says how it would rise with more. No fine label plays any part.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thanos.embeddings import Embeddings, one_size
+from thanos.evaluate.intervals import Interval, lowest_share, share_interval
+from thanos.evaluate.scores import Scores
+from thanos.robust.head import Head, Standardised, fit_weighted, standardise
+from thanos.robust.plain import Errors
+from thanos.subclasses.fitted import Discovered
+
+KEPT = (1.0, 0.75, 0.5, 0.3)
+"""Shares of the subclass's training images that a classifier is fitted with."""
+DRAWS = 8
+"""Of each share below one."""
+DIMENSIONS = 256
+"""Principal components that the classifiers see: a fit takes milliseconds."""
+MOST = 6000
+"""Training images of the other subclasses, at most."""
+STRENGTHS = (1e-3, 1e-2, 1e-1)
+FEWEST, FEWEST_HELD_OUT = 24, 10
+"""Training and held-out images of a subclass of which anything is stated."""
+MORE = 50
+"""Labels that are spoken of; of a small subclass as many as it has."""
+WORTH = 0.005
+"""A rise that is surely smaller is none."""
+
+
+@dataclass(frozen=True)
+class Expected(Scores):
+    """What more labels of a subclass would bring."""
+
+    more: int
+    """Labelled images of it beside those that there are."""
+    labelled: int
+    """Training images that it has."""
+    gain: float
+    """Rise of the share of its images whose superclass a plain classifier tells."""
+    interval: Interval
+    """95%, of the mean over draws of the images."""
+
+
+@dataclass(frozen=True)
+class Advice(Scores):
+    """What to do next."""
+
+    what: Literal["label", "photograph", "nothing"]
+    subclass: str
+    """That a plain classifier serves worst."""
+    accuracy: float
+    """On held-out images of it."""
+    n: int
+    gain: Expected | None
+    """None where there is nothing to do, or too little to tell."""
+
+
+def advise(embeddings: Embeddings, found: Discovered, errors: Errors | None, seed: int = 0) -> Advice | None:
+    """What to do next for the subclass that a plain classifier serves worst.
+
+    ``nothing``: its errors are not surely more frequent than those of all images, or more labels would surely not help.
+    ``photograph``: it has too few images to tell what more would bring. ``label``: else, with the gain.
+
+    Args:
+        embeddings: With their splits.
+        found: The subclasses.
+        errors: Of a plain classifier on held-out images; None: not known.
+        seed: Of what is left out.
+    Returns:
+        None where no errors are known.
+    """
+    shares = {} if errors is None else {
+        name: {"accuracy": 1 - share[0], "n": share[1]}
+        for number, name in enumerate(found.names)
+        if (share := errors.share(np.flatnonzero(found.cluster == number))) is not None
+    }  # fmt: skip
+    whole = None if errors is None else errors.share(np.arange(len(embeddings)))
+    if not shares or whole is None:
+        return None
+    worst = lowest_share(shares)
+    number = found.names.index(worst["name"])
+    train = int((embeddings.in_split("train") & (found.cluster == number)).sum())
+    said = (worst["name"], worst["accuracy"], worst["n"])
+    if min(train, FEWEST) < FEWEST or worst["n"] < FEWEST_HELD_OUT:
+        return Advice("photograph", *said, None)
+    high = share_interval(worst["accuracy"], worst["n"])[1]
+    if len(shares) < 2 or high >= 1 - whole[0]:
+        return Advice("nothing", *said, None)
+    gain = expected_gain(embeddings, found.cluster == number, min(MORE, train), seed)
+    return Advice("nothing" if gain.interval[1] < WORTH else "label", *said, gain)
+
+
+def expected_gain(embeddings: Embeddings, mine: NDArray[np.bool_], more: int, seed: int = 0) -> Expected:
+    """How much more accurate a plain classifier becomes on some images when it is fitted with more of them.
+
+    Args:
+        embeddings: Of which the training split is fitted, and the others are held out.
+        mine: Which images are meant, (n,); some in training and some held out.
+        more: How many are added.
+        seed: Of what is left out.
+    """
+    rng, train = np.random.default_rng((seed, 7)), embeddings.in_split("train")
+    held = np.flatnonzero(mine & ~train)
+    others = np.flatnonzero(train & ~mine)
+    rows = np.concatenate([np.flatnonzero(train & mine), rng.permutation(others)[:MOST]])
+    n = int((train & mine).sum())
+    x = _reduced(embeddings, rows)
+    data = standardise(x[rows], embeddings.superclass[rows], len(embeddings.superclass_names))
+    strength, whole = _strength(data, x, embeddings, train)
+    right = np.empty((DRAWS, len(KEPT), len(held)))
+    right[:, 0] = whole.predict(x[held]) == embeddings.superclass[held]
+    for draw in range(DRAWS):
+        order = rng.permutation(n)
+        for at, share in enumerate(KEPT[1:], start=1):
+            kept = np.concatenate([order[: max(1, round(share * n))], np.arange(n, len(rows))])
+            head = fit_weighted(data.take(kept), None, strength, start=whole)
+            right[draw, at] = head.predict(x[held]) == embeddings.superclass[held]
+    return _extrapolated(right, n, more)
+
+
+def _reduced(embeddings: Embeddings, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """All embeddings in the principal components of some."""
+    vectors = one_size(embeddings.vectors).astype(np.float64)
+    centre = vectors[rows].mean(axis=0)
+    if vectors.shape[1] <= DIMENSIONS:
+        return vectors - centre
+    scatter = (vectors[rows] - centre).T @ (vectors[rows] - centre)
+    return np.asarray((vectors - centre) @ np.linalg.eigh(scatter)[1][:, -DIMENSIONS:])
+
+
+def _strength(
+    data: Standardised, x: NDArray[np.float64], embeddings: Embeddings, train: NDArray[np.bool_]
+) -> tuple[float, Head]:
+    """The penalty that serves all held-out images best, and the head that it gives."""
+    tried = [(strength, fit_weighted(data, None, strength)) for strength in STRENGTHS]
+    true = embeddings.superclass[~train]
+    return max(tried, key=lambda each: float((each[1].predict(x[~train]) == true).mean()))
+
+
+def _extrapolated(right: NDArray[np.float64], n: int, more: int) -> Expected:
+    """The rise along a line in the logarithm of the number of images.
+
+    Args:
+        right: Whether each held-out image is told rightly, (draws, shares kept, images).
+        n: Training images.
+        more: How many are added.
+    """
+    place = np.log2(KEPT)
+    weight = (place - place.mean()) / ((place - place.mean()) ** 2).sum() * np.log2(1 + more / n)
+    each = np.einsum("dsi,s->di", right, weight)  # of every draw and image
+    gain, images = float(each.mean()), each.shape[1]
+    by_image = each.mean(axis=0)
+    unseen = np.log2(1 + more / n) ** 2  # as if one image more had changed
+    variance = (((by_image - gain) ** 2).sum() + unseen) / images**2 + each.mean(axis=1).var(ddof=1) / DRAWS
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, images - 1)) * float(np.sqrt(variance))
+    return Expected(more, n, gain, (gain - half, gain + half))

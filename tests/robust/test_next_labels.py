@@ -1,0 +1,126 @@
+"""What to label next: the rise that is stated is the slope that leaving out shows, and comes true on built sets."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from thanos.embeddings import Embeddings
+from thanos.report.summary import advice_line
+from thanos.robust.next_labels import DRAWS, KEPT, Advice, Expected, _extrapolated, advise, expected_gain
+from thanos.robust.plain import plain_errors
+from thanos.subclasses.fitted import Discovered
+
+
+def islands(rare, n=400, dim=30, seed=0):
+    """Two superclasses; of the first a part lies on an island among the second, ``rare`` of it in training."""
+    rng = np.random.default_rng(seed)
+    sizes = {"a": (n, n), "island": (rare, 150), "b": (n, n)}
+    parts, superclass, subclass, split = [], [], [], []
+    centres = {"a": np.zeros(dim), "island": np.zeros(dim), "b": np.zeros(dim)}
+    centres["a"][0], centres["b"][0], centres["island"][0] = -3, 3, 2.5
+    centres["island"][1:] = rng.normal(size=dim - 1) * 0.35
+    for number, (name, (train, test)) in enumerate(sizes.items()):
+        parts.append(centres[name] + rng.normal(size=(train + test, dim)))
+        superclass += [int(name == "b")] * (train + test)
+        subclass += [number] * (train + test)
+        split += [0] * train + [1] * (test // 2) + [2] * (test - test // 2)
+    embeddings = Embeddings(
+        vectors=np.concatenate(parts).astype(np.float32),
+        superclass=np.array(superclass),
+        superclass_names=("a", "b"),
+        split=np.array(split, dtype=np.int8),
+    )
+    return embeddings, np.array(subclass)
+
+
+def found_of(embeddings, cluster):
+    n = len(embeddings)
+    return Discovered(cluster, ("a/0", "a/1", "b/0"), np.zeros(n), np.ones(n), {})
+
+
+def test_the_rise_is_the_line_through_what_was_left_out():
+    """Against least squares by numpy, on shares that lie anyhow."""
+    rng = np.random.default_rng(0)
+    right = (rng.random((DRAWS, len(KEPT), 40)) < 0.7).astype(float)
+    right[:, 0] = right[0, 0]
+    slope = np.polyfit(np.log2(KEPT), right.mean(axis=(0, 2)), 1)[0]
+    gain = _extrapolated(right, 100, 50)
+    assert gain.gain == pytest.approx(slope * np.log2(1.5))
+    low, high = gain.interval
+    assert low < gain.gain < high
+    assert high - gain.gain == pytest.approx(gain.gain - low)
+
+
+def test_a_line_in_the_logarithm_is_found_as_it_is():
+    right = np.tile((0.6 + 0.1 * np.log2(KEPT))[None, :, None], (DRAWS, 1, 50))
+    assert _extrapolated(right, 40, 40).gain == pytest.approx(0.1)
+
+
+def test_where_nothing_changes_the_interval_still_is_none_of_nothing():
+    """No change among 20 held-out images does not say that there is none among all."""
+    low, high = _extrapolated(np.ones((DRAWS, len(KEPT), 20)), 50, 50).interval
+    assert low < -0.02
+    assert high > 0.02
+
+
+def test_rare_and_hard_is_where_labels_help():
+    embeddings, cluster = islands(rare=40)
+    helped = expected_gain(embeddings, cluster == 1, 40)
+    plenty = expected_gain(embeddings, cluster == 0, 40)
+    assert helped.interval[0] > 0.01
+    assert abs(plenty.gain) < 0.01
+    assert (helped.labelled, helped.more) == (40, 40)
+
+
+def test_what_is_stated_comes_true_on_a_built_set():
+    """Mean over draws of the set: the same images with twice as many of the island in training."""
+    stated, true = [], []
+    for seed in range(6):
+        embeddings, cluster = islands(rare=96, seed=seed)
+        rows = np.flatnonzero((cluster == 1) & embeddings.in_split("train"))
+        half = np.setdiff1d(np.arange(len(cluster)), rows[48:])
+        stated.append(expected_gain(embeddings.take(half), cluster[half] == 1, 48, seed).gain)
+        right = []
+        for few in (embeddings.take(half), embeddings):
+            errors, mine = plain_errors(few), cluster[half] if len(few) < len(cluster) else cluster
+            right.append(1 - errors.share(np.flatnonzero(mine == 1))[0])
+        true.append(right[1] - right[0])
+    assert np.mean(true) > 0.02
+    assert np.mean(stated) == pytest.approx(np.mean(true), abs=0.04)
+
+
+def test_true_groups_and_subclasses_play_no_part():
+    embeddings, cluster = islands(rare=40)
+    told = replace(
+        embeddings, subclass=cluster, subclass_names=("x", "y", "z"), group=cluster, group_names=("x", "y", "z")
+    )
+    assert expected_gain(told, cluster == 1, 40) == expected_gain(embeddings, cluster == 1, 40)
+
+
+def test_what_is_advised():
+    embeddings, cluster = islands(rare=40)
+    found, errors = found_of(embeddings, cluster), plain_errors(embeddings)
+    advice = advise(embeddings, found, errors)
+    assert (advice.what, advice.subclass, advice.gain.more) == ("label", "a/1", 40)
+    few, mine = islands(rare=8)
+    assert advise(few, found_of(few, mine), plain_errors(few)).what == "photograph"
+    assert advise(embeddings, found, None) is None
+    rng = np.random.default_rng(0)
+    alike = found_of(
+        embeddings, 2 * embeddings.superclass + (embeddings.superclass == 0) * rng.integers(0, 2, len(cluster))
+    )
+    easy = embeddings.take(cluster != 1)
+    alike = found_of(easy, alike.cluster[cluster != 1])
+    assert advise(easy, alike, plain_errors(easy)).what == "nothing"
+
+
+def test_the_line_says_what_it_is():
+    gain = Expected(50, 120, 0.031, (-0.004, 0.066))
+    line = advice_line(Advice("label", "animals/3", 0.61, 88, gain))
+    assert "label 50 more of animals/3" in line
+    assert "+3.1 points (95% -0.4 to +6.6)" in line
+    assert "may be nothing" in line
+    assert advice_line(Advice("photograph", "x", 0.5, 4, None)).startswith("photograph more of x")
+    assert advice_line(Advice("nothing", "x", 0.9, 40, None)).startswith("nothing here")
+    assert advice_line(None) == ""
