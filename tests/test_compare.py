@@ -9,10 +9,10 @@ import shutil
 import pytest
 
 from thanos.cli import run_command
-from thanos.compare import TITLE, compare
+from thanos.compare import KEEPS, TITLE, Cell, Line, compare, kept_by, start_of
 from thanos.config import RunConfig, TrainConfig
 from thanos.errors import ConfigError, DataError, OutputError
-from thanos.evaluate.intervals import share_interval
+from thanos.evaluate.intervals import mean_interval, share_interval
 from thanos.training.fit import train
 
 
@@ -48,6 +48,10 @@ def test_the_page_and_the_table_say_what_the_runs_say(runs, tmp_path, capsys):
     assert first["worst group"] == ""
     assert second["fine accuracy, probe"] == ""
     assert second["fine accuracy, probe: command"] == f"thanos transfer {runs / 'a'}"
+    assert first["start"] == "scratch"
+    seconds = json.loads((runs / "b <x>" / "metrics.json").read_text())["seconds"]
+    assert float(first["minutes"]) == pytest.approx(seconds / 60)
+    assert "hidden subclasses are kept best (fine accuracy, probe) by scratch, spread:" in printed
     text = page.read_text()
     assert "<x>" not in text.replace("&lt;x&gt;", "")
     assert TITLE in text
@@ -98,3 +102,40 @@ def test_what_cannot_be_compared(runs, tmp_path):
     with pytest.raises(OutputError, match="not written by thanos compare"):
         run_command(["compare", str(runs / "a"), "--out", str(tmp_path / "c.html")])
     assert (tmp_path / "c.html").read_text() == "mine"
+
+
+def line(start, method, minutes, data="digits", **cells):
+    names = {"probe": KEEPS[0], "recovery": KEEPS[1], "neighbours": KEEPS[2]}
+    values = dict.fromkeys((*KEEPS, "minutes")) | {names[name]: value for name, value in cells.items()}
+    values["minutes"] = minutes
+    cells = {name: Cell(value, None, "") for name, value in values.items()}
+    return Line(f"{start}-{method}", {"start": start, "method": method, "data": data}, cells)
+
+
+def test_what_keeps_subclasses_best_is_a_mean_over_runs():
+    lines = [
+        line("frozen", "thanos", 1.0, probe=0.8),
+        line("scratch", "thanos", 9.0, probe=0.9),
+        line("frozen", "thanos", 2.0, probe=0.7),
+        line("fine-tuned", "spread", None, probe=0.6, recovery=0.99),
+    ]
+    best, second, third = kept_by(lines)
+    assert (best.start, best.method, best.runs, best.value, best.minutes) == ("scratch", "thanos", 1, 0.9, 9.0)
+    assert (second.start, second.runs, second.minutes) == ("frozen", 2, 1.5)
+    assert second.value == pytest.approx(0.75)
+    assert second.interval == mean_interval([0.8, 0.7])
+    assert (third.start, third.minutes) == ("fine-tuned", None)
+
+
+def test_without_fine_labels_or_on_several_sets_nothing_is_ranked():
+    assert kept_by([line("scratch", "spread", 1.0), line("frozen", "spread", 1.0)]) == []
+    assert kept_by([line("scratch", "a", 1.0, probe=0.5), line("frozen", "a", 1.0, data="mnist", probe=0.6)]) == []
+    (one,) = kept_by([line("scratch", "a", 1.0, recovery=0.5), line("frozen", "a", 1.0)])
+    assert one.measure == "recovery"
+
+
+def test_starts():
+    assert start_of({"frozen": True, "pretrained": True}) == "frozen"
+    assert start_of({"frozen": False, "pretrained": "w.safetensors", "encoder": "resnet18"}) == "fine-tuned"
+    assert start_of({"frozen": False, "pretrained": False, "encoder": "tiny"}) == "scratch"
+    assert start_of({"encoder": "mlp-64-16"}) == "vectors"

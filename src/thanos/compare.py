@@ -1,7 +1,6 @@
 """Runs side by side: what each scored, with intervals, and the command behind every number; a page and a CSV."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -11,7 +10,7 @@ from thanos.data.group_table import mark_of
 from thanos.data.splits import watched
 from thanos.embeddings import kept_fingerprint
 from thanos.errors import ConfigError, DataError, ThanosError
-from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
+from thanos.evaluate.intervals import FEW, Interval, lowest_share, mean_interval, share_interval
 from thanos.report.page import render
 from thanos.runs.run_dir import RunDir
 from thanos.storage import has_columns, read_json, refuse_foreign, says, write_csv, write_text
@@ -68,7 +67,7 @@ class Line:
         return {cell.command: cell.ran for cell in self.cells.values() if cell.command}
 
 
-SETTINGS = ("data", "method", "encoder", "alpha", "epochs", "batch", "seed")
+SETTINGS = ("data", "method", "encoder", "alpha", "epochs", "batch", "seed", "start")
 COLUMNS = {
     "fine accuracy, probe": "linear probe on the fine labels, test images",
     "fine accuracy, neighbours": "nearest neighbours, test images",
@@ -80,9 +79,11 @@ COLUMNS = {
     "worst group": "of test images, true groups; of the thanos robust classifier that validation favours",
     "worst discovered group": "of test images, the run's discovered subclasses; of the thanos robust classifier that "
     "validation favours",
-    "seconds": "of training, up to the next whole one",
+    "minutes": "of training, and of a frozen network's features (hardly any where they lay in the cache)",
 }
 """What is compared, and what it is."""
+KEEPS = ("fine accuracy, probe", "recovery", "fine accuracy, neighbours")
+"""What says how well hidden subclasses are kept: the first that was measured in most runs."""
 
 
 def compare(runs: Sequence[Path], leave_out: Callable[[str], None] = lambda why: None) -> list[Line]:
@@ -154,11 +155,61 @@ def _line(run: Path) -> Line:
     cells["worst group"] = _worst_group(here, where, "groups", of)
     cells["worst discovered group"] = _worst_group(here, where, "discovered_groups", of)
     seconds = metrics.get("seconds")
-    cells["seconds"] = Cell(None if seconds is None else math.ceil(seconds), None, train, share=False)
-    shown = {name: str(settings.get(name)) for name in SETTINGS}
+    minutes = None if seconds is None else (seconds + metrics.get("features_seconds", 0.0)) / 60
+    cells["minutes"] = Cell(minutes, None, train, share=False)
+    shown = {name: str(settings.get(name)) for name in SETTINGS} | {"start": start_of(settings)}
     alpha = metrics.get("alpha")
     shown["alpha"] = "-" if alpha is None else f"{alpha:.3f}" + (" (auto)" if settings.get("alpha") == "auto" else "")
     return Line(str(run), shown, cells)
+
+
+def start_of(settings: Mapping[str, Any]) -> str:
+    """What training started from: scratch, a network that was fine-tuned or kept frozen, or ready-made vectors."""
+    if settings.get("frozen"):
+        return "frozen"
+    if settings.get("pretrained"):
+        return "fine-tuned"
+    return "vectors" if str(settings.get("encoder")).split("-")[0] == "mlp" else "scratch"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How well one start and method keep hidden subclasses, over its runs."""
+
+    start: str
+    method: str
+    runs: int
+    measure: str
+    """Of :data:`KEEPS`."""
+    value: float
+    """Mean."""
+    interval: Interval
+    """95% of the mean over runs by Student's t; of a single run endless."""
+    minutes: float | None
+    """Mean."""
+
+
+def kept_by(lines: Sequence[Line]) -> list[Kept]:
+    """By start and method, the best first: which keeps hidden subclasses best, and what it took.
+
+    Args:
+        lines: Of runs on the same data; of several data sets nothing is said, and nothing where no run was measured.
+    """
+    measured = {name: [line for line in lines if line.cells[name].value is not None] for name in KEEPS}
+    measure = max(KEEPS, key=lambda name: len(measured[name]))  # of equals the first
+    if not measured[measure] or len({line.settings["data"] for line in lines}) > 1:
+        return []
+    together: dict[tuple[str, str], list[Line]] = {}
+    for line in measured[measure]:
+        together.setdefault((line.settings["start"], line.settings["method"]), []).append(line)
+    found = []
+    for (start, method), mine in together.items():
+        values = [float(line.cells[measure].value or 0.0) for line in mine]
+        took = [float(line.cells["minutes"].value or 0.0) for line in mine if line.cells["minutes"].value is not None]
+        minutes = sum(took) / len(took) if took else None
+        mean = sum(values) / len(values)
+        found.append(Kept(start, method, len(mine), measure, mean, mean_interval(values), minutes))
+    return sorted(found, key=lambda one: -one.value)
 
 
 def _worst_group(run: RunDir, where: str, kind: str, of: dict[str, Any]) -> Cell:
@@ -204,13 +255,13 @@ def write_comparison(lines: list[Line], page: Path, left_out: Sequence[str] = ()
     heads = [head for name in COLUMNS for head in (name, f"{name}: low", f"{name}: high", f"{name}: command")]
     columns = ["run", *SETTINGS, *heads]
     refuse_foreign(page, says(TITLE), "thanos compare")
-    refuse_foreign(page.with_suffix(".csv"), has_columns(columns), "thanos compare")
+    refuse_foreign(page.with_suffix(".csv"), has_columns(columns[:8]), "thanos compare")
     varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
     common = {name: lines[0].settings[name] for name in SETTINGS if name not in varied}
     best = {
         name: max((line.cells[name].value or 0.0 for line in lines), default=0.0)
         for name in COLUMNS
-        if name not in ("seconds", "spread, validation")
+        if name not in ("minutes", "spread, validation")
     }
     shown = {k: what for k, what in COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
     unmeasured = [name for name in COLUMNS if name not in shown]

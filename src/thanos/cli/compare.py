@@ -6,6 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from thanos.cli.app import app, say
+from thanos.cli.lines import kept_lines
 from thanos.errors import ConfigError
 
 
@@ -21,7 +22,8 @@ def compare(
     """Put finished runs side by side: a table here, a page and a CSV with intervals and the command of every number.
 
     Takes what thanos train, transfer, discover and robust left in the runs; measures nothing. What is no finished run
-    is left out, and said.
+    is left out, and said. Of runs on the same data it says which start (scratch, frozen, fine-tuned) and method keeps
+    hidden subclasses best, and the minutes each took.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ def compare(
         raise ConfigError("thanos compare takes run directories; none was named. For example: thanos compare runs/*")
     if out.suffix != ".html":
         raise ConfigError(f"--out names a .html page; got {out}.")
-    from thanos.compare import COLUMNS, write_comparison
+    from thanos.compare import COLUMNS, kept_by, write_comparison
     from thanos.compare import compare as put_together
 
     left_out: list[str] = []
@@ -45,6 +47,8 @@ def compare(
     for line in lines:
         cells = "".join(f"{cell.text:>{max(9, len(name)) + 2}}" for name, cell in line.cells.items())
         say(f"{line.name:<{longest}}{cells}")
+    for said in kept_lines(kept_by(lines)):
+        say(said)
     for why in left_out:
         say(f"left out: {why}")
     say(f"with intervals and commands: {out}, {out.with_suffix('.csv')}")

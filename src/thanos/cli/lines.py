@@ -1,11 +1,12 @@
 """Scores as lines on a terminal. Knows numbers and words; measures nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thanos.evaluate.intervals import FEW
 
 if TYPE_CHECKING:
+    from thanos.compare import Kept
     from thanos.config import RobustConfig
     from thanos.evaluate.apart import Apart
     from thanos.evaluate.recovery import Recovered
@@ -175,3 +176,16 @@ def gain_line(found: "Gain", plain_command: str) -> str:
     if worst.difference > 0:
         doubt = f"which so {'few images do' if few else 'many images do'} not tell from nothing"
     return f"{said}: {doubt}. The plain one: {plain_command}"
+
+
+def kept_lines(found: Sequence["Kept"]) -> list[str]:
+    """Which start and method keeps hidden subclasses best, and the minutes of each."""
+    if not found:
+        return []
+    lines = [f"hidden subclasses are kept best ({found[0].measure}) by {found[0].start}, {found[0].method}:"]
+    for one in found:
+        low, high = one.interval
+        runs = "1 run: another seed may differ" if one.runs == 1 else f"{one.runs} runs, 95% {low:.3f} to {high:.3f}"
+        took = "" if one.minutes is None else f"  {one.minutes:,.1f} min"
+        lines.append(f"  {one.start + ', ' + one.method:<28}{one.value:.3f}{took}  ({runs})")
+    return lines

@@ -1,6 +1,7 @@
 """Assemble data, model, Trainer and loggers; one run directory out. The same call again goes on where it stopped."""
 
 import re
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -148,12 +149,13 @@ def _train(
         what = "pictures" if images.size else "equal vectors"
         say(f"warning: {what} in two splits, or under two superclasses: {len(found)}; thanos check names them")
     samples: Samples = images
-    backbone = None
+    backbone, started = None, time.perf_counter()
     if config.frozen:
         assert isinstance(images, ImageSet)
         backbone = backbone_of(config, images, say)
         samples = features_of(config, images, backbone, say)
         settings, window = resolve_settings(of_head(config), samples, trainer.world_size)
+    of_features = time.perf_counter() - started
     plan = _plan(settings, window, samples, backbone, trainer, place, run, say)
     if config.pretrained:
         _say_of_weights(plan, config, new=state == "new")
@@ -165,7 +167,7 @@ def _train(
         if state == "new":
             start.begin()
             place.write_start(config, images)
-    metrics = _carry_out(plan)
+    metrics = _carry_out(plan) | ({} if backbone is None else {"features_seconds": round(of_features, 2)})
     if not first:
         return Run(place.path, finished_encoder(settings, plan.branches, samples, backbone), metrics)
     return _finish(plan, metrics)
