@@ -81,7 +81,7 @@ def whole(embeddings: Embeddings) -> dict[str, Any]:
         heads[key] = heads.get(key, 0.0) + now - last
         every.append(one)
         last = now
-    rule, (chosen, reason, _) = timed(
+    rule, (chosen, _, reason, _) = timed(
         lambda: choose(tuple(every), seen, {name: found[name].held_out for name in WATCHED if name in found})
     )
     total = start + sum(inferrers.values()) + sum(heads.values()) + rule

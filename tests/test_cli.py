@@ -89,7 +89,7 @@ TYPOS = [
     (["train", "--robust", "groupdr", "--out", "x"], "did you mean 'groupdro'?"),
     (["train", "--method", "infonce", "--robust", "reweight", "--out", "x"], "this run trains none"),
     (["robust", "no-such.npz"], "no-such.npz does not exist"),
-    (["robust", "resnet18", "--data", "digits", "--groups", "none"], "--groups given or discovered"),
+    (["robust", "resnet18", "--data", "digits", "--method", "dfr", "--groups", "none"], "--groups given or discovered"),
     (["robust", "resnet18", "--data", "digits", "--groups", "given", "--table", "t.csv"], "drop --groups given"),
     (["robust", "resnet18", "--data", "digits", "--names", "n.yaml"], "give both"),
     (["robust", "resnet18", "--data", "digits", "--groups", "given", "--names", "n.yaml"], "drop --groups given"),

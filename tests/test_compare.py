@@ -43,7 +43,7 @@ def test_the_page_and_the_table_say_what_the_runs_say(runs, tmp_path, capsys):
     assert f"{100 * probe['accuracy']:.1f}" in printed
     recovered = json.loads((runs / "b <x>" / "subclasses.json").read_text())["recovery"]["test"]
     assert float(first["recovery"]) == recovered["adjusted_mutual_information"]
-    fair = json.loads((runs / "b <x>" / "robust-groupdro.json").read_text())["scores"]["discovered_groups"]
+    fair = json.loads((runs / "b <x>" / "robust-portfolio.json").read_text())["scores"]["discovered_groups"]
     assert float(first["worst discovered group"]) == fair["worst_group"]["accuracy"]
     assert first["worst group"] == ""
     assert second["fine accuracy, probe"] == ""

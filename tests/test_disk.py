@@ -214,7 +214,7 @@ def test_commands_that_add_numbers_at_once_lose_none(run, tmp_path, monkeypatch)
     assert {path.name for path in folder.path.iterdir()} == {path.name for path in run.iterdir()}
 
 
-@pytest.mark.parametrize(("verb", "leaves"), [("discover", "subclasses.csv"), ("robust", "robust-groupdro.npz")])
+@pytest.mark.parametrize(("verb", "leaves"), [("discover", "subclasses.csv"), ("robust", "robust-portfolio.npz")])
 def test_what_belongs_together_is_written_by_one_command_at_a_time(run, tmp_path, monkeypatch, verb, leaves):
     folder = tmp_path / "a"
     shutil.copytree(run, folder)

@@ -31,7 +31,7 @@ TRAINED = {
 }  # fmt: skip
 FOUND = {
     "embeddings.npz", "subclasses.csv", "subclasses.json", "subclasses.yaml", "subclasses.html",
-    "subclasses-places.npz", "robust-groupdro.npz", "robust-groupdro.json",
+    "subclasses-places.npz", "robust-portfolio.npz", "robust-portfolio.json",
 }  # fmt: skip
 
 
@@ -126,8 +126,8 @@ def test_what_does_not_fit_is_named_with_the_command_that_makes_it_anew(run, nam
         ("model.json", ["compare", "-o", "c.html"]),
         ("best.safetensors", ["transfer", "--weights", "best"]),
         ("last.ckpt", ["report", "-o", "c.html"]),
-        ("robust-groupdro.npz", ["classify"]),
-        ("robust-groupdro.json", ["compare", "-o", "c.html"]),
+        ("robust-portfolio.npz", ["classify"]),
+        ("robust-portfolio.json", ["compare", "-o", "c.html"]),
         ("subclasses.json", ["report"]),
         ("subclasses-places.npz", ["classify"]),
     ],
@@ -154,7 +154,7 @@ def test_damaged_embeddings_are_made_anew(run, capsys):
 
 
 def test_what_is_damaged_is_made_anew_by_the_command_that_is_named(run, capsys):
-    for name, verb in (("subclasses-places.npz", "discover"), ("robust-groupdro.npz", "robust")):
+    for name, verb in (("subclasses-places.npz", "discover"), ("robust-portfolio.npz", "robust")):
         flip(run / name, 0.7)
         assert command(capsys, verb, run)[0] == 0
         assert not check_run(RunDir(run)).faults

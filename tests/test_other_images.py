@@ -141,7 +141,7 @@ def test_foreign_embeddings_in_a_run_are_neither_taken_nor_written_over(runs, ru
         (["embed", "OTHER-RUN"], "embeddings.npz"),
         (["embed", "RUN", "--weights", "best"], "embeddings.npz"),
         (["discover", "OTHER-RUN"], "subclasses.csv"),
-        (["robust", "OTHER-RUN"], "robust-groupdro.npz"),
+        (["robust", "OTHER-RUN"], "robust-portfolio.npz"),
         (["report", "OTHER-RUN"], "report.html"),
         (["classify", "OTHER-RUN"], "predicted.csv"),
     ],
@@ -158,7 +158,7 @@ def test_nothing_of_another_source_goes_where_a_run_keeps_its_own(runs, run, cap
 def test_a_classifier_of_other_weights_is_refused(runs, run, capsys):
     command(capsys, "robust", run)
     of_older_weights(runs, run)
-    for file in ("robust-groupdro.npz", "classifier.npz"):
+    for file in ("robust-portfolio.npz", "classifier.npz"):
         code, _, err = command(capsys, "classify", run, "--classifier", run / file)
         assert code == 2
         assert "is for embeddings of another encoder, or of other weights" in err
@@ -288,8 +288,8 @@ DAMAGED = [
     ("data.json", b'{"counts": 3, "fingerprint": 4}'),
     ("subclasses.json", b'{"settings'),
     ("subclasses.json", b'{"superclasses": 3, "of": 4}'),
-    ("robust-groupdro.json", b'{"settings'),
-    ("robust-groupdro.json", b"[]"),
+    ("robust-portfolio.json", b'{"settings'),
+    ("robust-portfolio.json", b"[]"),
 ]
 
 

@@ -234,7 +234,7 @@ def test_a_run_s_own_subclasses_and_names_are_taken(inputs, tmp_path, capsys):
     capsys.readouterr()
     run_command(["discover", str(run), "--clusters", "3"])
     said = capsys.readouterr().out
-    assert "still of the earlier subclasses: report.html, robust-groupdro.npz; " in said
+    assert "still of the earlier subclasses: report.html, robust-portfolio.npz; " in said
     assert compare([run])[0].cells["worst discovered group"].value is None
     with pytest.raises(ConfigError, match="the subclasses of another clustering"):
         run_command(["robust", str(run), "--names", str(tmp_path / "two.yaml")])
@@ -297,7 +297,7 @@ def test_what_lies_beside_an_npz_is_taken_and_told_of(inputs, tmp_path, capsys):
     run_command(["classify", str(file)])
     assert (tmp_path / "v-predicted.csv").is_file()
     run_command(["discover", str(file), "--clusters", "3"])
-    assert "subclasses: v-report.html, v-robust-groupdro.npz; " in capsys.readouterr().out
+    assert "subclasses: v-report.html, v-robust-portfolio.npz; " in capsys.readouterr().out
 
 
 def test_published_weights_that_cannot_be_had(tmp_path, monkeypatch):

@@ -173,7 +173,7 @@ def start_of(settings: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Kept:
+class Keeping:
     """How well one start and method keep hidden subclasses, over its runs."""
 
     start: str
@@ -189,7 +189,7 @@ class Kept:
     """Mean."""
 
 
-def kept_by(lines: Sequence[Line]) -> list[Kept]:
+def kept_by(lines: Sequence[Line]) -> list[Keeping]:
     """By start and method, the best first: which keeps hidden subclasses best, and what it took.
 
     Args:
@@ -208,7 +208,7 @@ def kept_by(lines: Sequence[Line]) -> list[Kept]:
         took = [float(line.cells["minutes"].value or 0.0) for line in mine if line.cells["minutes"].value is not None]
         minutes = sum(took) / len(took) if took else None
         mean = sum(values) / len(values)
-        found.append(Kept(start, method, len(mine), measure, mean, mean_interval(values), minutes))
+        found.append(Keeping(start, method, len(mine), measure, mean, mean_interval(values), minutes))
     return sorted(found, key=lambda one: -one.value)
 
 

@@ -143,7 +143,7 @@ class Source:
             OutputError: where nothing can be written.
         """
         if given is None:
-            file = self._own(name, suffix)
+            file = self.own(name, suffix)
             if file is None:
                 raise ConfigError(f"`out` names the {suffix} to write; it is needed here.")
         elif given.suffix != suffix:
@@ -154,7 +154,7 @@ class Source:
             raise OutputError(f"{file} cannot be written. Name another `out`.")
         home = file.parent
         kept = (RunDir(home).outcome(name, suffix, which) for which in ("last", "best"))
-        if file != self._own(name, suffix) and file in kept and RunDir(home).is_run:
+        if file != self.own(name, suffix) and file in kept and RunDir(home).is_run:
             raise OutputError(
                 f"{file} is where the run {home} keeps what is made of its own images and weights; {self.path} would "
                 f"put others there. Name another `out`."
@@ -163,7 +163,7 @@ class Source:
             refuse_foreign(skipped_list(file), has_columns(SKIPPED), "thanos")
         return file
 
-    def _own(self, name: str, suffix: str) -> Path | None:
+    def own(self, name: str, suffix: str) -> Path | None:
         """The file of an outcome in the run, or beside the embeddings."""
         if self.run is not None:
             return self.run.outcome(name, suffix, self.options.weights)
@@ -177,7 +177,7 @@ class Source:
         Raises:
             ConfigError: for names without a table.
         """
-        if table is None and (own := self._own("subclasses", ".csv")) is not None and own.is_file():
+        if table is None and (own := self.own("subclasses", ".csv")) is not None and own.is_file():
             table = own
         if names is not None and table is None:
             raise ConfigError("`names` names the subclasses of a `table`; give both.")
@@ -187,7 +187,7 @@ class Source:
 
     def is_own(self, table: Path) -> bool:
         """Whether it is where this keeps its own table of subclasses."""
-        return table == self._own("subclasses", ".csv")
+        return table == self.own("subclasses", ".csv")
 
     def again(self, table: Path | None) -> str:
         """What is typed behind a verb to judge this and the table's subclasses again."""
@@ -204,9 +204,9 @@ class Source:
             ConfigError: where there is none.
         """
         here, which = RunDir(self.path), self.options.weights
-        own = [here.outcome("robust-groupdro", ".npz", which), here.classifier(which)] if self._is_folder else []
-        own += [self.path.with_name(f"{self.path.stem}-robust-groupdro.npz")] if self.of_embeddings else []
-        found = next((file for file in ([given] if given else own) if file.is_file()), None)
+        own = [self.own(name, ".npz") for name in ("robust-portfolio", "robust-groupdro")]
+        own += [here.classifier(which)] if self._is_folder else []
+        found = next((file for file in ([given] if given else own) if file and file.is_file()), None)
         if found is None:
             where = f"{given} does not exist" if given else f"{self.path} has none of its own"
             raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: thanos robust --help")
@@ -348,7 +348,7 @@ class Source:
         """
         from thanos.subclasses.keep import places_of
 
-        own = self._own("subclasses", ".csv")
+        own = self.own("subclasses", ".csv")
         table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self._is_folder else own
         return places_of(table, names, lambda: self.space, str(self.path), self.say)
 

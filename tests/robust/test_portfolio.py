@@ -7,7 +7,7 @@ import pytest
 
 from thanos.errors import DataError
 from thanos.robust import portfolio as room
-from thanos.robust.head import Head
+from thanos.robust.head import Head, Prototypes
 from thanos.robust.infer import Seen
 from thanos.robust.portfolio import Candidate, choose, fit_portfolio, soft_accuracy
 
@@ -41,19 +41,22 @@ def test_a_shortcut_is_seen_through_and_every_candidate_is_told(make_shortcut):
     assert worst(found.chosen.head) > worst(plain.candidate.head) + 0.2
     assert found.chosen.name in found.reason
     assert len({each.candidate.name for each in found.scored}) == len(found.scored)
-    assert {each.candidate.method for each in found.scored} == {*room.WITHOUT, *room.WITH}
-    best = max(found.scored, key=lambda each: each.score)
-    assert best.candidate is found.chosen
+    assert {each.candidate.method for each in found.scored} == {"mean", *room.WITHOUT, *room.WITH}
+    best = sorted((each for each in found.scored if each.candidate.method != "mean"), key=lambda each: -each.score)
+    assert found.chosen.settings["of"] == [each.candidate.name for each in best[: room.TOP]]
 
 
-def test_without_a_shortcut_plain_erm_is_as_good(make_shortcut):
+def test_without_a_shortcut_nothing_is_lost_against_plain_erm(make_shortcut):
     rng = np.random.default_rng(0)
     data = make_shortcut(900)
     vectors = rng.normal(size=data.vectors.shape) * 0.5
     vectors[:, 1] += 0.9 * (2 * data.superclass - 1)
     found = fit_portfolio(replace(data, vectors=vectors.astype(np.float32)))
-    assert found.chosen.method == "erm"
-    assert found.reason.startswith("plain ERM is as good")
+    y = rng.integers(0, 2, 4000)
+    fresh = rng.normal(size=(4000, 6)) * 0.5
+    fresh[:, 1] += 0.9 * (2 * y - 1)
+    chosen, plain = ((each.head.predict(fresh) == y).mean() for each in (found.chosen, found.plain))
+    assert chosen > plain - 0.01
 
 
 def test_what_steps_aside_stops_nothing_else(make_shortcut, monkeypatch):
@@ -72,33 +75,63 @@ def test_what_steps_aside_stops_nothing_else(make_shortcut, monkeypatch):
     assert "superclasses alone" in found.reason
 
 
-def test_scores_by_hand(make_shortcut):
-    """Eight images, two partitions; the plain head reads dimension 0, the other one dimension 1."""
-    data = make_shortcut(600)
-    seen = Seen.of(data)
-    y = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+def eight(make_shortcut):
+    """Eight validation images: dimension 0 is wrong for the fourth and the last, dimension 1 for none."""
     x = np.zeros((8, 6))
-    x[:, 0] = [-1, -1, -1, 1, 1, 1, 1, -1]  # wrong for the fourth and the last
+    x[:, 0] = [-1, -1, -1, 1, 1, 1, 1, -1]
     x[:, 1] = [-1, -1, -1, -1, 1, 1, 1, 1]
-    seen = replace(seen, held_out=x, held_out_y=y)
+    return replace(Seen.of(make_shortcut(600)), held_out=x, held_out_y=np.repeat([0, 1], 4))
+
+
+def test_scores_by_hand(make_shortcut):
+    """Two partitions; the plain head reads dimension 0, the other one dimension 1; the pick is the mean of both."""
     every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, along(1)))
     partitions = {"a": np.array([0, 0, 0, 1, 2, 2, 2, 3]), "b": np.array([0, 0, 1, 1, 2, 2, 3, 3])}
-    chosen, reason, scored = choose(every, seen, partitions)
+    chosen, plain, reason, scored = choose(every, eight(make_shortcut), partitions)
     right, wrong = 1 / (1 + np.exp(-room.SHARPNESS)), 1 / (1 + np.exp(room.SHARPNESS))
     of_a, of_b = (right + wrong) / 2, (3 * right + wrong) / 4
-    assert [each.score for each in scored] == pytest.approx([(of_a + of_b) / 2, right])
-    assert [each.accuracy for each in scored] == [0.75, 1.0]
-    assert [each.worst for each in scored] == [0.0, 1.0]
+    assert [each.score for each in scored[1:]] == pytest.approx([(of_a + of_b) / 2, right])
+    assert [each.accuracy for each in scored[1:]] == [0.75, 1.0]
+    assert [each.worst for each in scored[1:]] == [0.0, 1.0]
+    both = np.array([1, 1, 1, 0, 1, 1, 1, 0])  # margins of their mean: 0 where they disagree
+    soft = 1 / (1 + np.exp(-room.SHARPNESS * both / np.sqrt(0.75)))
+    by_group = [soft[group == g].mean() for group in partitions.values() for g in range(4)]
+    assert scored[0].score == pytest.approx(np.mean(by_group))
+    assert plain is every[0]
+    assert chosen is scored[0].candidate
+    assert "the mean of a reweight; erm (strength 0.1) has" in reason
+
+
+def test_the_mean_is_of_heads_in_units_of_their_own_margin(make_shortcut):
+    seen = eight(make_shortcut)
+    long = replace(along(1), weight=100 * along(1).weight, bias=np.array([3.0, 5.0]))
+    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, long))
+    mean = choose(every, seen, {"a": seen.held_out_y})[3][0].candidate.head
+    unit = np.array([2.0, np.sqrt(np.mean((200 + np.repeat([-2, 2], 4)) ** 2.0))])
+    np.testing.assert_allclose(mean.weight, (along(0).weight / unit[0] + long.weight / unit[1]) / 2)
+    np.testing.assert_allclose(mean.bias, long.bias / unit[1] / 2)
+
+
+def test_an_ensemble_of_prototypes_is_picked_alone(make_shortcut):
+    """It is not linear, so no mean is made of it."""
+    seen = eight(make_shortcut)
+    near = Prototypes(along(1).weight[None], np.ones(1), np.zeros(6), np.ones(6))
+    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("", "dpe", {"diversity": 1.0}, near))
+    partitions = {"a": np.array([0, 0, 0, 1, 2, 2, 2, 3])}
+    chosen, _, _, scored = choose(every, seen, partitions)
     assert chosen is every[1]
-    assert "a reweight" in reason
+    assert len(scored) == 2
 
 
 def test_within_the_noise_erm_is_kept(make_shortcut):
-    data = make_shortcut(600)
-    seen = replace(Seen.of(data), held_out=np.eye(6)[[0, 1]] * 2 - 0.5, held_out_y=np.array([1, 1]))
-    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, along(1)))
-    chosen, reason, _ = choose(every, seen, {"a": np.array([0, 0])})  # each is right on the other's mistake
-    assert chosen is every[0]
+    """Another head is a shade better on one image and no worse on the others."""
+    seen, other = eight(make_shortcut), along(0)
+    other = replace(other, bias=np.array([0.0, 1e-3]))
+    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, other))
+    partitions = {"a": np.array([0, 0, 0, 1, 2, 2, 2, 3])}
+    chosen, plain, reason, scored = choose(every, seen, partitions)
+    assert len({round(each.score, 3) for each in scored}) == 1
+    assert chosen is plain is every[0]
     assert reason.startswith("plain ERM is as good")
 
 

@@ -81,7 +81,9 @@ def test_given_groups_are_used(shortcut, method):
 
 
 def test_discovered_groups_find_the_shortcut_and_help(shortcut):
-    outcome = make_robust(shortcut, RobustConfig(), clusters=DiscoverConfig(clusters=2, components=2))
+    outcome = make_robust(
+        shortcut, RobustConfig(groups="discovered"), clusters=DiscoverConfig(clusters=2, components=2)
+    )
     recovered = outcome.scores.recovery["train"]
     assert recovered.rarest_f1.lowest > 0.9 > recovered.one_cluster.rarest_f1.mean + 0.5
     plain = make_robust(shortcut, RobustConfig(method="erm", groups="none")).scores
@@ -134,7 +136,7 @@ def test_a_cluster_without_validation_images_joins_the_largest(shortcut):
     for name, fact in joined.superclasses.items():
         mine = moved.superclass == moved.superclass_names.index(name)
         assert sum(fact["sizes"]) == mine.sum()
-    make_robust(moved, RobustConfig(), clusters=clusters)
+    make_robust(moved, RobustConfig(groups="discovered"), clusters=clusters)
 
 
 def test_clusters_of_too_few_validation_images_become_one(shortcut):
@@ -200,7 +202,7 @@ def test_what_is_missing_is_said(shortcut):
     with pytest.raises(DataError, match=r"there are none\. Name some"):
         watch("worst-class", shortcut.take(np.flatnonzero(shortcut.split != 1)))
     with pytest.raises(DataError, match="scored on test images"):
-        make_robust(shortcut.take(np.flatnonzero(shortcut.split != 2)), RobustConfig())
+        make_robust(shortcut.take(np.flatnonzero(shortcut.split != 2)), RobustConfig(groups="discovered"))
     partly = replace(shortcut, group=np.where(shortcut.in_split("train"), -1, shortcut.group))
     with pytest.raises(DataError, match="1600 of 1600 have none"):
         make_robust(partly, RobustConfig(groups="given"))

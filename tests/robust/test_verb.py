@@ -1,6 +1,7 @@
 """``thanos discover`` and ``thanos robust`` as a user meets them: files, names, mergers, refusals."""
 
 import csv
+import html
 import json
 import re
 from dataclasses import replace
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from thanos.cli import main
 from thanos.cli.lines import gain_line
-from thanos.config import TrainConfig
+from thanos.config import RobustConfig, TrainConfig
 from thanos.data.group_table import read_table
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, write_embeddings
@@ -57,7 +58,7 @@ def test_discover_name_merge_and_be_fair(capsys, source):
     assert "<b>a</b>, large" not in page
     assert yaml.safe_load(names.read_text()) == {n: n for n in ("a/0", "a/1", "b/0", "b/1")}
     names.write_text("a/1: odd\nb/1: odd\n")  # not merged: a subclass lies in one superclass
-    code, out, _ = run(capsys, "robust", file, "--table", table, "--names", names)
+    code, out, _ = run(capsys, "robust", file, "--method", "groupdro", "--table", table, "--names", names)
     assert code == 0
     assert "discovered odd" in out
     found = json.loads(file.with_name("e-robust-groupdro.json").read_text())
@@ -78,7 +79,7 @@ def test_discover_name_merge_and_be_fair(capsys, source):
 
 def test_the_portfolio_picks_and_tells_of_every_candidate(capsys, source):
     file, embeddings = source
-    code, out, err = run(capsys, "robust", file, "--method", "portfolio")
+    code, out, err = run(capsys, "robust", file)
     assert (code, err) == (0, "")
     found = json.loads(file.with_name("e-robust-portfolio.json").read_text())
     assert found["selection"]["reason"] in out
@@ -94,6 +95,38 @@ def test_the_portfolio_picks_and_tells_of_every_candidate(capsys, source):
     code, _, err = run(capsys, "robust", file, "--method", "portfolio", "--groups", "given")
     assert code == 2
     assert "drop `groups`" in err or "drop --groups" in err
+    assert run(capsys, "report", file)[0] == 0
+    page = file.with_name("e-report.html").read_text()
+    assert found["selection"]["reason"] in html.unescape(page)
+    for row in table:  # each with its scores
+        shown = re.search(re.escape(row["candidate"]) + r"</td><td>([\d.]+)</td><td>([\d.]+)</td>", page)
+        assert float(shown[1]) == pytest.approx(row["score"], abs=6e-4)
+        assert float(shown[2]) == pytest.approx(100 * row["validation_accuracy"], abs=0.06)
+
+
+def test_the_portfolio_takes_the_subclasses_that_were_discovered_and_named(capsys, source):
+    file, embeddings = source
+    x = embeddings.vectors.copy()
+    x[:, 1] += 2 * embeddings.superclass  # so that a straight line serves all four
+    write_embeddings(replace(embeddings, vectors=x), file)
+    assert run(capsys, "discover", file, "--clusters", 2)[0] == 0
+    code, out, err = run(capsys, "robust", file)
+    assert (code, err) == (0, "")
+    assert "discovered a/1" in out
+    found = json.loads(file.with_name("e-robust-portfolio.json").read_text())
+    assert set(found["scores"]["discovered_groups"]["groups"]) == {"a/0", "a/1", "b/0", "b/1"}
+    assert found["subclasses"]
+    fair, plain = (
+        scores["groups"]["worst_group"]["accuracy"] for scores in (found["scores"], found["plain"]["scores"])
+    )
+    assert fair > plain + 0.3
+
+
+def test_groups_or_a_rule_ask_for_groupdro(capsys, source):
+    file, _ = source
+    assert run(capsys, "robust", file, "--groups", "given")[0] == 0
+    assert json.loads(file.with_name("e-robust-groupdro.json").read_text())["settings"]["groups"] == "given"
+    assert (RobustConfig(select="worst-class").method, RobustConfig(groups="none").method) == ("groupdro", "portfolio")
 
 
 def test_true_subclasses_are_counted_among_those_known(capsys, source):
@@ -157,7 +190,7 @@ def test_names_that_fit_nothing(capsys, source, content, said):
     assert code == 2
     assert said in err
     assert err.count("\n") == 1
-    assert not file.with_name("e-robust-groupdro.npz").exists()
+    assert not file.with_name("e-robust-portfolio.npz").exists()
 
 
 def test_a_table_of_other_images(capsys, source, tmp_path):

@@ -35,7 +35,7 @@ def classify(
     Parameters
     ----------
     classifier
-        The .npz; default: the run's robust-groupdro.npz, else its classifier.npz.
+        The .npz; default: the run's robust-portfolio.npz, else its robust-groupdro.npz or classifier.npz.
     out
         A CSV: image, predicted, probability, the superclass where it is known, and where thanos discover found
         subclasses here that of each image, with a confidence. Needed with --data; of a run's own images by default

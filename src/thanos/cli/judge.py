@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from thanos.cli.app import say
 from thanos.cli.lines import apart_line, transfer_lines
 from thanos.errors import DataError, MissingLabels
+from thanos.storage import read_json
 
 if TYPE_CHECKING:
     from thanos.cli.app import Thumbnails
@@ -132,6 +133,7 @@ def write_page(
         base=None if table is None or mark is None else Base(mark, _origin(source, table)),
         linked=linked,
         advice=advice,
+        robust=_portfolio(source),
     )
 
 
@@ -149,6 +151,16 @@ def check_thumbnails(page: Path, thumbnails: "Thumbnails") -> None:
 
     if thumbnails == "linked":
         check_folder_free(page)
+
+
+def _portfolio(source: "Source") -> dict[str, Any]:
+    """What ``thanos robust`` left of its portfolio on these embeddings; empty where it left nothing."""
+    from thanos.embeddings import marks_of
+    from thanos.storage.schemas import Picked
+
+    file = source.own("robust-portfolio", ".json")
+    found = read_json(file, Picked) if file is not None and file.is_file() else {}
+    return found if found.get("of") == marks_of(source.embeddings) else {}
 
 
 def measured(source: "Source") -> "Properties | None":

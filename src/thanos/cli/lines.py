@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from thanos.evaluate.intervals import FEW
 
 if TYPE_CHECKING:
-    from thanos.compare import Kept
+    from thanos.compare import Keeping
     from thanos.config import RobustConfig
     from thanos.evaluate.apart import Apart
     from thanos.evaluate.recovery import Recovered
@@ -178,7 +178,7 @@ def gain_line(found: "Gain", plain_command: str) -> str:
     return f"{said}: {doubt}. The plain one: {plain_command}"
 
 
-def kept_lines(found: Sequence["Kept"]) -> list[str]:
+def kept_lines(found: Sequence["Keeping"]) -> list[str]:
     """Which start and method keeps hidden subclasses best, and the minutes of each."""
     if not found:
         return []

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
   thanos robust runs/a --table runs/a/subclasses.csv --names names.yaml
   thanos robust runs/a --method groupdro --groups given
   thanos robust runs/a --method jtt --groups none
-  thanos robust runs/a --method portfolio
   thanos robust embeddings.npz --method dfr --groups given --out fair.npz"""
 )
 def robust(
@@ -37,26 +36,30 @@ def robust(
     config: Annotated[RobustConfig, Flat] = RobustConfig(),
     of: Of = SourceConfig(),
 ) -> None:
-    """Train a classifier on embeddings that serves every group well, known or discovered; seconds.
+    """Train a classifier on embeddings that serves every group well, known, discovered or inferred.
 
-    Prints each group's test accuracy beside that of a plain classifier. The .npz holds weight, bias, mean and scale:
-    logits = (vectors - mean) / scale @ weight.T + bias; of dpe prototypes and their sharpness.
+    By default a portfolio: groups inferred in six ways, all heads on them, and a rule that sees no group and keeps the
+    plain classifier where that is as good. Prints each group's test accuracy beside that of the plain one. The .npz
+    holds weight, bias, mean and scale: logits = (vectors - mean) / scale @ weight.T + bias; of dpe prototypes and their
+    sharpness.
 
     Parameters
     ----------
     out
         The classifier (.npz); its scores go beside it as .json. Default: robust-METHOD.npz in the run directory.
     table
-        Discovered subclasses from an earlier thanos discover; default: those of the run or the .npz, else discover now.
+        Discovered subclasses from an earlier thanos discover; default: those of the run or the .npz, else discover now
+        (the portfolio: clusters of its own).
     names
         A YAML file 'discovered subclass: your name' for that table, equal names merge; or the edits that its page saved
         (subclasses-edited.yaml); default: the file beside the table.
     """
     from_, asked = Source(source, of, say), table is not None
-    if (table or names) is not None and config.groups != "discovered":
+    takes_them = config.groups == "discovered" or config.method == "portfolio"
+    if (table or names) is not None and not takes_them:
         option = "--table holds" if names is None else "--names names"
         raise ConfigError(f"{option} discovered groups; drop it, or drop --groups {config.groups}.")
-    if config.groups == "discovered":
+    if takes_them:
         table, names = from_.discovered(table, names)
     where = from_.out(out, f"robust-{config.method}", suffix=".npz")
     from thanos.robust.head import is_head
@@ -65,7 +68,7 @@ def robust(
     refuse_foreign(where, is_head, "thanos robust")
     refuse_foreign(facts, holds("settings", "selection", "scores", "plain"), "thanos robust")
     discovered = None if table is None else earlier(from_, table, names, asked=asked)
-    if config.groups == "discovered":
+    if config.groups == "discovered" or table is not None:
         say(f"subclasses {described(table, names)}{'; to see them: thanos discover' if table is None else ''}")
     make(from_, where, facts, config, table, discovered)
 

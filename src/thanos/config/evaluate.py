@@ -85,12 +85,13 @@ class DiscoverConfig(Settings):
 class RobustConfig(Settings):
     """How a model that serves every group is made from embeddings."""
 
-    method: Literal[RobustMethod, "portfolio"] = "groupdro"
-    """groupdro: the worst group's loss made as small as it gets; groupdro-auroc: that of the worst pair of groups of
-    two superclasses, for a score by AUROC; reweight: every group weighs the same; jtt: what a first model gets wrong
-    counts more; dfr: refitted on group-balanced validation images; afr: refitted on what a first model is least sure
-    of; dpe: an ensemble of diverse prototypes; erm: the plain model, to compare with; portfolio: groups are inferred in
-    six ways, and a rule that sees no group picks among all heads on them."""
+    method: Literal[RobustMethod, "portfolio"] = "portfolio"
+    """portfolio: groups are inferred in six ways, and a rule that sees no group picks among all heads on them; the
+    default unless `groups` or `select` is given, which groupdro then takes. groupdro: the worst group's loss made as
+    small as it gets; groupdro-auroc: that of the worst pair of groups of two superclasses, for a score by AUROC;
+    reweight: every group weighs the same; jtt: what a first model gets wrong counts more; dfr: refitted on
+    group-balanced validation images; afr: refitted on what a first model is least sure of; dpe: an ensemble of diverse
+    prototypes; erm: the plain model, to compare with."""
     groups: Literal["given", "discovered", "none"] = "discovered"
     """What the method may know: the images' own groups, clusters found inside each superclass, or nothing."""
     select: Literal["auto", "worst-group", "worst-discovered", "worst-class"] = "auto"
@@ -112,10 +113,12 @@ class RobustConfig(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _infers_itself(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("method") == "portfolio":
-            return {"groups": "none"} | values
-        return values
+    def _settles_the_method(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        asked = (values.get("groups", "none"), values.get("select", "auto")) != ("none", "auto")
+        values = {"method": "groupdro" if asked else "portfolio"} | values
+        return {"groups": "none"} | values if values["method"] == "portfolio" else values
 
     @model_validator(mode="after")
     def _fits_together(self) -> "RobustConfig":

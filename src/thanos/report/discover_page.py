@@ -18,7 +18,7 @@ from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
-from thanos.report.summary import advice_line, by_level, members, shape, summary, worst
+from thanos.report.summary import advice_line, by_level, members, portfolio_table, shape, summary, worst
 from thanos.report.walk import walk_data
 from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
@@ -65,6 +65,7 @@ def write_discover_page(
     base: Base | None = None,
     linked: bool = False,
     advice: Advice | None = None,
+    robust: Mapping[str, Any] | None = None,
 ) -> None:
     """A self-contained page.
 
@@ -86,6 +87,7 @@ def write_discover_page(
         linked: Whether thumbnails of all images on the map go into files beside the page; else those of at most 5,000
             stand in it.
         advice: What to do next.
+        robust: What ``thanos robust`` left of its portfolio: ``selection`` and ``gain``; empty: nothing.
     Raises:
         DataError: if the pictures are not those that were embedded.
         OutputError: if a file cannot be written.
@@ -119,6 +121,7 @@ def write_discover_page(
         "walk": [] if cuts is None else walk_data(embeddings, cuts),
         "walked": {} if cuts is None else {name: tree for name, tree in cuts.trees.items() if len(tree.leaves) > 1},
         "superclasses": _superclasses(embeddings, found, images, errors),
+        "robust": portfolio_table(robust) if robust else None,
     }
     write_text(page, render("discover.html", **facts))
 

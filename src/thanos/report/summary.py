@@ -1,5 +1,6 @@
 """A page's numbers: what was measured of an embedding, each with its interval, its images and what it says."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,6 +108,25 @@ def _fairness(embeddings: Embeddings, found: Discovered, errors: Errors) -> list
         says = "the discovered subclass it serves worst (interval: of the highest share, whichever subclass has it)"
         rows.append(_share(f"it errs on {most['name']}", most["share"], most["n"], says, most["interval"]))
     return rows
+
+
+def portfolio_table(robust: Mapping[str, Any]) -> dict[str, Any]:
+    """What the portfolio of ``thanos robust`` picked, and its candidates by the score that the rule compares.
+
+    Returns:
+        ``reason``, ``worst`` (which groups' lowest accuracy the pick changes, by how much, with its interval), the
+        ``candidates`` from the best on, ``aside``, and whether scores on ``test`` images and by ``groups`` are known.
+    """
+    selection, gain = robust["selection"], robust["gain"]["worst"]
+    table = sorted(selection["table"], key=lambda row: -row["score"])
+    return {
+        "reason": selection["reason"],
+        "worst": gain,
+        "candidates": table,
+        "aside": selection["aside"],
+        "test": "test_accuracy" in table[0],
+        "groups": "test_worst_group" in table[0],
+    }
 
 
 def worst(found: Discovered, errors: Errors | None) -> dict[str, Any] | None:

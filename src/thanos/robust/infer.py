@@ -45,16 +45,19 @@ class Seen:
     """Validation vectors, standardised as the training vectors are."""
     held_out_y: Ids = field(repr=False)
     seed: int
+    known: Ids | None = field(default=None, repr=False)
+    """Discovered subclasses of ``embeddings``, where some were found (and perhaps named) before."""
     heads: dict[float, Head] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, embeddings: Embeddings, seed: int = 0) -> "Seen":
-        """Embeddings with the splits train and validation."""
+    def of(cls, embeddings: Embeddings, seed: int = 0, known: Ids | None = None) -> "Seen":
+        """Embeddings with the splits train and validation; ``known``: their discovered subclasses, (n,)."""
         train, held_out = embeddings.rows("train"), embeddings.rows("validation")
-        blind = embeddings.take(np.sort(np.concatenate([train, held_out]))).without_hidden()
+        rows = np.sort(np.concatenate([train, held_out]))
+        blind = embeddings.take(rows).without_hidden()
         data = standardise(embeddings.vectors[train], embeddings.superclass[train], len(embeddings.superclass_names))
         other = (embeddings.vectors[held_out] - data.mean) / data.scale
-        return cls(blind, data, other, embeddings.superclass[held_out], seed)
+        return cls(blind, data, other, embeddings.superclass[held_out], seed, None if known is None else known[rows])
 
     def first_head(self, strength: float) -> Head:
         """Plain logistic regression on the training vectors, fitted once."""
@@ -76,10 +79,11 @@ class Inferred:
 
 
 def clusters(seen: Seen) -> Inferred:
-    """Clusters inside each superclass, at least two, as :func:`thanos.discover` finds them."""
-    embeddings = seen.embeddings
-    config = DiscoverConfig(number="silhouette", least=2, most=10, seed=seen.seed)
-    found = discover(embeddings, config).cluster
+    """Clusters inside each superclass, at least two, as :func:`thanos.discover` finds them; or those found before."""
+    embeddings, found = seen.embeddings, seen.known
+    if found is None or len(np.unique(found)) <= len(np.unique(embeddings.superclass)):
+        config = DiscoverConfig(number="silhouette", least=2, most=10, seed=seen.seed)
+        found = discover(embeddings, config).cluster
     return _groups(seen, found[embeddings.in_split("train")], found[embeddings.in_split("validation")])
 
 

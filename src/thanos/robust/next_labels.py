@@ -130,7 +130,7 @@ def _reduced(embeddings: Embeddings, rows: NDArray[np.int64]) -> NDArray[np.floa
     vectors = one_size(embeddings.vectors).astype(np.float64)
     centre = vectors[rows].mean(axis=0)
     if vectors.shape[1] <= DIMENSIONS:
-        return vectors - centre
+        return np.asarray(vectors - centre)
     scatter = (vectors[rows] - centre).T @ (vectors[rows] - centre)
     return np.asarray((vectors - centre) @ np.linalg.eigh(scatter)[1][:, -DIMENSIONS:])
 

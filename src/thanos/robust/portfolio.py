@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from thanos.config import RobustMethod
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
-from thanos.robust.head import Classifier
+from thanos.robust.head import Classifier, Head
 from thanos.robust.infer import INFERRERS, Inferred, Seen
 from thanos.robust.methods import METHODS, Task
 
@@ -28,9 +28,11 @@ DRAWN = 1000
 """Images of a balanced draw for DFR and DPE, which are of several: scikit-learn's sparse heads on more take minutes."""
 SHARPNESS = 4.0
 """Of soft accuracies: an image whose margin is the root mean square counts as 98% right, at half of it as 88%."""
+TOP = 4
+"""Of so many best linear heads the pick is the mean: single scores are noisy, and what they err in differs."""
 ERRORS = 0.75
-"""By so many standard errors the best candidate must be above plain ERM, else ERM is kept; settled, as sharpness and
-what is watched, on worlds of odd number (benchmarks/portfolio.py)."""
+"""By so many standard errors the pick must be above plain ERM, else ERM is kept; settled, as sharpness, the number of
+heads and what is watched, on worlds of odd number (benchmarks/portfolio.py)."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,17 @@ class Candidate:
 
     inferrer: str
     """Empty: none."""
-    method: RobustMethod
+    method: RobustMethod | Literal["mean"]
     settings: dict[str, Any]
     head: Classifier = field(repr=False)
 
     @property
     def name(self) -> str:
         """Inferrer, head and settings."""
+        if self.method == "mean":
+            return f"the mean of {'; '.join(self.settings['of'])}"
         told = ", ".join(f"{key} {value:g}" for key, value in self.settings.items() if key != "errors")
-        return " ".join(filter(None, (self.inferrer, self.method, f"({told})")))
+        return " ".join(filter(None, (self.inferrer, self.method, told and f"({told})")))
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Portfolio:
     """What the rule chose, why, and what it chose from."""
 
     chosen: Candidate
+    plain: Candidate
+    """The plain ERM that it is held against: that of the highest validation accuracy."""
     reason: str
     scored: tuple[Scored, ...] = field(repr=False)
     inferred: dict[str, Inferred] = field(repr=False)
@@ -75,12 +81,13 @@ class Portfolio:
     """Inferrers and heads that could not be fitted, and why."""
 
 
-def fit_portfolio(embeddings: Embeddings, seed: int = 0) -> Portfolio:
+def fit_portfolio(embeddings: Embeddings, seed: int = 0, known: Ids | None = None) -> Portfolio:
     """Fit every candidate on the training vectors and choose one on the validation vectors.
 
     Args:
         embeddings: With the splits train and validation; their groups and subclasses are not looked at.
         seed: Of all draws.
+        known: Discovered subclasses of all embeddings, (n,), in the place of clusters of its own.
     Raises:
         DataError: without training or validation images, or if the training images have one superclass only.
     """
@@ -88,11 +95,11 @@ def fit_portfolio(embeddings: Embeddings, seed: int = 0) -> Portfolio:
         raise DataError("heads are fitted on training images and chosen on validation images. Name some of each.")
     if len(np.unique(embeddings.superclass[embeddings.in_split("train")])) < 2:
         raise DataError("a head tells superclasses apart; the training images have one only.")
-    seen = Seen.of(embeddings, seed)
+    seen = Seen.of(embeddings, seed, known)
     found, aside = infer_all(seen)
     every = tuple(candidates(seen, found, aside))
-    chosen, reason, scored = choose(every, seen, {name: found[name].held_out for name in WATCHED if name in found})
-    return Portfolio(chosen, reason, scored, found, aside)
+    watched = {name: found[name].held_out for name in WATCHED if name in found}
+    return Portfolio(*choose(every, seen, watched), found, aside)
 
 
 def infer_all(seen: Seen) -> tuple[dict[str, Inferred], dict[str, str]]:
@@ -135,37 +142,53 @@ def _of(
 
 def choose(
     every: tuple[Candidate, ...], seen: Seen, partitions: Mapping[str, Ids]
-) -> tuple[Candidate, str, tuple[Scored, ...]]:
-    """The rule: the candidate that serves all inferred groups alike best, unless plain ERM does as well.
+) -> tuple[Candidate, Candidate, str, tuple[Scored, ...]]:
+    """The rule: the mean of the heads that serve all inferred groups alike best, unless plain ERM does as well.
 
     Args:
         every: With a plain ERM among them.
         seen: Its validation images are looked at.
         partitions: Their inferred groups (n,), by inferrer; of none, superclasses stand in.
     Returns:
-        The candidate, the reason, and all scores.
+        The pick, the plain ERM, the reason, and all scores, the pick's among them.
     """
-    y = seen.held_out_y
-    logits = [each.head.of_standardised(seen.held_out) for each in every]
-    right = np.array([each.argmax(axis=1) == y for each in logits])
-    accuracy = right.mean(axis=1)
-    plain = max((i for i, each in enumerate(every) if each.method == "erm"), key=lambda i: float(accuracy[i]))
-    partitions = partitions or {"superclasses alone": y}
+    y, partitions = seen.held_out_y, partitions or {"superclasses alone": seen.held_out_y}
     weight = np.mean([1 / np.bincount(p)[p] / len(np.unique(p)) for p in partitions.values()], axis=0)
+    logits = [each.head.of_standardised(seen.held_out) for each in every]
+    score = np.array([soft_accuracy(each, y) @ weight for each in logits])
+    plain = max((i for i, each in enumerate(every) if each.method == "erm"), key=lambda i: _right(logits[i], y))
+    best = every[int(score.argmax())]
+    if isinstance(best.head, Head):
+        best = _mean_of_best(every, score, logits, y)
+        every, logits = (best, *every), [best.head.of_standardised(seen.held_out), *logits]
+        plain += 1
     soft = np.array([soft_accuracy(each, y) for each in logits])
-    score = soft @ weight
-    worst = np.min([_by_group(right, p).min(axis=1) for p in partitions.values()], axis=0)
-    best = int(score.argmax())
-    ahead = soft[best] - soft[plain]
+    right, place = np.array([each.argmax(axis=1) == y for each in logits]), every.index(best)
+    ahead = soft[place] - soft[plain]
     gain = float(ahead @ weight)
     error = float(np.sqrt(weight**2 @ (ahead - gain) ** 2))
-    told = f"{every[best].name} has {score[best]:.3f} over the groups of {', '.join(partitions)}"
-    beside = f"plain {every[plain].name} {score[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
-    chosen, reason = best, f"{told}, {beside}."
-    if every[best].method == "erm" or gain <= ERRORS * error:
-        chosen, reason = plain, f"plain ERM is as good: {told}, {beside}."
-    scored = tuple(Scored(*each) for each in zip(every, score.tolist(), accuracy.tolist(), worst.tolist(), strict=True))
-    return every[chosen], reason, scored
+    total, kept = soft @ weight, gain <= ERRORS * error
+    told = f"{best.name} has {total[place]:.3f} over the groups of {', '.join(partitions)}"
+    beside = f"plain {every[plain].name} {total[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
+    reason = f"{'plain ERM is as good: ' if kept else ''}{told}, {beside}."
+    worst = np.min([_by_group(right, p).min(axis=1) for p in partitions.values()], axis=0)
+    numbers = (total.tolist(), right.mean(axis=1).tolist(), worst.tolist())
+    scored = tuple(Scored(*each) for each in zip(every, *numbers, strict=True))
+    return every[plain] if kept else best, every[plain], reason, scored
+
+
+def _mean_of_best(every: tuple[Candidate, ...], score: Rows, logits: list[Rows], y: Ids) -> Candidate:
+    """The mean of the best linear heads, each in units of its own margin."""
+    order = [i for i in np.argsort(-score, kind="stable") if isinstance(every[i].head, Head)][:TOP]
+    heads = [(every[i].head, margin_unit(logits[i], y)) for i in order]
+    first = heads[0][0]
+    weight = np.mean([head.weight / unit for head, unit in heads if isinstance(head, Head)], axis=0)
+    bias = np.mean([head.bias / unit for head, unit in heads if isinstance(head, Head)], axis=0)
+    return Candidate("", "mean", {"of": [every[i].name for i in order]}, Head(weight, bias, first.mean, first.scale))
+
+
+def _right(logits: Rows, y: Ids) -> float:
+    return float((logits.argmax(axis=1) == y).mean())
 
 
 def soft_accuracy(logits: Rows, y: Ids) -> Rows:
@@ -173,11 +196,18 @@ def soft_accuracy(logits: Rows, y: Ids) -> Rows:
 
     An accuracy over a group of five images moves in steps of a fifth; this one sees how near to the boundary they lie.
     """
+    return np.asarray(0.5 * (1 + np.tanh(SHARPNESS * _margin(logits, y) / margin_unit(logits, y) / 2)))
+
+
+def margin_unit(logits: Rows, y: Ids) -> float:
+    """The root mean square of the margins: a head's own unit."""
+    return float(np.sqrt((_margin(logits, y) ** 2).mean())) or 1.0
+
+
+def _margin(logits: Rows, y: Ids) -> Rows:
     rows, other = np.arange(len(y)), logits.copy()
     other[rows, y] = -np.inf
-    margin = logits[rows, y] - other.max(axis=1)
-    margin = margin / (np.sqrt((margin**2).mean()) or 1.0)
-    return np.asarray(0.5 * (1 + np.tanh(SHARPNESS * margin / 2)))
+    return np.asarray(logits[rows, y] - other.max(axis=1))
 
 
 def _by_group(right: NDArray[np.bool_], group: Ids) -> Rows:

@@ -25,7 +25,7 @@ from thanos.evaluate.scores import Scores
 from thanos.robust.head import Classifier
 from thanos.robust.methods import Robust, fit_robust
 from thanos.robust.plain import plain_head
-from thanos.robust.portfolio import fit_portfolio
+from thanos.robust.portfolio import Portfolio, fit_portfolio
 from thanos.robust.select import watch
 from thanos.subclasses.discovery import discover
 from thanos.subclasses.fitted import Discovered
@@ -110,13 +110,19 @@ def make_robust(
         MissingLabels: if groups are wanted and not known.
         DataError: if a split is empty, or a group has no validation image.
     """
-    test = embeddings.in_split("test")
-    if not test.any():
+    _check_test_images(embeddings)
+    return _scored(embeddings, *choose_head(embeddings, config, clusters=clusters, discovered=discovered))
+
+
+def _check_test_images(embeddings: Embeddings) -> None:
+    if not embeddings.in_split("test").any():
         raise DataError("a model is scored on test images, and there are none. Name some in a column (or array) split.")
-    robust, found = choose_head(embeddings, config, clusters=clusters, discovered=discovered)
-    scores = score_test_images(embeddings, robust.head, found)
-    right = robust.head.predict(embeddings.vectors[test]) == embeddings.superclass[test]
-    return Outcome(robust, found, scores, right)
+
+
+def _scored(embeddings: Embeddings, robust: Robust, discovered: Discovered | None) -> Outcome:
+    test = embeddings.of("test")
+    scores = score_test_images(embeddings, robust.head, discovered)
+    return Outcome(robust, discovered, scores, robust.head.predict(test.vectors) == test.superclass)
 
 
 def choose_head(
@@ -132,7 +138,7 @@ def choose_head(
     back for the test scores alone.
     """
     if config.method == "portfolio":
-        return of_portfolio(embeddings, config.seed), None
+        return of_portfolio(embeddings, fit_portfolio(embeddings, config.seed, _ids_of(discovered))), discovered
     seen = embeddings if config.sees_groups else embeddings.without_hidden()
     group: NDArray[np.int64] | None = None
     if config.groups == "given":
@@ -158,12 +164,15 @@ def choose_head(
     return fit_robust(config.method, seen, group, looked_at, config.seed), discovered
 
 
-def of_portfolio(embeddings: Embeddings, seed: int) -> Robust:
+def _ids_of(discovered: Discovered | None) -> NDArray[np.int64] | None:
+    return None if discovered is None else discovered.cluster
+
+
+def of_portfolio(embeddings: Embeddings, found: Portfolio) -> Robust:
     """The pick of the portfolio's rule; its selection tells of every candidate, with test scores where there are any.
 
     The rule has chosen before test images or true groups are looked at.
     """
-    found = fit_portfolio(embeddings, seed)
     test = embeddings.of("test")
     table = []
     for one in found.scored:
@@ -193,8 +202,16 @@ def beside_plain(
 ) -> tuple[Outcome, Outcome]:
     """A method's model, and the plain classifier chosen by the same rule on the same groups.
 
+    The portfolio's is the plain ERM that its rule holds every candidate against.
+
     Args, Raises: As :func:`make_robust`.
     """
+    if config.method == "portfolio":
+        _check_test_images(embeddings)
+        found = fit_portfolio(embeddings, config.seed, _ids_of(discovered))
+        erm = Robust("erm", found.plain.head, found.plain.settings, {"rule": "accuracy"})
+        outcome = _scored(embeddings, of_portfolio(embeddings, found), discovered)
+        return outcome, _scored(embeddings, erm, discovered)
     outcome = make_robust(embeddings, config, discovered=discovered)
     plain = RobustConfig(method="erm", groups=config.groups, select=config.select)
     return outcome, make_robust(embeddings, plain, discovered=outcome.discovered)

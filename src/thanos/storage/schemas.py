@@ -224,3 +224,44 @@ class Classifier(Kept):
     scores: ClassifierScores = ClassifierScores()
     of: Marks | None = None
     subclasses: str | None = None
+
+
+class Candidate(Kept):
+    """One head of a portfolio on one way to infer groups."""
+
+    candidate: str
+    score: float
+    validation_accuracy: Share
+    worst_inferred_group: Share
+    test_accuracy: Share | None = None
+    test_worst_group: Share | None = None
+
+
+class PortfolioSelection(Selection):
+    """What the rule of a portfolio picked."""
+
+    reason: str
+    aside: dict[str, str]
+    table: Annotated[list[Candidate], Field(min_length=1)]
+
+
+class Change(Kept):
+    """Of the worst group's accuracy against plain ERM."""
+
+    of: str
+    difference: float
+    interval: Annotated[list[float], Field(min_length=2, max_length=2)]
+    small: bool
+
+
+class PortfolioGain(Kept):
+    """What the pick brings."""
+
+    worst: Change
+
+
+class Picked(Classifier):
+    """The JSON beside the classifier that a portfolio picked."""
+
+    selection: PortfolioSelection
+    gain: PortfolioGain
