@@ -29,7 +29,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from thanos import DataConfig, DiscoverConfig, discover, embed, load, read_embeddings, recovery
+from thanos import DataConfig, DiscoverConfig, discover, embed, load, read_embeddings, recovery_scores
 from thanos.embeddings import Embeddings
 from thanos.evaluate.intervals import mean_interval
 from thanos.reproduce.score import raw_pixels
@@ -80,7 +80,7 @@ def score(embeddings: Embeddings, true: np.ndarray, seed: int, **more: str) -> d
     scores = {}
     for name, config in CLUSTERINGS.items():
         found = discover(embeddings, config.model_copy(update={"seed": seed, **more}))
-        against = recovery(found.cluster, true, embeddings.superclass)
+        against = recovery_scores(found.cluster, true, embeddings.superclass)
         wanted = ("adjusted_mutual_information", "macro_f1", "purity")
         scores[name] = {key: getattr(against, key) for key in wanted} | {"clusters": float(len(found.names))}
     return scores

@@ -25,7 +25,16 @@ import numpy as np
 import torch
 from discover_images import FROZEN
 
-from thanos import DataConfig, DiscoverConfig, discover, embed, load, read_embeddings, recovery, transfer
+from thanos import (
+    DataConfig,
+    DiscoverConfig,
+    discover,
+    embed,
+    evaluate_transfer,
+    load,
+    read_embeddings,
+    recovery_scores,
+)
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
 from thanos.evaluate.intervals import mean_interval
@@ -52,11 +61,11 @@ def draw(name: str, count: int, seed: int, file: Path) -> tuple[np.ndarray, tupl
 
 def score(embeddings: Embeddings, true: np.ndarray, names: tuple[str, ...], seed: int) -> dict[str, float]:
     found = discover(embeddings, DiscoverConfig(seed=seed))
-    against = recovery(found.cluster, true, embeddings.superclass)
+    against = recovery_scores(found.cluster, true, embeddings.superclass)
     assert against is not None
     seen = np.isin(true, np.intersect1d(true[embeddings.in_split("train")], true[embeddings.in_split("validation")]))
     try:
-        fine = transfer(replace(embeddings, subclass=true, subclass_names=names).take(seen))
+        fine = evaluate_transfer(replace(embeddings, subclass=true, subclass_names=names).take(seen))
         probe = fine.probe.accuracy if fine.probe is not None else float("nan")
     except DataError:
         probe = float("nan")

@@ -12,7 +12,7 @@ import numpy as np
 
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings
-from thanos.evaluate.recovery import recovery
+from thanos.evaluate.recovery import recovery_scores
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 from thanos.subclasses.discovery import discover
@@ -52,7 +52,7 @@ def main() -> None:
             found = discover(data, DiscoverConfig(method=method))
             seconds = time.perf_counter() - started
             assert data.subclass is not None
-            scores = recovery(found.cluster, data.subclass, data.superclass)
+            scores = recovery_scores(found.cluster, data.subclass, data.superclass)
             measured.append(
                 {
                     "method": method,

@@ -1,10 +1,11 @@
 """Whether the stated gain of more labels comes true: what a page says before they are there against what they bring.
 
 Of each set 3,000 training images are drawn and as many test images (HAM10000: 2,000), all on frozen features in the
-256 principal components of the training images; the classes are never used. Five subclasses are discovered in each superclass. For ten of them, among them the one that is
-served worst, half of the subclass's training images lose their labels; what `thanos.robust.next_labels` then
-states of k more is held against the change of a plain classifier's accuracy on the subclass's test images, which
-nobody saw before, when k of those labels come back: the mean over draws of them.
+256 principal components of the training images; the classes are never used. Five subclasses are discovered in each
+superclass. For ten of them, among them the one that is served worst, half of the subclass's training images lose
+their labels; what `thanos.robust.next_labels` then states of k more is held against the change of a plain
+classifier's accuracy on the subclass's test images, which nobody saw before, when k of those labels come back: the
+mean over draws of them.
 
 THANOS_DATA=DIR python benchmarks/gain.py --out results/gain.json
 """

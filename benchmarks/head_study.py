@@ -23,9 +23,9 @@ from discover_images import FROZEN
 from sklearn.metrics import adjusted_mutual_info_score
 from torch.nn.functional import normalize
 
-from thanos import DataConfig, DiscoverConfig, RunConfig, TrainConfig, discover, embed, load, recovery, train
+from thanos import DataConfig, DiscoverConfig, RunConfig, TrainConfig, discover, embed, load, recovery_scores, train
 from thanos.data.features import FeatureSet
-from thanos.embeddings import labelled, side_by_side
+from thanos.embeddings import concat_embeddings, labelled
 from thanos.evaluate.knn import neighbour_vote
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
@@ -72,7 +72,7 @@ def row_of(data: FeatureSet, change: dict[str, Any] | None, half: np.ndarray) ->
     found, far, told = [], [], []
     for seed, mine in enumerate((half, ~half)):
         here = one_split(data, mine)
-        vectors = side_by_side(embedded(here, change, seed))
+        vectors = concat_embeddings(embedded(here, change, seed))
         found.append(discover(vectors, FIVE).cluster)
         far.append(standing_out(discover(vectors)))
         rows, kinds = (torch.from_numpy(each) for each in (vectors.vectors, vectors.superclass))
@@ -84,7 +84,7 @@ def row_of(data: FeatureSet, change: dict[str, Any] | None, half: np.ndarray) ->
         adjusted_mutual_info_score(*(each[data.superclass == value] for each in found))
         for value in np.unique(data.superclass)
     ]
-    fine = [recovery(each, data.subclass, data.superclass) for each in found]
+    fine = [recovery_scores(each, data.subclass, data.superclass) for each in found]
     return {
         "alike": float(np.mean(alike)),
         "standing_out": float(np.mean(far)),

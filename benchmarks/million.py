@@ -22,7 +22,7 @@ from peak import peak_above
 from thanos.config import DiscoverConfig
 from thanos.embeddings import Embeddings, read_embeddings, write_embeddings
 from thanos.evaluate.knn import neighbour_vote
-from thanos.evaluate.recovery import recovery
+from thanos.evaluate.recovery import recovery_scores
 from thanos.evaluate.transfer import convex_probe
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
@@ -52,7 +52,7 @@ def clusters(config: DiscoverConfig) -> Callable[[Embeddings], Score]:
         assert data.subclass is not None
         return {
             "clusters": len(found.names),
-            "macro_f1": recovery(found.cluster, data.subclass, data.superclass).macro_f1,
+            "macro_f1": recovery_scores(found.cluster, data.subclass, data.superclass).macro_f1,
         }
 
     return run

@@ -18,7 +18,7 @@ from count import CHOSEN_ON, HELD_OUT, real_draw
 
 from thanos import DiscoverConfig, discover
 from thanos.embeddings import Embeddings
-from thanos.evaluate.recovery import recovery
+from thanos.evaluate.recovery import recovery_scores
 from thanos.robust.infer import SLICES, Seen, mixture
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
@@ -32,7 +32,7 @@ def halved(embeddings: Embeddings, seed: int) -> Embeddings:
 
 def scored(found: np.ndarray, true: np.ndarray, superclass: np.ndarray) -> dict[str, float]:
     several = np.isin(superclass, [v for v in np.unique(superclass) if len(np.unique(true[superclass == v])) > 1])
-    result = recovery(found[several], true[several], superclass[several])
+    result = recovery_scores(found[several], true[several], superclass[several])
     assert result is not None
     return {"ami": result.adjusted_mutual_information, "f1": result.macro_f1, "clusters": len(np.unique(found))}
 

@@ -23,7 +23,7 @@ import numpy as np
 from thanos.config import DiscoverConfig, RobustConfig
 from thanos.data.load import load
 from thanos.embeddings import Embeddings
-from thanos.evaluate.recovery import recovery
+from thanos.evaluate.recovery import recovery_scores
 from thanos.reproduce.records import Places
 from thanos.reproduce.scale import load_scale
 from thanos.reproduce.score import row_embeddings
@@ -56,7 +56,7 @@ def many_clusters(known: Embeddings) -> dict[str, Any]:
         for seed in range(SEEDS):
             blind = train.without_hidden()
             found = discover(blind, DiscoverConfig(clusters=count, seed=seed)).cluster
-            scored = recovery(found, train.subclass, train.superclass, train.subclass_names)
+            scored = recovery_scores(found, train.subclass, train.superclass, train.subclass_names)
             f1.append(scored.best_f1[rare])
             by_chance.append(scored.shuffled.best_f1[rare])
         scores[f"{count} clusters"] = {"f1": float(np.mean(f1)), "shuffled": float(np.mean(by_chance))}
@@ -86,7 +86,7 @@ def measure(dataset: str, seed: int, scale: str, places: Places, heads: bool) ->
             scores = {}
             for kind, true in (("groups", known.group), ("subclasses", known.subclass)):
                 if true is not None:
-                    all_of_it = recovery(found, true[train], known.superclass[train])
+                    all_of_it = recovery_scores(found, true[train], known.superclass[train])
                     one = all_of_it.one_cluster
                     scores[kind] = {
                         "macro_f1": all_of_it.macro_f1,

@@ -33,6 +33,14 @@ def test_errors_are_value_errors_of_thanos(name):
     assert issubclass(error, thanos.ThanosError)
 
 
+@pytest.mark.parametrize("name", ["geometry", "recovery", "side_by_side", "transfer"])
+def test_names_of_the_first_version_still_work_and_say_what_they_are_called(name):
+    with pytest.warns(DeprecationWarning, match=rf"thanos.{name} is called thanos.\w+ now"):
+        earlier = getattr(thanos, name)
+    assert earlier is getattr(thanos, earlier.__name__)
+    assert name not in dir(thanos)
+
+
 def test_a_stop_is_no_value_error():
     """Whatever reads images while a signal comes must not take it for a damaged file."""
     assert not issubclass(thanos.Interrupted, ValueError)
@@ -72,14 +80,14 @@ def test_scores_are_frozen_and_become_json():
         subclass=kind,
         subclass_names=("a0", "a1", "b0", "b1"),
     )
-    shape, fine = thanos.geometry(embeddings), thanos.transfer(embeddings)
+    shape, fine = thanos.evaluate_geometry(embeddings), thanos.evaluate_transfer(embeddings)
     with pytest.raises(AttributeError):
         shape.spread = 0
     said = json.loads(json.dumps(shape.to_dict()))
     assert said["spread"] == shape.spread
     assert "alignment" not in said  # what was not measured is not there
     assert json.loads(json.dumps(fine.to_dict()))["probe"]["accuracy"] == fine.probe.accuracy
-    found = thanos.recovery(kind, kind, kind // 2)
+    found = thanos.recovery_scores(kind, kind, kind // 2)
     assert found.to_dict()["rarest_f1"] == {"mean": 1.0, "lowest": 1.0}
 
 

@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 if TYPE_CHECKING:
     from thanos.config import (
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
     from thanos.data.load import load
     from thanos.data.load_vectors import load_vectors
     from thanos.data.vectors import VectorSet
-    from thanos.embeddings import Embeddings, embed, read_embeddings, side_by_side, write_embeddings
+    from thanos.embeddings import Embeddings, concat_embeddings, embed, read_embeddings, write_embeddings
     from thanos.errors import ConfigError, DataError, Interrupted, MissingLabels, OutputError, ThanosError
     from thanos.estimators.group_robust_classifier import GroupRobustClassifier
     from thanos.estimators.spread_encoder import SpreadEncoder
     from thanos.estimators.subclass_discovery import SubclassDiscovery
-    from thanos.evaluate.geometry import Geometry, geometry
-    from thanos.evaluate.recovery import Recovery, recovery
+    from thanos.evaluate.geometry import Geometry, evaluate_geometry
+    from thanos.evaluate.recovery import Recovery, recovery_scores
     from thanos.evaluate.robustness import GroupScores, group_scores
-    from thanos.evaluate.transfer import Transfer, transfer
+    from thanos.evaluate.transfer import Transfer, evaluate_transfer
     from thanos.methods.alpha import solve_alpha
     from thanos.objective import (
         ClassConditionalInfoNCELoss,
@@ -76,7 +77,7 @@ _HOME = {
     "Embeddings": "embeddings",
     "embed": "embeddings",
     "read_embeddings": "embeddings",
-    "side_by_side": "embeddings",
+    "concat_embeddings": "embeddings",
     "write_embeddings": "embeddings",
     "ConfigError": "errors",
     "DataError": "errors",
@@ -88,13 +89,13 @@ _HOME = {
     "SpreadEncoder": "estimators.spread_encoder",
     "SubclassDiscovery": "estimators.subclass_discovery",
     "Geometry": "evaluate.geometry",
-    "geometry": "evaluate.geometry",
+    "evaluate_geometry": "evaluate.geometry",
     "Recovery": "evaluate.recovery",
-    "recovery": "evaluate.recovery",
+    "recovery_scores": "evaluate.recovery",
     "GroupScores": "evaluate.robustness",
     "group_scores": "evaluate.robustness",
     "Transfer": "evaluate.transfer",
-    "transfer": "evaluate.transfer",
+    "evaluate_transfer": "evaluate.transfer",
     "ClassConditionalInfoNCELoss": "objective",
     "InfoNCELoss": "objective",
     "SpreadLoss": "objective",
@@ -124,11 +125,22 @@ _HOME = {
     "random_views": "views",
 }
 
+_EARLIER = {
+    "geometry": "evaluate_geometry",
+    "recovery": "recovery_scores",
+    "side_by_side": "concat_embeddings",
+    "transfer": "evaluate_transfer",
+}
+"""Names of version 0.1, which go with 0.3."""
+
 __version__ = "0.1.0"
 __all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _EARLIER:
+        warn(f"thanos.{name} is called thanos.{_EARLIER[name]} now", DeprecationWarning, stacklevel=2)
+        name = _EARLIER[name]
     if name not in _HOME:
         raise AttributeError(f"module 'thanos' has no attribute {name!r}")
     return getattr(import_module(f"thanos.{_HOME[name]}"), name)

@@ -109,7 +109,7 @@ def one_size(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.ldexp(vectors, -exponent) if abs(exponent) > ORDINARY else vectors
 
 
-def side_by_side(*parts: Embeddings) -> Embeddings:
+def concat_embeddings(*parts: Embeddings) -> Embeddings:
     """Embeddings of the same images by several encoders, concatenated; each of mean length one on training images."""
     if len({p.fingerprint for p in parts}) > 1:
         raise DataError("embeddings stand side by side only for the same images; these come from different ones.")

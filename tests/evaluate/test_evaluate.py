@@ -10,7 +10,14 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch.testing import assert_close
 
 import oracle
-from thanos import Embeddings, geometry, read_embeddings, side_by_side, transfer, write_embeddings
+from thanos import (
+    Embeddings,
+    concat_embeddings,
+    evaluate_geometry,
+    evaluate_transfer,
+    read_embeddings,
+    write_embeddings,
+)
 from thanos.config import TransferConfig
 from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.diagnose import diagnose
@@ -37,22 +44,22 @@ def blobs(separation=6.0, n=600, dim=8, seed=0):
 
 
 def test_separated_subclasses_are_read_and_identical_ones_are_not():
-    scores = transfer(blobs(), TransferConfig())
+    scores = evaluate_transfer(blobs(), TransferConfig())
     assert scores.probe.accuracy > 0.99
     assert scores.neighbours.accuracy > 0.99
-    chance = transfer(blobs(separation=0.0), TransferConfig())
+    chance = evaluate_transfer(blobs(separation=0.0), TransferConfig())
     assert chance.probe.accuracy == pytest.approx(0.25, abs=0.12)
 
 
 def test_the_probe_does_not_see_scale_or_test_labels():
     data = blobs(separation=1.0)
-    scores = transfer(data, TransferConfig()).probe
+    scores = evaluate_transfer(data, TransferConfig()).probe
     scaled = replace(data, vectors=data.vectors * np.logspace(-3, 3, 8, dtype=np.float32))
-    assert transfer(scaled, TransferConfig()).probe.accuracy == pytest.approx(scores.accuracy, abs=0.02)
+    assert evaluate_transfer(scaled, TransferConfig()).probe.accuracy == pytest.approx(scores.accuracy, abs=0.02)
     shuffled = data.subclass.copy()
     test = data.rows("test")
     shuffled[test] = np.random.default_rng(0).permutation(shuffled[test])
-    assert transfer(replace(data, subclass=shuffled), TransferConfig()).probe.strength == scores.strength
+    assert evaluate_transfer(replace(data, subclass=shuffled), TransferConfig()).probe.strength == scores.strength
 
 
 @pytest.mark.parametrize("k", [1, 7, 20])
@@ -99,7 +106,7 @@ def test_class_cosines_equal_loops(seed):
 def test_geometry_of_a_collapsed_embedding():
     data = blobs()
     collapsed = replace(data, vectors=np.eye(8, dtype=np.float32)[data.superclass])
-    scores = geometry(collapsed)
+    scores = evaluate_geometry(collapsed)
     assert scores.spread == pytest.approx(0, abs=1e-5)
     assert scores.between_class_cosine == pytest.approx(0, abs=1e-6)
     assert scores.collapsed_superclasses == ["low", "high"]
@@ -108,12 +115,12 @@ def test_geometry_of_a_collapsed_embedding():
 
 def test_subclass_clustering_sees_clusters_and_shuffling():
     data = blobs()
-    clustered = geometry(data)
+    clustered = evaluate_geometry(data)
     assert clustered.subclass_purity > 0.99
     tested = int(data.in_split("test").sum())
     assert clustered.subclass_purity_n == tested
     unknown = np.where(np.arange(len(data)) % 3, -1, data.subclass)
-    half = geometry(replace(data, subclass=unknown))
+    half = evaluate_geometry(replace(data, subclass=unknown))
     assert half.subclass_purity_n == int((data.in_split("test") & (unknown >= 0)).sum()) < tested == half.n
     assert clustered.subclass_silhouette > 0.5
     assert clustered.subclass_purity_chance == pytest.approx(0.5, abs=0.03)
@@ -121,7 +128,7 @@ def test_subclass_clustering_sees_clusters_and_shuffling():
     for value in (0, 1):  # images swap embeddings inside their superclass
         rows = np.flatnonzero(data.superclass == value)
         mixed[rows] = mixed[np.random.default_rng(0).permutation(rows)]
-    shuffled = geometry(replace(data, vectors=mixed))
+    shuffled = evaluate_geometry(replace(data, vectors=mixed))
     assert shuffled.spread == pytest.approx(clustered.spread, abs=0.05)
     assert shuffled.subclass_purity == pytest.approx(0.5, abs=0.15)
 
@@ -135,17 +142,17 @@ def test_alignment_is_the_mean_squared_distance_of_two_views():
     data = blobs()
     first = np.tile(np.array([[1.0, 0] + [0] * 6], dtype=np.float32), (len(data), 1))
     second = np.tile(np.array([[0, 2.0] + [0] * 6], dtype=np.float32), (len(data), 1))
-    assert geometry(data, (first, second)).alignment == pytest.approx(2)
-    assert geometry(data).alignment is None
+    assert evaluate_geometry(data, (first, second)).alignment == pytest.approx(2)
+    assert evaluate_geometry(data).alignment is None
 
 
 def test_side_by_side_parts_weigh_alike():
     data = blobs()
     louder = replace(data, vectors=data.vectors * 1000)
-    joined = side_by_side(data, louder)
+    joined = concat_embeddings(data, louder)
     assert_close(joined.vectors[:, :8], joined.vectors[:, 8:], rtol=1e-5, atol=1e-6)
     with pytest.raises(DataError, match="same images"):
-        side_by_side(data, replace(data, fingerprint="other"))
+        concat_embeddings(data, replace(data, fingerprint="other"))
 
 
 def test_embeddings_survive_the_file(tmp_path):
@@ -218,11 +225,11 @@ def test_a_file_that_is_no_npz_or_needs_pickle(tmp_path):
 def test_what_transfer_cannot_do_without(tmp_path):
     data = blobs()
     with pytest.raises(MissingLabels, match="fine labels"):
-        transfer(replace(data, subclass=None), TransferConfig())
+        evaluate_transfer(replace(data, subclass=None), TransferConfig())
     with pytest.raises(DataError, match="validation has none"):
-        transfer(data.take(np.flatnonzero(data.split != 1)), TransferConfig())
+        evaluate_transfer(data.take(np.flatnonzero(data.split != 1)), TransferConfig())
     with pytest.raises(DataError, match="'d' has none"):
-        transfer(data.take(np.flatnonzero(~data.in_split("train") | (data.subclass != 3))), TransferConfig())
+        evaluate_transfer(data.take(np.flatnonzero(~data.in_split("train") | (data.subclass != 3))), TransferConfig())
 
 
 @pytest.mark.parametrize(

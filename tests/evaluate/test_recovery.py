@@ -8,7 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from thanos.data.labels import Labels
 from thanos.errors import DataError
-from thanos.evaluate.recovery import f1_table, recovery, recovery_by_split
+from thanos.evaluate.recovery import f1_table, recovery_by_split, recovery_scores
 from thanos.evaluate.robustness import calibration_error, group_scores, pairwise_auroc, worst_class
 
 
@@ -24,7 +24,7 @@ def test_a_table_by_hand():
     # cluster 0: 8 of s0, 1 of s1; cluster 1: 2 of s0, 4 of s1
     found = np.array([0] * 9 + [1] * 6)
     true = np.array([0] * 8 + [1] + [0, 0] + [1] * 4)
-    scores = recovery(found, true, np.zeros(15, dtype=int), ("common", "rare"))
+    scores = recovery_scores(found, true, np.zeros(15, dtype=int), ("common", "rare"))
     assert scores.best_f1 == pytest.approx({"common": 16 / 19, "rare": 8 / 11})
     assert scores.macro_f1 == pytest.approx((16 / 19 + 8 / 11) / 2)
     assert scores.rarest_f1.mean == pytest.approx(8 / 11)
@@ -37,7 +37,7 @@ def test_a_table_by_hand():
 @pytest.mark.parametrize("seed", range(5))
 def test_f1_and_its_best_assignment_against_slow_loops(seed):
     found, true, superclass = drawn(seed)
-    scores = recovery(found, true, superclass)
+    scores = recovery_scores(found, true, superclass)
     one_to_one = []
     for value in range(3):
         rows = superclass == value
@@ -59,11 +59,11 @@ def test_f1_and_its_best_assignment_against_slow_loops(seed):
 
 def test_one_cluster_scores_its_baseline_and_truth_scores_one():
     _, true, superclass = drawn(7)
-    one = recovery(superclass, true, superclass)
+    one = recovery_scores(superclass, true, superclass)
     assert one.macro_f1 == pytest.approx(one.one_cluster.macro_f1)
     assert one.rarest_f1.to_dict() == pytest.approx(one.one_cluster.rarest_f1.to_dict())
     assert one.adjusted_rand == pytest.approx(0, abs=1e-12)
-    perfect = recovery(true, true, superclass)
+    perfect = recovery_scores(true, true, superclass)
     assert perfect.macro_f1 == perfect.one_to_one_f1 == perfect.purity == 1
     assert perfect.adjusted_mutual_information == pytest.approx(1)
 
@@ -74,7 +74,7 @@ def test_shuffled_clusters_score_what_chance_does():
     true = (rng.random(4000) < 0.02).astype(int)
     found = rng.integers(0, 40, 4000)
     superclass = np.zeros(4000, dtype=int)
-    scores = recovery(found, true, superclass, ("common", "rare"))
+    scores = recovery_scores(found, true, superclass, ("common", "rare"))
     assert scores.best_f1["rare"] > scores.one_cluster.rarest_f1.lowest
     best = []
     for _ in range(50):
@@ -83,8 +83,8 @@ def test_shuffled_clusters_score_what_chance_does():
         best.append(max(2 * (rare & (drawn == c)).sum() / (rare.sum() + (drawn == c).sum()) for c in range(40)))
     assert scores.shuffled.best_f1["rare"] == pytest.approx(np.mean(best), rel=0.4)  # the mean of five
     grouped = np.where(true == 1, 40, found)
-    assert recovery(grouped, true, superclass).best_f1["1"] == 1
-    assert recovery(grouped, true, superclass).shuffled.best_f1["1"] < 0.2
+    assert recovery_scores(grouped, true, superclass).best_f1["1"] == 1
+    assert recovery_scores(grouped, true, superclass).shuffled.best_f1["1"] < 0.2
 
 
 def test_waterbirds_baseline_is_the_published_counts():
@@ -96,14 +96,14 @@ def test_waterbirds_baseline_is_the_published_counts():
 
 def test_unknown_and_lonely_subclasses_are_left_out():
     found, true, superclass = drawn(3)
-    known = recovery(found, true, superclass)
-    more = recovery(
+    known = recovery_scores(found, true, superclass)
+    more = recovery_scores(
         np.concatenate([found, [0, 1, 5]]),
         np.concatenate([true, [-1, 50, 50]]),
         np.concatenate([superclass, [0, 9, 9]]),
     )
     assert more == known
-    assert recovery(np.zeros(3, dtype=int), np.full(3, 2), np.zeros(3, dtype=int)) is None
+    assert recovery_scores(np.zeros(3, dtype=int), np.full(3, 2), np.zeros(3, dtype=int)) is None
 
 
 def test_group_accuracies_and_their_four_summaries_by_hand():

@@ -5,8 +5,8 @@ import pytest
 from sklearn.datasets import make_blobs
 
 from thanos.cli import main
-from thanos.embeddings import Embeddings, one_size, ordinary_size, read_embeddings, side_by_side, write_embeddings
-from thanos.evaluate.geometry import geometry
+from thanos.embeddings import Embeddings, concat_embeddings, one_size, ordinary_size, read_embeddings, write_embeddings
+from thanos.evaluate.geometry import evaluate_geometry
 from thanos.report.plane import neighbour_plane
 
 COMMANDS = ("discover", "report", "geometry", "robust", "transfer")
@@ -72,7 +72,7 @@ def test_geometry_of_overflowing_vectors_against_float64():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 8)) * 10.0 ** rng.integers(-30, 37, (300, 1))
     label = np.repeat([0, 1], 150)
-    found = geometry(
+    found = evaluate_geometry(
         Embeddings(
             vectors=x.astype(np.float32),
             superclass=label,
@@ -102,7 +102,7 @@ def test_sizes_change_by_powers_of_two_alone():
 def test_concatenation_of_long_and_short_parts():
     embeddings = blobs()
     long = Embeddings(**vars(embeddings) | {"vectors": embeddings.vectors * np.float32(2.0**100)})
-    together = side_by_side(embeddings, long)
+    together = concat_embeddings(embeddings, long)
     np.testing.assert_array_equal(together.vectors[:, :16], together.vectors[:, 16:])
 
 

@@ -110,14 +110,14 @@ def test_the_rows_embedding_is_the_concatenation_that_thanos_trains(finished, tm
     """A row made of two trainings scores as one run of the method that trains both."""
     from thanos.data.load import load
     from thanos.embeddings import embed
-    from thanos.evaluate.transfer import transfer
+    from thanos.evaluate.transfer import evaluate_transfer
     from thanos.training.fit import train
 
     blocks, where, _ = finished
     config = blocks[0].base.model_copy(update={"method": "thanos"})
     images = load(config)
     run = train(config, tmp_path / "run", images=images, run=QUIET, say=lambda line: None)
-    scores = transfer(embed(run.encoder, images), TransferConfig())
+    scores = evaluate_transfer(embed(run.encoder, images), TransferConfig())
     row = records(blocks, where)[blocks[0].title, "thanos"]["scores"]
     assert row["probe"]["accuracy"] == pytest.approx(scores.probe.accuracy, abs=0.01)
     assert row["neighbours"]["accuracy"] == pytest.approx(scores.neighbours.accuracy, abs=0.01)

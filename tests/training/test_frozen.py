@@ -20,7 +20,7 @@ from thanos import (
     load,
     load_encoder,
     read_embeddings,
-    recovery,
+    recovery_scores,
     train,
 )
 from thanos.cli import run_command
@@ -258,7 +258,7 @@ def test_of_two_parts_that_is_clustered_whose_clusters_stand_out():
         )
         found = discover(both, DiscoverConfig(length="own"))
         assert next(iter(found.standing_out)) == chosen
-        assert recovery(found.cluster, np.arange(600) % 3, kind).adjusted_mutual_information == 1.0
+        assert recovery_scores(found.cluster, np.arange(600) % 3, kind).adjusted_mutual_information == 1.0
         assert found.fitted.columns == both.columns[chosen]
 
 

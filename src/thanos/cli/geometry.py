@@ -19,9 +19,9 @@ def geometry(
 ) -> None:
     """Measure an embedding's shape: spread, collapse, separation, alignment, uniformity, clustering of subclasses."""
     from_ = Source(source, of, say)
-    from thanos.evaluate.geometry import geometry as measure
+    from thanos.evaluate.geometry import evaluate_geometry
 
-    scores = measure(from_.embeddings, from_.two_views()).to_dict()
+    scores = evaluate_geometry(from_.embeddings, from_.two_views()).to_dict()
     part = "test images" if from_.embeddings.in_split("test").any() else "images"
     for line in geometry_lines(scores, part):
         say(line)

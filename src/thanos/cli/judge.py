@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 def judge(source: "Source") -> dict[str, Any]:
     """``geometry`` and, where fine labels stand in every split, ``transfer``; kept with a run."""
-    from thanos.evaluate.geometry import geometry
-    from thanos.evaluate.transfer import transfer
+    from thanos.evaluate.geometry import evaluate_geometry
+    from thanos.evaluate.transfer import evaluate_transfer
 
-    scores = {"geometry": geometry(source.embeddings, source.two_views()).to_dict()}
+    scores = {"geometry": evaluate_geometry(source.embeddings, source.two_views()).to_dict()}
     try:
-        fine = transfer(source.embeddings)
+        fine = evaluate_transfer(source.embeddings)
     except (MissingLabels, DataError):
         pass  # the page then says what is known without
     else:

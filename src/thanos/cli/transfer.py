@@ -32,11 +32,11 @@ def transfer(
         vectors with superclass and subclass (.npz, .npy, .csv, .parquet; or --labels).
     """
     from_ = Source(source, of, say)
-    from thanos.evaluate.transfer import transfer as read_fine_labels
+    from thanos.evaluate.transfer import evaluate_transfer
 
     augments = config.probe == "released" and not from_.of_embeddings
     encoder, images = (from_.encoder, from_.images) if augments else (None, None)
-    scores = read_fine_labels(from_.embeddings, config, encoder, images)
+    scores = evaluate_transfer(from_.embeddings, config, encoder, images)
     for line in transfer_lines(scores):
         say(line)
     from_.keep("transfer", scores.to_dict())

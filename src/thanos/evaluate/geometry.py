@@ -75,7 +75,7 @@ class Geometry(Scores):
     subclass_purity_n: int | None = None
 
 
-def geometry(
+def evaluate_geometry(
     embeddings: Embeddings, two_views: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 ) -> Geometry:
     """Every score the labels at hand allow, for the test images if there are any, else for all.

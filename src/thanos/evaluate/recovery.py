@@ -111,12 +111,12 @@ def _of_splits(labels: Labels, found: NDArray[np.int64]) -> dict[str, Recovery]:
     scores: dict[str, Recovery] = {}
     for split in JUDGED:
         rows = labels.rows(split)
-        against = recovery(found[rows], labels.subclass[rows], labels.superclass[rows], labels.subclass_names)
+        against = recovery_scores(found[rows], labels.subclass[rows], labels.superclass[rows], labels.subclass_names)
         scores |= {} if against is None else {split: against}
     return scores
 
 
-def recovery(
+def recovery_scores(
     found: NDArray[np.int64],
     true: NDArray[np.int64],
     superclass: NDArray[np.int64],

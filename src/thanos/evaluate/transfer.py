@@ -57,7 +57,7 @@ class Transfer(Scores):
     probe: Reading | None = None
 
 
-def transfer(
+def evaluate_transfer(
     embeddings: Embeddings,
     config: TransferConfig | None = None,
     encoder: Encoder | None = None,

@@ -191,7 +191,7 @@ def _recovery(scores: dict[str, Any]) -> list[Row]:
 
 
 def shape(scores: dict[str, Any]) -> list[Row]:
-    """What :func:`thanos.geometry` measured."""
+    """What :func:`thanos.evaluate_geometry` measured."""
     named = {
         "spread": ("spread within superclasses", "1 - mean cosine; 0: every superclass is a point"),
         "between_class_cosine": ("cosine between superclasses", "below the cosine within where they are told apart"),

@@ -13,18 +13,18 @@ from thanos.data.load import load
 from thanos.data.samples import Samples
 from thanos.embeddings import (
     Embeddings,
+    concat_embeddings,
     embed,
     kept_fingerprint,
     labelled,
     read_embeddings,
-    side_by_side,
     write_embeddings,
 )
 from thanos.encoders.zoo import build_encoder
 from thanos.errors import DataError
-from thanos.evaluate.geometry import geometry
-from thanos.evaluate.recovery import recovery
-from thanos.evaluate.transfer import transfer
+from thanos.evaluate.geometry import evaluate_geometry
+from thanos.evaluate.recovery import recovery_scores
+from thanos.evaluate.transfer import evaluate_transfer
 from thanos.reproduce.fingerprint import fingerprint, row_fingerprint
 from thanos.reproduce.records import add_record
 from thanos.reproduce.rows import Part, Row
@@ -109,14 +109,14 @@ def _transfer_scores(
 ) -> dict[str, Any]:
     """Fine accuracy and geometry of a frozen embedding."""
     if row.floor in ("pixels", "features"):  # no encoder that could embed views
-        scores = transfer(embeddings, probe.model_copy(update={"probe": "convex"}), None, images)
+        scores = evaluate_transfer(embeddings, probe.model_copy(update={"probe": "convex"}), None, images)
     elif probe.probe == "released":
         encoder = random_encoder(base, images) if row.floor else _joined(runs, row, images)
-        scores = transfer(embeddings, probe, encoder, images)
+        scores = evaluate_transfer(embeddings, probe, encoder, images)
     else:
-        scores = transfer(embeddings, probe, None, images)
+        scores = evaluate_transfer(embeddings, probe, None, images)
     found = {"recovery": recovery_at_the_true_number(embeddings)} if base.frozen else {}
-    return scores.to_dict() | {"geometry": geometry(embeddings).to_dict()} | found
+    return scores.to_dict() | {"geometry": evaluate_geometry(embeddings).to_dict()} | found
 
 
 def recovery_at_the_true_number(embeddings: Embeddings) -> dict[str, float]:
@@ -134,7 +134,7 @@ def recovery_at_the_true_number(embeddings: Embeddings) -> dict[str, float]:
         count = len(np.unique(part.subclass))
         if count > 1:
             found = discover(part, DiscoverConfig(clusters=count))
-            against = recovery(found.cluster, part.subclass, part.superclass)
+            against = recovery_scores(found.cluster, part.subclass, part.superclass)
             assert against is not None
             information.append(against.adjusted_mutual_information)
     return {"adjusted_mutual_information": float(np.mean(information))}
@@ -149,7 +149,7 @@ def row_embeddings(row: Row, base: TrainConfig, runs: tuple[Path, ...], images: 
     if row.floor == "random":
         return embed(random_encoder(base, images), images)
     parts = [_embedded(run, row, part, images) for run, part in zip(runs, row.parts, strict=True)]
-    return parts[0] if len(parts) == 1 else side_by_side(*parts)
+    return parts[0] if len(parts) == 1 else concat_embeddings(*parts)
 
 
 def _joined(runs: tuple[Path, ...], row: Row, images: ImageSet) -> Encoder:

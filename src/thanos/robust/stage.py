@@ -10,7 +10,7 @@ from thanos.config import DiscoverConfig, RobustConfig
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError, MissingLabels
 from thanos.evaluate.intervals import Interval, difference_interval, paired_difference_interval, share_interval
-from thanos.evaluate.recovery import JUDGED, Recovery, recovery
+from thanos.evaluate.recovery import JUDGED, Recovery, recovery_scores
 from thanos.evaluate.robustness import (
     Auroc,
     GroupScores,
@@ -323,7 +323,7 @@ def _recovered(embeddings: Embeddings, discovered: Discovered) -> dict[str, Reco
         return None
     splits = {name: embeddings.rows(name) for name in JUDGED}
     return {
-        name: recovery(discovered.cluster[rows], true[rows], embeddings.superclass[rows], names)
+        name: recovery_scores(discovered.cluster[rows], true[rows], embeddings.superclass[rows], names)
         for name, rows in splits.items()
     }
 
