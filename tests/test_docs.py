@@ -1,5 +1,6 @@
 """What README and docs say works: snippets run, commands parse, links lead somewhere."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -52,3 +53,17 @@ def test_the_reference_has_every_public_name():
 
 def test_the_readme_is_short():
     assert len(PAGES["README.md"].split()) <= 1500
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """From photographs that come with scikit-learn to a classifier: every cell, in order."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    cells = json.loads((HOME / "examples/photographs.ipynb").read_text("utf-8"))["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "photographs.ipynb", "exec"), names)
+    found, groups = names["found"], names["groups"]
+    assert len(found.names) >= 6
+    assert min(score.accuracy for score in groups.groups.values()) > 0.8
