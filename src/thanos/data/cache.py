@@ -18,8 +18,17 @@ from thanos.storage.locks import held_part
 
 
 def cache_folder() -> Path:
-    """$THANOS_CACHE, else ~/.cache/thanos."""
-    return Path(os.environ.get("THANOS_CACHE") or Path.home() / ".cache" / "thanos")
+    """$THANOS_CACHE, else ~/.cache/thanos.
+
+    Raises:
+        OutputError: if there is neither.
+    """
+    if named := os.environ.get("THANOS_CACHE"):
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "thanos"
+    except RuntimeError:
+        raise OutputError("no home folder is known, to keep a cache in. Set THANOS_CACHE to a folder.") from None
 
 
 def data_folder(root: Path | None) -> Path:

@@ -67,6 +67,7 @@ def naming(path: Path, after: str = "Free some space, or name another place") ->
     try:
         yield
     except OSError as error:
+        after = after if path.parent.is_dir() else "Its folder is gone: bring it back, or name another place"
         raise OutputError(f"{path} cannot be written ({error.strerror or error}). {after}.") from None
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -96,7 +97,8 @@ def _locked(place: Path, what: Path, *, wait: bool) -> Iterator[None]:
     lock = FileLock(place)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=-1 if wait else 0)
+        with warnings.catch_warnings(action="ignore"):  # that it goes on without the system's locks
+            lock.acquire(timeout=-1 if wait else 0)
     except NotImplementedError:
         pass
     except OSError as error:
