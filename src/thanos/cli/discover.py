@@ -137,7 +137,8 @@ def of_images(
     table = RunDir(run).outcome("subclasses", ".csv")
     write_found(source, table, config, judge(source), thumbnails=thumbnails)
     again, names = quote(str(run)), table.with_suffix(".yaml")
-    say(f"next: look at it, name subclasses in {names}; thanos report {again}, thanos robust {again}")
+    way = f"edit its subclasses there, or name them in {names}"
+    say(f"next: look at it; {way}; thanos report {again}, thanos robust {again}")
 
 
 def write_found(

@@ -2,7 +2,11 @@
 const KEY = `thanos edits ${base.mark}`, FILE = "subclasses-edited.yaml";
 const edited = {done: [], undone: [], saved: "[]", state: startOf(base)};
 const isUnsaved = () => JSON.stringify(edited.done) !== edited.saved;
-const say = text => { document.getElementById("spoken").textContent = text; };
+const say = text => {  // where it is seen, and read out: beside the edits, or in the image that is looked at
+  const inside = document.getElementById("light")?.open;
+  document.getElementById("spoken").textContent = inside ? "" : text;
+  if (inside) document.getElementById("spoken-here").textContent = text;
+};
 
 function edit(one) {  // returns whether it was done
   const why = whyNot(base, edited.state, one);

@@ -40,7 +40,7 @@ function closeRope() {
   const {corners} = rope, inside = [];
   for (let i = 0; i < count; i++) if (isDrawn(i) && isInside([data.x[i], data.y[i]], corners)) inside.push(i);
   stop();
-  if (corners.length < 3 || !inside.length) { say("No image lies inside the lasso."); return; }
+  if (corners.length < 3 || !inside.length) { said.textContent = "No image lies inside the lasso."; return; }
   choose(inside);
   say(`${plural(inside.length, "image", "images")} inside the lasso ${inside.length === 1 ? "is" : "are"} selected. Move ${inside.length === 1 ? "it" : "them"} to a subclass, or give a new name.`);
   document.querySelector("#move select").focus();
@@ -64,7 +64,7 @@ const byLasso = {
       rope.corners.push([x, y]);
       said.textContent = `corner ${rope.corners.length}`;
     } else if (event.key === "Enter") closeRope();
-    else if (event.key === "Escape") { stop(); say("No lasso."); } else return false;
+    else if (event.key === "Escape") { stop(); said.textContent = "No lasso."; } else return false;
     redraw();
     return true;
   },
@@ -77,7 +77,7 @@ function startLasso() {
   tip.hidden = true;
   lasso.setAttribute("aria-pressed", "true");
   canvas.focus();
-  say("Draw around images with the pointer. With keys: arrows move the cross (Shift: further), Space sets a corner, Enter closes the lasso, Escape leaves.");
+  said.textContent = "Draw around images with the pointer. With keys: arrows move the cross (Shift: further), Space sets a corner, Enter closes the lasso, Escape leaves.";
   redraw();
 }
 lasso.onclick = startLasso;

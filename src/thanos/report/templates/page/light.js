@@ -18,6 +18,7 @@ function neighboursOf(i) {  // by the vectors where they are known, else on the 
   return {how: "Nearest on the map", images};
 }
 function look(i) {
+  if (i !== looking.i) document.getElementById("spoken-here").textContent = "";
   looking.i = i;
   document.getElementById("path").textContent = data.names[i];
   large.hidden = !isPictured(i);
