@@ -2,7 +2,7 @@
 
     python benchmarks/page.py --photos FOLDER --out results/page.json
 
-Needs Chromium and playwright. The vectors are clouds around 40 centres in 64 dimensions; the photographs (any .jpg below
+Needs Chromium and playwright. Vectors are clouds around 40 centres in 64 dimensions; photographs (any .jpg below
 the folder, 5,000 at most, at 96 pixels) stand beside such vectors as well, for the page does not ask.
 """
 
