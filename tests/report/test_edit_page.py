@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from editing import groups_of, world
 
 from browser import opened
+from editing import groups_of, world
 from thanos.data.content import content_of
 from thanos.data.group_table import mark_of, read_table
 
