@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from thanos import DiscoverConfig, discover
 from thanos.config import ViewSpec
@@ -24,11 +25,12 @@ class World:
     page: Path
     table: Path
     images: ImageSet
+    vectors: NDArray[np.float32]
     part: dict[str, str]
     """Of each image the finest part that it is in."""
 
 
-def world(folder, superclasses=("animals", "plants"), prefix="photos"):
+def world(folder, superclasses=("animals", "plants"), *, linked=False):
     """Two superclasses; of three pairs of kinds the pairs are found, and halved; images are of one colour a kind."""
     kind = np.repeat(np.arange(2 * KINDS), EACH)
     rng = np.random.default_rng(0)
@@ -39,7 +41,7 @@ def world(folder, superclasses=("animals", "plants"), prefix="photos"):
         "superclass": kind // KINDS,
         "superclass_names": superclasses,
         "split": np.tile([0, 0, 1, 2], len(kind) // 4).astype(np.int8),
-        "refs": tuple(f"{prefix}/{superclasses[k // KINDS]}/{i:03d}.png" for i, k in enumerate(kind)),
+        "refs": tuple(f"photos/{superclasses[k // KINDS]}/{i:03d}.png" for i, k in enumerate(kind)),
     }
     images = ImageSet(images=pixels.astype(np.uint8), views=ViewSpec(), name="world", **labels)
     embeddings = Embeddings(vectors=vectors.astype(np.float32), fingerprint=images.fingerprint, **labels)
@@ -49,10 +51,10 @@ def world(folder, superclasses=("animals", "plants"), prefix="photos"):
     recovered = recovery_by_split(embeddings, found.cluster)
     write_discovered(table, embeddings, found, config=config, recovered=recovered)
     shown = {"images": images, "errors": plain_errors(embeddings), "training": None, "scores": {}, "table": table}
-    write_discover_page(page, embeddings, found, of="w", again="runs/w", **shown)
+    write_discover_page(page, embeddings, found, of="w", again="runs/w", linked=linked, **shown)
     leaves = [found.cuts.trees[superclasses[k // KINDS]].leaves for k in kind]
     parts = [names[leaf] for names, leaf in zip(leaves, found.cuts.leaf, strict=True)]
-    return World(page, table, images, dict(zip(embeddings.names, parts, strict=True)))
+    return World(page, table, images, embeddings.vectors, dict(zip(embeddings.names, parts, strict=True)))
 
 
 def groups_of(text, part):
