@@ -7,7 +7,7 @@ import pytest
 
 from thanos.embeddings import Embeddings
 from thanos.report.summary import advice_line
-from thanos.robust.next_labels import DRAWS, KEPT, Advice, Expected, _extrapolated, advise, expected_gain
+from thanos.robust.next_labels import DRAWS, KEPT, Advice, Expected, advise, expected_gain, extrapolated
 from thanos.robust.plain import plain_errors
 from thanos.subclasses.fitted import Discovered
 
@@ -39,29 +39,36 @@ def found_of(embeddings, cluster):
     return Discovered(cluster, ("a/0", "a/1", "b/0"), np.zeros(n), np.ones(n), {})
 
 
-def test_the_rise_is_the_line_through_what_was_left_out():
-    """Against least squares by numpy, on shares that lie anyhow."""
+def test_a_curve_of_its_form_is_found_as_it_is():
+    """Log-odds straight by the log of the number: at 40 images and at 70, so many held out that smoothing is none."""
+
+    def accuracy(m):
+        return 1 / (1 + (m / 25.0) ** -1.3)
+
+    right = np.tile(accuracy(40 * np.array(KEPT))[None, :, None], (DRAWS, 1, 100_000))
+    assert extrapolated(right, 40, 30).gain == pytest.approx(accuracy(70.0) - accuracy(40.0), abs=1e-4)
+
+
+def test_the_interval_is_that_of_other_images_and_draws():
+    """Against the spread of the rise over held-out images drawn anew."""
     rng = np.random.default_rng(0)
-    right = (rng.random((DRAWS, len(KEPT), 40)) < 0.7).astype(float)
-    right[:, 0] = right[0, 0]
-    slope = np.polyfit(np.log2(KEPT), right.mean(axis=(0, 2)), 1)[0]
-    gain = _extrapolated(right, 100, 50)
-    assert gain.gain == pytest.approx(slope * np.log2(1.5))
-    low, high = gain.interval
-    assert low < gain.gain < high
-    assert high - gain.gain == pytest.approx(gain.gain - low)
+    hard = rng.normal(size=4000)
 
+    def drawn():
+        images = rng.choice(hard, 80)
+        noise = rng.normal(size=(DRAWS, len(KEPT), 80)) * 0.3
+        return extrapolated((images + noise < 1 + 0.8 * np.log2(KEPT)[:, None]).astype(float), 100, 50)
 
-def test_a_line_in_the_logarithm_is_found_as_it_is():
-    right = np.tile((0.6 + 0.1 * np.log2(KEPT))[None, :, None], (DRAWS, 1, 50))
-    assert _extrapolated(right, 40, 40).gain == pytest.approx(0.1)
+    rises = [drawn() for _ in range(300)]
+    middle = np.mean([one.gain for one in rises])
+    assert 0.9 < np.mean([one.interval[0] < middle < one.interval[1] for one in rises]) <= 1.0
 
 
 def test_where_nothing_changes_the_interval_still_is_none_of_nothing():
     """No change among 20 held-out images does not say that there is none among all."""
-    low, high = _extrapolated(np.ones((DRAWS, len(KEPT), 20)), 50, 50).interval
-    assert low < -0.02
-    assert high > 0.02
+    low, high = extrapolated(np.ones((DRAWS, len(KEPT), 20)), 50, 50).interval
+    assert low < -0.01
+    assert high > 0.01
 
 
 def test_rare_and_hard_is_where_labels_help():

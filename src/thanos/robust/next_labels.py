@@ -1,7 +1,7 @@
 """What to label next: how much the subclass that is served worst would gain by more images, estimated by leaving out.
 
-A plain classifier is fitted with ever fewer of the subclass's training images; how its accuracy on held-out ones falls
-with the logarithm of their number says how it would rise with more. No fine label plays any part.
+A plain classifier is fitted with ever fewer of the subclass's training images; the curve along which its accuracy on
+held-out ones falls says how it would rise with more. No fine label plays any part.
 """
 
 from dataclasses import dataclass
@@ -106,6 +106,18 @@ def expected_gain(embeddings: Embeddings, mine: NDArray[np.bool_], more: int, se
         more: How many are added.
         seed: Of what is left out.
     """
+    labelled = int((embeddings.in_split("train") & mine).sum())
+    return extrapolated(left_out(embeddings, mine, seed), labelled, more)
+
+
+def left_out(embeddings: Embeddings, mine: NDArray[np.bool_], seed: int = 0) -> NDArray[np.float64]:
+    """Whether classifiers that are fitted with ever fewer of some images tell those that are held out.
+
+    Args:
+        embeddings, mine, seed: As for :func:`expected_gain`.
+    Returns:
+        1 or 0 by draw, share kept (:data:`KEPT`) and held-out image, (draws, shares, images).
+    """
     rng, train = np.random.default_rng((seed, 7)), embeddings.in_split("train")
     held = np.flatnonzero(mine & ~train)
     others = np.flatnonzero(train & ~mine)
@@ -122,7 +134,34 @@ def expected_gain(embeddings: Embeddings, mine: NDArray[np.bool_], more: int, se
             kept = np.concatenate([order[: max(1, round(share * n))], np.arange(n, len(rows))])
             head = fit_weighted(data.take(kept), None, strength, start=whole)
             right[draw, at] = head.predict(x[held]) == embeddings.superclass[held]
-    return _extrapolated(right, n, more)
+    return right
+
+
+def extrapolated(right: NDArray[np.float64], n: int, more: int) -> Expected:
+    """The rise along the curve through what was left out: the log-odds of being right, straight by the log of n.
+
+    So a subclass that is hardly ever told gains faster and faster, and one that nearly always is gains ever less.
+
+    Args:
+        right: As :func:`left_out` gives it.
+        n: Training images.
+        more: How many are added.
+    """
+    from scipy.special import expit, logit
+    from scipy.stats import t
+
+    x, images = np.log2(KEPT), right.shape[2]
+    share = (right.mean(axis=(0, 2)) * images + 0.5) / (images + 1)  # neither 0 nor 1
+    slope = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    at = np.stack([1 / len(x) + (ahead - x.mean()) * slope for ahead in (0.0, np.log2(1 + more / n))])
+    now, then = expit(at @ logit(share))
+    by_share = ((then * (1 - then) * at[1] - now * (1 - now) * at[0]) / (share * (1 - share))) * images / (images + 1)
+    each = np.einsum("dsi,s->di", right, by_share)  # what every image adds to the rise, to the first order
+    by_image, unseen = each.mean(axis=0), by_share[np.array(KEPT) > 0.5].sum()  # one image more, lost with half of n
+    variance = (((by_image - by_image.mean()) ** 2).sum() + unseen**2) / images**2
+    variance += each.mean(axis=1).var(ddof=1) / len(each)
+    gain, half = float(then - now), float(t.ppf(0.975, images - 1) * np.sqrt(variance))
+    return Expected(more, n, gain, (gain - half, gain + half))
 
 
 def _reduced(embeddings: Embeddings, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -142,24 +181,3 @@ def _strength(
     tried = [(strength, fit_weighted(data, None, strength)) for strength in STRENGTHS]
     true = embeddings.superclass[~train]
     return max(tried, key=lambda each: float((each[1].predict(x[~train]) == true).mean()))
-
-
-def _extrapolated(right: NDArray[np.float64], n: int, more: int) -> Expected:
-    """The rise along a line in the logarithm of the number of images.
-
-    Args:
-        right: Whether each held-out image is told rightly, (draws, shares kept, images).
-        n: Training images.
-        more: How many are added.
-    """
-    place = np.log2(KEPT)
-    weight = (place - place.mean()) / ((place - place.mean()) ** 2).sum() * np.log2(1 + more / n)
-    each = np.einsum("dsi,s->di", right, weight)  # of every draw and image
-    gain, images = float(each.mean()), each.shape[1]
-    by_image = each.mean(axis=0)
-    unseen = np.log2(1 + more / n) ** 2  # as if one image more had changed
-    variance = (((by_image - gain) ** 2).sum() + unseen) / images**2 + each.mean(axis=1).var(ddof=1) / DRAWS
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, images - 1)) * float(np.sqrt(variance))
-    return Expected(more, n, gain, (gain - half, gain + half))
