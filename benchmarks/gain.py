@@ -12,6 +12,7 @@ THANOS_DATA=DIR python benchmarks/gain.py --out results/gain.json
 """
 
 import argparse
+import json
 import tempfile
 import time
 from dataclasses import replace
@@ -180,22 +181,28 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/gain.json"))
     parser.add_argument("--folder", type=Path, help="keeps features between runs")
     parser.add_argument("--set", action="append", choices=SETS)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    kept = json.loads(given.out.read_text())["settings"] if given.out.is_file() else []
+    rows: list[dict[str, Any]] = [row for row in kept if row["set"] not in (given.set or SETS)]
     with tempfile.TemporaryDirectory() as temporary:
         for name in given.set or SETS:
             whole = features(name, given.folder or Path(temporary))
             for seed in range(given.seeds):
                 rows += settings(name, whole, seed)
-            table = {name: judged([row for row in rows if row["set"] == name]) for name in SETS}
-            others = [row for row in rows if row["set"] not in CHOSEN_ON]
-            table |= {"sets without part in the choice": judged(others)}
-            table |= {"the worst of each draw": judged([row for row in rows if row["worst"]])}
-            facts = {"command": "python benchmarks/gain.py", "seeds": list(range(given.seeds)), "commit": commit()}
-            facts |= {"hardware": hardware(), "versions": versions()}
-            write_json(given.out, {"calibration": table, "settings": rows} | facts)
+                write(rows, given.out)
+
+
+def write(rows: list[dict[str, Any]], out: Path) -> None:
+    """The record: what was measured so far, and how well calibrated it is."""
+    table = {name: judged([row for row in rows if row["set"] == name]) for name in SETS}
+    others = [row for row in rows if row["set"] not in CHOSEN_ON]
+    table |= {"sets without part in the choice": judged(others)}
+    table |= {"the worst of each draw": judged([row for row in rows if row["worst"]])}
+    facts = {"command": "python benchmarks/gain.py", "seeds": sorted({row["seed"] for row in rows})}
+    facts |= {"commit": commit(), "hardware": hardware(), "versions": versions()}
+    write_json(out, {"calibration": table, "settings": rows} | facts)
     print(table, flush=True)
 
 
