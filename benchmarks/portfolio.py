@@ -119,23 +119,8 @@ def regrets(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=WORLDS, help="how many; more than 40 add to what is reported")
-    parser.add_argument("--embeddings", action="append", default=[], help="NAME=FILE")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    sets: dict[str, list[dict[str, Any]]] = {}
-    for number in [n for n in range(given.worlds) if n < WORLDS or n % 2 == 0]:
-        rows.append({"world": number} | row_of(*world(number), given.seed))
-        print(f"{number:>3} {rows[-1]['seconds']:5.1f} s  {rows[-1]['reason']}", flush=True)
-    for pair in given.embeddings:
-        name, _, file = pair.partition("=")
-        rows_of = sets.setdefault(name, [])
-        rows_of.append(row_of(read_embeddings(Path(file)), {}, given.seed))
-        print(f"{name} {regrets(rows_of[-1:])['regret']}  {rows_of[-1]['reason']}", flush=True)
+def written(out: Path, rows: list[dict[str, Any]], sets: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What has been measured so far, with its summaries."""
     even, first = [row for row in rows if row["world"] % 2 == 0], [row for row in rows if row["world"] < WORLDS]
     parts = {
         "reported": [row for row in first if row in even],
@@ -145,18 +130,42 @@ def main() -> None:
         "all even, with a shortcut": [row for row in even if row["shortcut"]],
         "all even, without a shortcut": [row for row in even if not row["shortcut"]],
         "made on": [row for row in rows if row["world"] % 2],
+        "all sets": [row for mine in sets.values() for row in mine],
     }
     command = [word if "=" not in word else word.partition("=")[0] + "=FILE" for word in sys.argv[1:]]
-    if sets:  # the best single candidate over all settings, each counting alike
-        parts["all sets"] = [row for mine in sets.values() for row in mine]
+    summary = {name: regrets(part) for name, part in parts.items() if part}
     facts = {
         "command": "python benchmarks/portfolio.py " + " ".join(command),
-        "summary": {name: regrets(part) for name, part in parts.items() if part},
+        "summary": summary,
         "sets": {name: {"summary": regrets(mine), "seeds": mine} for name, mine in sets.items()},
         "worlds": rows,
     }
-    write_json(given.out, facts | {"commit": commit(), "hardware": hardware(), "versions": versions()})
-    for name, part in facts["summary"].items():
+    write_json(out, facts | {"commit": commit(), "hardware": hardware(), "versions": versions()})
+    return summary
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, default=WORLDS, help="how many; more than 40 add to what is reported")
+    parser.add_argument("--even", action="store_true", help="none of odd number")
+    parser.add_argument("--embeddings", action="append", default=[], help="NAME=FILE")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    sets: dict[str, list[dict[str, Any]]] = {}
+    summary: dict[str, Any] = {}
+    for number in [n for n in range(given.worlds) if n % 2 == 0 or (n < WORLDS and not given.even)]:
+        rows.append({"world": number} | row_of(*world(number), given.seed))
+        print(f"{number:>3} {rows[-1]['seconds']:5.1f} s  {rows[-1]['reason']}", flush=True)
+        summary = written(given.out, rows, sets)  # so that a stop loses nothing
+    for pair in given.embeddings:
+        name, _, file = pair.partition("=")
+        mine = sets.setdefault(name, [])
+        mine.append(row_of(read_embeddings(Path(file)), {}, given.seed))
+        print(f"{name} {regrets(mine[-1:])['regret']}  {mine[-1]['reason']}", flush=True)
+        summary = written(given.out, rows, sets)
+    for name, part in summary.items():
         print(name, part["rows"], part["worst_group"], part["regret"], "kept ERM", part["kept_erm"])
 
 

@@ -94,6 +94,8 @@ def make(
         say(line)
     for line in robust_lines(outcome, beside, config.method):
         say(line)
+    if unseen := embeddings.groups_outside("test"):
+        say(f"not scored, for want of a test image: {', '.join(unseen)}")
     scores = {
         "command": command(),
         "settings": config.model_dump(mode="json") | outcome.robust.settings,

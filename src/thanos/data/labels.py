@@ -92,6 +92,13 @@ class Labels:
         """What a label-free method may see: neither true subclasses nor groups."""
         return replace(self, subclass=None, subclass_names=(), group=None, group_names=())
 
+    def groups_outside(self, split: SplitName) -> tuple[str, ...]:
+        """Groups that have images, but none in this split."""
+        if self.group is None:
+            return ()
+        absent = np.setdiff1d(self.group[self.group >= 0], self.group[self.in_split(split)])
+        return tuple(self.group_names[i] for i in absent)
+
     def known_subclass(self, needed_by: str) -> NDArray[np.int64]:
         """The fine labels.
 
