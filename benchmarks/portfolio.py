@@ -8,7 +8,7 @@ images, balanced over groups. Regret, in points: against the best single candida
 same worlds; where it could not be made, plain ERM stands in), against the best candidate of each world, and against
 plain ERM (the strength of highest validation accuracy). The pick can be the mean of several candidates, and then better
 than any. With --embeddings NAME=FILE (an .npz with the three splits and group; the same NAME for several seeds) sets
-stand beside (benchmarks/portfolio_sets.py makes some).
+stand beside (benchmarks/portfolio_sets.py makes some). What the file of --out holds is not measured again.
 
 python benchmarks/portfolio.py --out results/portfolio.json
 """
@@ -24,7 +24,7 @@ import numpy as np
 from thanos.embeddings import Embeddings, read_embeddings
 from thanos.robust.portfolio import Portfolio, Scored, fit_portfolio
 from thanos.runs.provenance import commit, hardware, versions
-from thanos.storage import write_json
+from thanos.storage import read_json, write_json
 
 WORLDS, TEST = 40, 6000
 
@@ -152,17 +152,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    sets: dict[str, list[dict[str, Any]]] = {}
+    kept = read_json(given.out) if given.out.exists() else {"worlds": [], "sets": {}}
+    rows: list[dict[str, Any]] = kept["worlds"]
+    sets: dict[str, list[dict[str, Any]]] = {name: each["seeds"] for name, each in kept["sets"].items()}
     summary: dict[str, Any] = {}
+    done = {row["world"] for row in rows}
     for number in [n for n in range(given.worlds) if n % 2 == 0 or (n < WORLDS and not given.even)]:
+        if number in done:
+            continue
         rows.append({"world": number} | row_of(*world(number), given.seed))
         print(f"{number:>3} {rows[-1]['seconds']:5.1f} s  {rows[-1]['reason']}", flush=True)
         summary = written(given.out, rows, sets)  # so that a stop loses nothing
     for pair in given.embeddings:
         name, _, file = pair.partition("=")
         mine = sets.setdefault(name, [])
-        mine.append(row_of(read_embeddings(Path(file)), {}, given.seed))
+        if Path(file).name in {row["file"] for row in mine}:
+            continue
+        mine.append({"file": Path(file).name} | row_of(read_embeddings(Path(file)), {}, given.seed))
         print(f"{name} {regrets(mine[-1:])['regret']}  {mine[-1]['reason']}", flush=True)
         summary = written(given.out, rows, sets)
     for name, part in summary.items():

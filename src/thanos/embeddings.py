@@ -203,7 +203,7 @@ def read_embeddings(path: Path | str) -> Embeddings:
     if not np.isfinite(vectors).all():
         row = int((~np.isfinite(vectors).all(axis=1)).argmax())
         raise DataError(f"vectors are finite numbers; row {row} of {path} is not. Remove or mend such rows.")
-    for name in ("superclass", "subclass", "group", "split", "refs"):
+    for name in ("superclass", "subclass", "group", "split", "unseen", "refs"):
         shape = arrays[name].shape if name in arrays else (len(vectors),)
         if shape != (len(vectors),) and not (name == "refs" and shape == (0,)):
             raise DataError(f"{name} has one entry for each of the {len(vectors)} vectors; {path} has shape {shape}.")
@@ -222,6 +222,7 @@ def read_embeddings(path: Path | str) -> Embeddings:
         subclass_names=subclass_names,
         group=group,
         group_names=group_names,
+        unseen=arrays["unseen"].astype(bool) if "unseen" in arrays else None,
         refs=tuple(str(r) for r in arrays.get("refs", ())),
         fingerprint=str(arrays.get("fingerprint", "")),
         encoder=str(arrays.get("encoder", "")),

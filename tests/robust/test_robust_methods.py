@@ -117,6 +117,27 @@ def test_dfr_is_the_mean_of_scikit_learns_sparse_heads_on_balanced_draws(shortcu
     assert (robust.head.predict(test.vectors) == oracle).mean() > 0.97
 
 
+def test_afr_weighs_the_images_that_the_encoder_has_not_seen(shortcut, monkeypatch):
+    """They are what the second head is fitted on, by the published weights; the first head on the others alone."""
+    rows = shortcut.rows("train")
+    unseen = np.zeros(len(shortcut), dtype=bool)
+    unseen[rows[::7]] = True
+    fitted = []
+    monkeypatch.setattr(room, "fit_near", lambda data, weight, start, pull: fitted.append((data, weight)) or start)
+    robust = fit_robust("afr", replace(shortcut, unseen=unseen), None, watch("worst-class", shortcut))
+    data = room.standardise(shortcut.vectors[rows], shortcut.superclass[rows], 2)
+    np.testing.assert_array_equal(fitted[0][0].x, data.x[::7])
+    seen = data.take(np.flatnonzero(~unseen[rows]))
+    apart = []
+    for strength in room.STRENGTHS:
+        model = LogisticRegression(C=2 / (strength * len(seen.y)), tol=1e-9, max_iter=1000).fit(seen.x, seen.y)
+        apart.append(np.abs(2 * robust.head.weight[1] - model.coef_[0]).max())
+    assert min(apart) < 1e-3
+    true = robust.head.probabilities(shortcut.vectors[rows[::7]])[np.arange(len(rows[::7])), data.y[::7]]
+    weight = np.exp(-room.GAMMAS[0] * true) / np.bincount(data.y[::7])[data.y[::7]]
+    np.testing.assert_allclose(fitted[0][1], weight, rtol=1e-5)
+
+
 def test_of_equal_settings_the_rule_decides(shortcut):
     by_class = fit_robust("groupdro", shortcut, shortcut.group, watch("worst-class", shortcut))
     by_group = fit_robust("groupdro", shortcut, shortcut.group, watch("worst-group", shortcut))

@@ -89,8 +89,11 @@ class DataConfig(Settings):
     train_limit: Annotated[int, Field(ge=1)] | None = None
     """Train on this many images, each superclass keeping its share (in cifar100-u each subclass), after validation is
     held out."""
+    unseen: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training images that no encoder is trained on, each superclass keeping its own: afr fits its head
+    on them (0.2 as published)."""
     split_seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the validation split and of the training subset."""
+    """Seed of the validation split, of the training subset and of the unseen ones."""
     labels: Literal["superclass", "subclass"] | Path = "superclass"
     """A CSV with the labels of the images in the folder --data, or of the vectors in the file --data, one row each or
     matched by an id (also .npy, .npz, .parquet; columns: docs/own-data.md). Or what training is told:

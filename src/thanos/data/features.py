@@ -37,7 +37,7 @@ class FeatureSet(VectorSet):
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per feature, over the training rows; features that hardly vary count for little."""
         mean, std = super().mean_std
-        rows = self.rows("train")
+        rows = self.rows_to_train_on()
         varies = (self.vectors[rows] != self.vectors[rows[:1]]).any(axis=0)
         deviation = np.where(varies, std, 0.0)
         least = LEAST * float(deviation[varies].mean()) if varies.any() else 1.0

@@ -82,7 +82,7 @@ class ImageSet(Samples):
     @cached_property
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per channel over (at most 10,000 evenly spaced) training images, in [0, 1]."""
-        rows = self.rows("train")
+        rows = self.rows_to_train_on()
         rows = rows[:: max(1, -(-len(rows) // 10_000))]
         chunk = max(1, 2**22 // int(np.prod(self.images.shape[1:])))
         total, squares, count = np.zeros(self.channels), np.zeros(self.channels), 0

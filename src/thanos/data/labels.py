@@ -43,6 +43,8 @@ class Labels:
     group: NDArray[np.int64] | None = field(default=None, repr=False)
     """Ids into ``group_names``; UNKNOWN where not known."""
     group_names: tuple[str, ...] = ()
+    unseen: NDArray[np.bool_] | None = field(default=None, repr=False)
+    """Training images that no encoder is trained on; None: it may see them all."""
     refs: tuple[str, ...] = field(default=(), repr=False)
     """Where each image came from: a path, or the data set's name and row; empty: not known."""
 
@@ -61,6 +63,11 @@ class Labels:
     def rows(self, split: SplitName) -> NDArray[np.int64]:
         """The positions of one split's rows."""
         return np.flatnonzero(self.in_split(split))
+
+    def rows_to_train_on(self) -> NDArray[np.int64]:
+        """The positions of the training rows that an encoder may see."""
+        rows = self.rows("train")
+        return rows if self.unseen is None else rows[~self.unseen[rows]]
 
     def of(self, split: SplitName) -> Self:
         """The same record of one split's rows only."""
@@ -81,6 +88,7 @@ class Labels:
             "split": self.split[rows],
             "subclass": None if self.subclass is None else self.subclass[rows],
             "group": None if self.group is None else self.group[rows],
+            "unseen": None if self.unseen is None else self.unseen[rows],
             "refs": tuple(np.array(self.refs, dtype=object)[rows]) if self.refs else (),
         }
 

@@ -87,6 +87,8 @@ def _finished(images: Split, config: DataConfig) -> Split:
         kept_shares = images.subclass if known is not None and known.uneven else images.superclass
         assert kept_shares is not None
         images = _limit_training(images, config.train_limit, kept_shares, config.split_seed)
+    if config.unseen:
+        images = replace(images, unseen=_set_aside(images, config.unseen, config.split_seed))
     if config.groups_from is not None:
         images = grouped(images, config.groups_from, config.groups_named)
     return _labelled_finely(images) if config.labels == "subclass" else images
@@ -195,6 +197,12 @@ def _limit_training(images: Split, limit: int, label: NDArray[np.int64], seed: i
         return images
     kept = draw_stratified(train, label, limit, np.random.default_rng((seed, 7)))
     return images.take(np.sort(np.concatenate([kept, images.rows("validation"), images.rows("test")])))
+
+
+def _set_aside(images: Samples, share: float, seed: int) -> NDArray[np.bool_]:
+    train = images.rows("train")
+    chosen = draw_stratified(train, images.superclass, round(share * len(train)), np.random.default_rng((seed, 8)))
+    return np.isin(np.arange(len(images)), chosen)
 
 
 def _labelled_finely(images: Split) -> Split:

@@ -65,7 +65,7 @@ class VectorSet(Samples):
     @cached_property
     def _nearest(self) -> NDArray[np.int64]:
         mean, std = (np.array(each, dtype=np.float32) for each in self.mean_std)
-        train, count = self.rows("train"), self.views.neighbours
+        train, count = self.rows_to_train_on(), self.views.neighbours
         return nearest_of_superclass(self.vectors, self.superclass, train, count, mean=mean, std=std)
 
     @property
@@ -91,7 +91,7 @@ class VectorSet(Samples):
     @cached_property
     def mean_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Per feature, over the training rows."""
-        mean, std = mean_and_deviation(self.vectors, self.rows("train"))
+        mean, std = mean_and_deviation(self.vectors, self.rows_to_train_on())
         return tuple(mean.tolist()), tuple(std.tolist())
 
 

@@ -59,6 +59,12 @@ class Seen:
         other = (embeddings.vectors[held_out] - data.mean) / data.scale
         return cls(blind, data, other, embeddings.superclass[held_out], seed, None if known is None else known[rows])
 
+    @property
+    def unseen(self) -> NDArray[np.bool_] | None:
+        """Training images that the encoder was not trained on, where some were set aside."""
+        kept = self.embeddings.unseen
+        return None if kept is None else kept[self.embeddings.in_split("train")]
+
     def first_head(self, strength: float) -> Head:
         """Plain logistic regression on the training vectors, fitted once."""
         if strength not in self.heads:

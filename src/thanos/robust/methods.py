@@ -86,6 +86,8 @@ class Task:
     strengths: tuple[float, ...] = STRENGTHS
     most: int | None = None
     """Images of a draw that DFR and DPE fit on; None: as many as balance allows."""
+    unseen: NDArray[np.bool_] | None = None
+    """Training images that the encoder was not trained on, where some were set aside."""
 
 
 def _path(strengths: tuple[float, ...], fit: Callable[..., Head]) -> list[tuple[float, Head]]:
@@ -207,11 +209,14 @@ def afr(task: Task) -> Candidates:
     """A fifth of the training images, weighed by how badly a head does on them, pulls it (Qiu et al., ICML 2023).
 
     ``weight ~ exp(-gamma * p_true)``, each class to the same sum; the penalty is on the distance from the first head.
-    The published method trains its encoder on the other four fifths alone; here it has seen all.
+    As published where the encoder has not seen that fifth: where it was trained without some (``unseen``), these are
+    taken; a backbone that stays as it was has seen none.
     """
     rng = np.random.default_rng(task.seed)
     order = rng.permutation(len(task.train.y))
     cut = max(1, round(HELD_OUT * len(order)))
+    if task.unseen is not None and task.unseen.any():
+        order, cut = np.argsort(~task.unseen, kind="stable"), int(task.unseen.sum())
     again, before = task.train.take(order[:cut]), task.train.take(order[cut:])
     first = max(
         (head for _, head in _path(task.strengths, partial(fit_weighted, before, None))),
@@ -278,6 +283,7 @@ def fit_robust(method: RobustMethod, embeddings: Embeddings, group: Ids | None, 
         (embeddings.vectors[held_out], embeddings.superclass[held_out]),
         of_held_out,
         seed,
+        unseen=None if embeddings.unseen is None else embeddings.unseen[train],
     )
     best: tuple[Score, dict[str, Any], Classifier] | None = None
     by_pairs = method == "groupdro-auroc" and classes == 2

@@ -132,7 +132,7 @@ def _of(
     data = seen.train
     group = None if groups is None else groups.train
     training = (data.x * data.scale + data.mean, data.y)
-    task = Task(data, group, training, group, seen.seed, strengths=STRENGTHS, most=DRAWN)
+    task = Task(data, group, training, group, seen.seed, strengths=STRENGTHS, most=DRAWN, unseen=seen.unseen)
     try:
         for settings, head, _ in METHODS[method](task):
             yield Candidate(name, method, settings, head)

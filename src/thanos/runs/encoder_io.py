@@ -212,7 +212,7 @@ def balance_parts(encoder: Encoder, images: Samples, most: int = 5000) -> None:
     """Bring encoders that stand side by side to the same mean length on (at most ``most``) training images."""
     if not isinstance(encoder.module, SideBySide):
         return
-    rows = images.rows("train")
+    rows = images.rows_to_train_on()
     vectors = encoder.embed(images.take(rows[:: max(1, -(-len(rows) // most))]))
     dims = [dimension(p) for p in encoder.module.parts]
     parts = np.split(vectors, np.cumsum(dims)[:-1], axis=1)

@@ -61,7 +61,7 @@ def _seconds_of_features(branches: nn.ModuleDict, images: Samples) -> float:
     """For one image, made as the features of a frozen backbone are."""
     encoder = next(iter(branches.values())).encoder
     assert isinstance(encoder, nn.Module)
-    rows = images.rows("train")[:AT_ONCE]
+    rows = images.rows_to_train_on()[:AT_ONCE]
     pixels = torch.from_numpy(np.ascontiguousarray(images.values[rows]))
     plain = (0.5,) * images.channels
     with torch.inference_mode():

@@ -204,7 +204,7 @@ def _plan(
     groups = training_groups(config, images)
     order = batch_order(config, images, groups, trainer.world_size)
     if order.batches_per_epoch < 5:
-        left = len(images.rows("train")) - order.batches_per_epoch * config.batch * trainer.world_size
+        left = len(images.rows_to_train_on()) - order.batches_per_epoch * config.batch * trainer.world_size
         say(
             f"an epoch is {order.batches_per_epoch} steps only, {left} {images.kind} wait for the next; a smaller "
             f"`batch` or more `epochs` train longer"
@@ -319,7 +319,7 @@ def _loaders(plan: _Plan) -> tuple[BatchLoader, BatchLoader]:
     """Of training and of validation."""
     images, device = plan.images, plan.trainer.strategy.root_device
     ids = None if plan.groups is None else plan.groups.ids
-    rows, held_out = images.rows("train"), watched(images.rows("validation"))
+    rows, held_out = images.rows_to_train_on(), watched(images.rows("validation"))
     loader = BatchLoader(
         images,
         rows,

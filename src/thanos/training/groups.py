@@ -58,7 +58,7 @@ def training_groups(config: TrainConfig, images: Samples) -> TrainingGroups | No
             f"`robust`, `sampling=group-balanced` and `select=worst-group` work on groups, and {images.name} has none. "
             f"Add a column group, or find some: thanos discover."
         )
-    rows = images.rows("train")
+    rows = images.rows_to_train_on()
     mine = images.group[rows]
     if (mine < 0).any():
         raise DataError(

@@ -61,7 +61,7 @@ def load_vectors_suitably(config: DataConfig, given: AutoTrainConfig) -> tuple[V
     if "alpha" not in given.model_fields_set:
         why = "by the spread that is measured; the formula does not know what all vectors have in common"
         choices.choose("alpha", settings["alpha"], why)
-    if len(vectors.rows("train")) <= FEW_ENOUGH:
+    if len(vectors.rows_to_train_on()) <= FEW_ENOUGH:
         neighbours, why = settings["feature_neighbours"], "a view may be of so many nearest vectors of its superclass"
         choices.choose("feature_neighbours", neighbours, why)
     why = "half the numbers are missing from a view, as from those of a frozen backbone's features"

@@ -32,7 +32,7 @@ def resolve_settings(
     views = images.views_with(config.views)
     window, alpha = None, 0.0
     if registry.method(config.method).spreads:
-        superclasses = len(np.unique(images.superclass[images.rows("train")]))
+        superclasses = len(np.unique(images.superclass[images.rows_to_train_on()]))
         try:
             batch = config.batch * processes
             window = solve_alpha(superclasses, batch, config.temperature, config.within_class_cosine)
@@ -82,7 +82,7 @@ def batch_order(config: TrainConfig, images: Samples, groups: TrainingGroups | N
     Raises:
         ConfigError: if they are larger than the training data.
     """
-    rows = images.rows("train")
+    rows = images.rows_to_train_on()
     if config.batch * world > len(rows):
         processes = f" for each of {world} processes" if world > 1 else ""
         raise ConfigError(
@@ -106,7 +106,7 @@ def warn_of_batches(settings: StepSettings, images: Samples, order: BatchOrder) 
     method = registry.method(config.method)
     if not method.contrasts:
         return []
-    rows = images.rows("train")
+    rows = images.rows_to_train_on()
     pixels = torch.from_numpy(np.ascontiguousarray(images.values[rows[:LOOKED_AT]]))
     rng = Generator().manual_seed(config.seed)
     views = random_views(pixels, settings.views, rng, count=2, mean=settings.mean, std=settings.std)
