@@ -6,6 +6,7 @@ worlds   1 to 30 kinds at three separations, named by what k-means started from 
          number right or off by one, and adjusted mutual information.
 real     frozen features and the head of `thanos discover`, two draws a set: adjusted mutual information at the chosen
          number against that at the true one, mean over superclasses. Settings were chosen on digits, cifar10 and gtsrb.
+unequal  2 to 16 clouds, four standard deviations of each apart at least, of unlike widths (log-normal, 0.5).
 rivals   gap statistic, prediction strength, BIC of normal and von Mises-Fisher mixtures, HDBSCAN (benchmarks/rivals.py)
          beside both on every ninth null cloud, the first worlds of each number at the middle separation, and one draw
          of the real sets.
@@ -41,6 +42,7 @@ from thanos.storage import write_json
 from thanos.subclasses.stability import HELD, best_overlaps
 
 NUMBERS = ("merging", "silhouette")
+PARTS = ("nulls", "worlds", "unequal", "real", "rivals", "holds", "speed")
 CHOSEN_ON, HELD_OUT = ("digits", "cifar10", "gtsrb"), ("cifar100", "grocery", "ham10000")
 KINDS = (1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 25, 26, 27, 28, 29, 30)
 WORLDS = 3
@@ -146,6 +148,33 @@ def worlds() -> dict[str, Any]:
             table[name][number] = {"within_one": float(np.mean(near)), "ami": float(np.mean(many))}
         table[name]["true number"] = {"ami": float(np.mean([r["true number"]["ami"] for r in rows if r["kinds"] > 1]))}
         print(name, {k: v for k, v in table[name].items() if k != "worlds"}, flush=True)
+    return table
+
+
+def unequal() -> dict[str, Any]:
+    """Settings were chosen on others, of the seeds (91, i)."""
+    rows = []
+    for i, (kinds, dim) in enumerate([*itertools.product((2, 4, 8, 16), (3, 12, 40))] * 4):
+        rng = np.random.default_rng((92, i))
+        each = int(np.exp(rng.uniform(np.log(40), np.log(300))))
+        kind = rng.choice(kinds, kinds * each, p=rng.dirichlet(np.full(kinds, 8.0)))
+        width, means = np.exp(0.5 * rng.normal(size=kinds)), rng.normal(size=(kinds, dim))
+        far = np.linalg.norm(means[:, None] - means, axis=2) / (width[:, None] + width)
+        means *= 4 / far[np.triu_indices(kinds, 1)].min()
+        x = means[kind] + width[kind][:, None] * rng.normal(size=(len(kind), dim))
+        found = {number: labels(x, number=number) for number in NUMBERS}
+        rows.append(
+            {"kinds": len(np.unique(kind)), "points": len(x), "dim": dim}
+            | {
+                number: {"clusters": int(found[number].max()) + 1, "ami": ami(kind, found[number])}
+                for number in NUMBERS
+            }
+        )
+    table: dict[str, Any] = {"worlds": rows}
+    for number in NUMBERS:
+        off = np.array([abs(row[number]["clusters"] - row["kinds"]) for row in rows])
+        score = float(np.mean([row[number]["ami"] for row in rows]))
+        table[number] = {"right": float(np.mean(off == 0)), "within_one": float(np.mean(off <= 1)), "ami": score}
     return table
 
 
@@ -351,25 +380,28 @@ def speed(folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/count.json"))
-    parser.add_argument("--part", action="append", choices=("nulls", "worlds", "real", "rivals", "holds", "speed"))
+    parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--runs", type=Path, help="where draws of the real sets and runs on them lie, or go")
     given = parser.parse_args()
-    parts = given.part or ["nulls", "worlds", "real", "rivals", "holds", "speed"]
+    parts = given.part or PARTS
     content: dict[str, Any] = json.loads(given.out.read_text()) if given.out.is_file() else {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.runs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for part in parts:
             started = time.perf_counter()
             if part == "real":
-                content[part] = real(Path(folder), CHOSEN_ON + HELD_OUT, given.seeds)
+                content[part] = real(folder, CHOSEN_ON + HELD_OUT, given.seeds)
             elif part == "rivals":
-                content[part] = rivals(Path(folder))
+                content[part] = rivals(folder)
             elif part == "holds":
-                content[part] = holds(Path(folder), CHOSEN_ON + HELD_OUT)
+                content[part] = holds(folder, CHOSEN_ON + HELD_OUT)
                 plot(content[part]["bins"], given.out.with_suffix(".png"))
             elif part == "speed":
-                content[part] = speed(Path(folder))
+                content[part] = speed(Path(temporary))
             else:
-                content[part] = {"nulls": nulls, "worlds": worlds}[part]()
+                content[part] = {"nulls": nulls, "worlds": worlds, "unequal": unequal}[part]()
             content[part]["seconds_of_this_part"] = round(time.perf_counter() - started)
             content[part]["commit"] = commit()
             facts = {"command": "python benchmarks/count.py", "hardware": hardware(), "versions": versions()}

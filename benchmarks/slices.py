@@ -62,12 +62,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("results/slices.json"))
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--runs", type=Path, help="where draws of the real sets and runs on them lie, or go")
     given = parser.parse_args()
     sets: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.runs or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for name in CHOSEN_ON + HELD_OUT:
             for seed in range(given.seeds):
-                for part, (embeddings, true) in real_draw(name, seed, Path(folder)).items():
+                for part, (embeddings, true) in real_draw(name, seed, folder).items():
                     rows = sets.setdefault(f"{name}, {part}", [])
                     rows.append(row(embeddings, true, seed))
                     print(name, part, seed, {way: round(each["ami"], 3) for way, each in rows[-1].items()}, flush=True)

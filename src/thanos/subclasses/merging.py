@@ -6,9 +6,10 @@
    there: a path down to one.
 3. There is one cloud, unless a valley lies between two neighbours, or small clusters fit better than in clouds of one
    piece that are made from the rows: elliptical ones with their radii, and ones with their independent components.
-4. Else the number with the best penalised likelihood. A cluster's price is BIC's of its own rows (as Figueiredo & Jain
-   2002 have it), or what the likelihood still gains by clusters that are surely too many, if that is more. And fewer,
-   as long as more than a tenth of them would not be found again in two thirds of the rows.
+4. Else the number with the best penalised likelihood of round clusters, equally wide but for those that are clearly
+   wider or narrower. A cluster's price is BIC's of its own rows (as Figueiredo & Jain 2002 have it), or what the
+   likelihood still gains by clusters that are surely too many, if that is more. And fewer, as long as more than a tenth
+   of them would not be found again in two thirds of the rows.
 
 results/count.json holds it against the silhouette on clouds, worlds and real sets.
 """
@@ -42,6 +43,8 @@ STEEP, SCANTY, COARSE = 3.5, 20, 3000
 """A cluster's price, in slopes of the likelihood; the rows of one below which its price falls no more; and how many
 rows double it: clouds are never quite normal, which many rows tell (Miller & Dunson 2019, "Robust Bayesian inference
 via coarsening")."""
+OWN, TOLD = 1.4, 10
+"""A cluster so many times as wide as the others, or as narrow, has a width of its own; and rows that tell it, at least."""
 HOLDS, PART, AGAIN = 0.9, 2 / 3, 10
 """Share of clusters that are found again, at least, in parts of so many of the rows, and how many parts are drawn."""
 
@@ -287,11 +290,33 @@ def unexplained(x: Rows, rng: np.random.Generator) -> Rows:
 
 
 def likelihood(y: Rows, centres: Rows) -> float:
-    """Log-likelihood, but for a constant, of equal round normal clusters with the rows assigned."""
+    """Log-likelihood, but for a constant, of round normal clusters with the rows assigned."""
     apart = squared_distances(y, centres)
-    size = np.bincount(apart.argmin(axis=1), minlength=len(centres))
-    rest = max(float(apart.min(axis=1).sum()), np.finfo(float).tiny)
-    return float(-y.size / 2 * np.log(rest) + (size * np.log(np.maximum(size, 1) / len(y))).sum())
+    near = apart.argmin(axis=1)
+    size = np.bincount(near, minlength=len(centres))
+    width = widths(np.bincount(near, weights=apart.min(axis=1), minlength=len(centres)) / y.shape[1], size)
+    return float((size * (np.log(np.maximum(size, 1) / len(y)) - y.shape[1] / 2 * np.log(width))).sum())
+
+
+def widths(rest: Rows, size: Ids) -> Rows:
+    """The variance of each cluster in a dimension: all have one, but for those that are clearly wider or narrower.
+
+    Hard edges cut every cluster to another width, so that small differences say nothing.
+
+    Args:
+        rest: Sums of squares within clusters, in one dimension.
+        size: Their rows.
+    """
+    tiny = np.finfo(float).tiny
+    alone = np.maximum(rest / np.maximum(size, 1), tiny)
+    own = np.zeros(len(size), dtype=bool)
+    while True:
+        together = max(float(rest[~own].sum() / max(size[~own].sum(), 1)), tiny)
+        found = own | (size >= TOLD) & (np.abs(np.log(alone / together)) > 2 * np.log(OWN))
+        found[size.argmax()] &= not found.all()
+        if (found == own).all():
+            return np.where(own, alone, together)
+        own = found
 
 
 def prices(fit: dict[int, float], y: Rows, path: dict[int, Rows]) -> dict[int, float]:
