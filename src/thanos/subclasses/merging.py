@@ -44,7 +44,7 @@ STEEP, SCANTY, COARSE = 3.5, 20, 3000
 rows double it: clouds are never quite normal, which many rows tell (Miller & Dunson 2019, "Robust Bayesian inference
 via coarsening")."""
 OWN, TOLD = 1.4, 10
-"""A cluster so many times as wide as the others, or as narrow, has a width of its own; and rows that tell it, at least."""
+"""A cluster so many times as wide as the others, or as narrow, has its own width, if it has so many rows."""
 HOLDS, PART, AGAIN = 0.9, 2 / 3, 10
 """Share of clusters that are found again, at least, in parts of so many of the rows, and how many parts are drawn."""
 
