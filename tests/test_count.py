@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.stats import binom, multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
 from thanos import DiscoverConfig, discover
@@ -46,6 +46,31 @@ def test_clouds_are_counted(kinds, dim):
     assert adjusted_rand_score(kind, chosen.model.predict(x)) > 0.9
     assert chosen.evidence.p < 0.01
     assert max(chosen.scores.values()) == chosen.scores[max(chosen.scores, key=chosen.scores.get)]
+
+
+def test_clouds_of_unlike_width_are_counted():
+    """With one width for all the wide ones would be cut."""
+    rng = np.random.default_rng(0)
+    kind, width = np.arange(900) % 6, np.array([0.4, 0.5, 0.7, 1.0, 2.0, 3.0])
+    x = 12 * np.eye(6, 12)[kind] * width[kind][:, None] + width[kind][:, None] * rng.normal(size=(900, 12))
+    chosen = choose_by_merging(x, np.random.default_rng(0))
+    assert chosen.model.count == 6
+    assert adjusted_rand_score(kind, chosen.model.predict(x)) > 0.95
+
+
+def test_the_likelihood_is_that_of_normal_clusters():
+    """Of equal ones together, of a clearly wider one by itself; scipy's densities, cluster by cluster."""
+    rng = np.random.default_rng(1)
+    parts = [rng.normal(size=(40, 3)) * width + 30 * i for i, width in enumerate((1.0, 1.2, 4.0))]
+    y, centres = np.concatenate(parts), np.stack([part.mean(axis=0) for part in parts])
+    rest = [((part - part.mean(axis=0)) ** 2).sum() / 3 for part in parts]
+    common = (rest[0] + rest[1]) / 80
+    width = merging.widths(np.array(rest), np.array([40, 40, 40]))
+    assert width == pytest.approx([common, common, rest[2] / 40])
+    pairs = zip(parts, centres, width, strict=True)
+    density = [multivariate_normal(centre, each * np.eye(3)).logpdf(part).sum() for part, centre, each in pairs]
+    constant = y.size / 2 * (1 + np.log(2 * np.pi))
+    assert merging.likelihood(y, centres) == pytest.approx(sum(density) + constant + 120 * np.log(1 / 3))
 
 
 def test_few_far_images_are_found_and_the_rest_left_whole():

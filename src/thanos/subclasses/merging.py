@@ -43,8 +43,9 @@ STEEP, SCANTY, COARSE = 3.5, 20, 3000
 """A cluster's price, in slopes of the likelihood; the rows of one below which its price falls no more; and how many
 rows double it: clouds are never quite normal, which many rows tell (Miller & Dunson 2019, "Robust Bayesian inference
 via coarsening")."""
-OWN, TOLD = 1.4, 10
-"""A cluster so many times as wide as the others, or as narrow, has its own width, if it has so many rows."""
+OWN, TOLD, ROUNDS = 1.4, 10, 10
+"""A cluster so many times as wide as the others, or as narrow, has its own width, if it has so many rows; which are the
+others is looked at so often, at most."""
 HOLDS, PART, AGAIN = 0.9, 2 / 3, 10
 """Share of clusters that are found again, at least, in parts of so many of the rows, and how many parts are drawn."""
 
@@ -310,13 +311,14 @@ def widths(rest: Rows, size: Ids) -> Rows:
     tiny = np.finfo(float).tiny
     alone = np.maximum(rest / np.maximum(size, 1), tiny)
     own = np.zeros(len(size), dtype=bool)
-    while True:
+    for _ in range(ROUNDS):
         together = max(float(rest[~own].sum() / max(size[~own].sum(), 1)), tiny)
-        found = own | (size >= TOLD) & (np.abs(np.log(alone / together)) > 2 * np.log(OWN))
-        found[size.argmax()] &= not found.all()
+        found = (size >= TOLD) & (np.abs(np.log(alone / together)) > 2 * np.log(OWN))
+        found[size.argmax()] &= not found.all()  # one has the width that all have
         if (found == own).all():
-            return np.where(own, alone, together)
+            break
         own = found
+    return np.where(own, alone, together)
 
 
 def prices(fit: dict[int, float], y: Rows, path: dict[int, Rows]) -> dict[int, float]:
