@@ -5,7 +5,7 @@ not: a protected group, or a cause of anything; it is a set of images that this 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -117,7 +117,7 @@ def _discover(
         cluster[rows], distance[rows], confidence[rows] = fitted[int(value)].place(x[rows])
         names += [f"{name}/{c}" for c in range(len(centres))]
         sizes = np.bincount(found, minlength=len(centres)).tolist()
-        held = _holding(reduced[mine], found[mine], clusters, config)
+        held = _holding(reduced[mine], found[mine], clusters, fact.get("again", []), config)
         fact |= {"holds": {f"{name}/{c}": share for c, share in enumerate(held)}} if held else {}
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
     if all("p" in fact for fact in facts.values()):
@@ -182,7 +182,7 @@ def _cluster(
     return Clusters(chosen), facts
 
 
-def _holding(x: Rows, found: Ids, clusters: Clusters, config: DiscoverConfig) -> list[float]:
+def _holding(x: Rows, found: Ids, clusters: Clusters, numbers: Sequence[int], config: DiscoverConfig) -> list[float]:
     """The probability of each cluster that a fresh draw has it too, clustered as these were; of one, nothing."""
     if clusters.model is None or clusters.parts:
         return []
@@ -191,7 +191,7 @@ def _holding(x: Rows, found: Ids, clusters: Clusters, config: DiscoverConfig) ->
     def cluster(some: Rows, count: int) -> Callable[[Rows], Ids]:
         return fit_clusters(count, some, config).predict
 
-    return probability_of_holding(turned, found, cluster, np.random.default_rng((config.seed, 1)))
+    return probability_of_holding(turned, found, cluster, np.random.default_rng((config.seed, 1)), numbers=numbers)
 
 
 def _by_size(clusters: Clusters, found: Ids, train: NDArray[np.bool_]) -> tuple[Clusters, Ids]:

@@ -76,6 +76,8 @@ class Chosen:
     evidence: Evidence
     scores: dict[int, float]
     """Penalised likelihood of each number tried, less that of the chosen one, in prices of a cluster."""
+    again: tuple[int, ...] = ()
+    """The numbers that parts of the rows, two thirds each, would have by themselves."""
 
 
 def choose_by_merging(x: Rows, rng: np.random.Generator, *, least: int = 1, most: int | None = None) -> Chosen:
@@ -104,14 +106,13 @@ def choose_by_merging(x: Rows, rng: np.random.Generator, *, least: int = 1, most
     if is_one and least < 2:
         return Chosen(None, evidence, {})
     clear = [k for k, (deepest, other) in few.items() if other < CLEAR and deepest * len(few) <= DOUBT]
-    fit = {k: likelihood(y, centres) for k, centres in path.items()}
-    price = prices(fit, y, path)
-    tried = [k for k in fit if k > 1] if evidence.excess >= SURE or is_one else clear or [2]
+    tried = [k for k in path if k > 1] if evidence.excess >= SURE or is_one else clear or [2]
     tried = [k for k in tried if least <= k <= (most or MOST)] or [min(k for k in path if k >= least)]
-    best = max(tried, key=lambda k: fit[k] - price[k])
-    best = number_that_holds(y[:TEST], path, best, max(2, least), rng)
-    scores = {k: (fit[k] - price[k] - fit[best] + price[best]) * best / price[best] for k in sorted({*tried, best})}
-    return Chosen(Turned(path[best], mean, turn), evidence, scores)
+    worth, price = penalised(y, path)
+    best = max(tried, key=worth.__getitem__)
+    best, again = number_that_holds(y[:TEST], path, best, max(2, least), tried, rng)
+    scores = {k: (worth[k] - worth[best]) * best / price[best] for k in sorted({*tried, best})}
+    return Chosen(Turned(path[best], mean, turn), evidence, scores, again)
 
 
 def _of_repeated(rows: Rows, times: Ids, least: int) -> Chosen:
@@ -123,13 +124,29 @@ def _of_repeated(rows: Rows, times: Ids, least: int) -> Chosen:
     return Chosen(Turned(rows[kept] - mean, mean, np.eye(rows.shape[1])), Evidence(0.0, 0.0), {})
 
 
-def number_that_holds(y: Rows, path: dict[int, Rows], best: int, least: int, rng: np.random.Generator) -> int:
-    """The largest number up to ``best`` of whose clusters enough are found again."""
+def penalised(y: Rows, path: dict[int, Rows]) -> tuple[dict[int, float], dict[int, float]]:
+    """Of each number the likelihood less the price of its clusters, and that price."""
+    fit = {k: likelihood(y, centres) for k, centres in path.items()}
+    price = prices(fit, y, path)
+    return {k: fit[k] - price[k] for k in path}, price
+
+
+def number_that_holds(
+    y: Rows, path: dict[int, Rows], best: int, least: int, tried: list[int], rng: np.random.Generator
+) -> tuple[int, tuple[int, ...]]:
+    """The largest number up to ``best`` of whose clusters enough are found again; and of those tried each part's own."""
     least = min(k for k in path if k >= least)
     paths: list[dict[int, Rows]] = []
-    for _ in range(AGAIN if best > least else 0):
+    own: list[int] = []
+    for _ in range(AGAIN):
         some = y[rng.permutation(len(y))[: round(PART * len(y))]]
         paths.append(merge_path(some, max(least, min(MOST, len(some) // EACH)), rng))
+        worth, _ = penalised(some, paths[-1])
+        own.append(max((k for k in tried if k in worth), key=worth.__getitem__, default=least))
+    return _largest_found_again(y, path, paths, best, least), tuple(own)
+
+
+def _largest_found_again(y: Rows, path: dict[int, Rows], paths: list[dict[int, Rows]], best: int, least: int) -> int:
     for k in sorted((k for k in path if least < k <= best), reverse=True):
         found = np.unique(nearest(y, path[k]), return_inverse=True)[1]
         parts = [nearest(y, again[min(k, max(again))]) for again in paths]

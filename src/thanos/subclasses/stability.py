@@ -6,7 +6,7 @@ cluster stability", calls it dissolved). An estimate from a third of n differs f
 a variance of 3/n - 1/n, as much as two fresh draws of n do: so the probability that is told rests on thirds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ def probability_of_holding(
     found: Ids,
     cluster: Callable[[Rows, int], Callable[[Rows], Ids]],
     rng: np.random.Generator,
+    *,
+    numbers: Sequence[int] = (),
 ) -> list[float]:
     """Of each cluster, the share of draws in which it holds.
 
@@ -30,14 +32,16 @@ def probability_of_holding(
         found: Their clusters, (n,), 0 to k - 1, none empty.
         cluster: Fits k clusters to some rows, and returns what tells the cluster of any.
         rng: Of the draws.
+        numbers: Of clusters, which draws take in turn, as a fresh draw chooses its own; empty: as many as were found.
     """
     count = int(found.max()) + 1
     rows = np.sort(rng.permutation(len(x))[:MOST])
     x, found = x[rows], found[rows]
     held = np.zeros(count)
-    for _ in range(DRAWS):
-        some = rng.permutation(len(x))[: max(count, round(THIRD * len(x)))]
-        held += best_overlaps(found, cluster(x[some], count)(x), count) > HELD
+    for draw in range(DRAWS):
+        wanted = numbers[draw % len(numbers)] if numbers else count
+        some = rng.permutation(len(x))[: max(wanted, round(THIRD * len(x)))]
+        held += best_overlaps(found, cluster(x[some], wanted)(x), count) > HELD
     return [float(each) for each in held / DRAWS]
 
 
