@@ -134,7 +134,7 @@ def penalised(y: Rows, path: dict[int, Rows]) -> tuple[dict[int, float], dict[in
 def number_that_holds(
     y: Rows, path: dict[int, Rows], best: int, least: int, tried: list[int], rng: np.random.Generator
 ) -> tuple[int, tuple[int, ...]]:
-    """The largest number up to ``best`` of whose clusters enough are found again; and of those tried each part's own."""
+    """The largest number up to ``best`` whose clusters are mostly found again; and of those tried each part's own."""
     least = min(k for k in path if k >= least)
     paths: list[dict[int, Rows]] = []
     own: list[int] = []
