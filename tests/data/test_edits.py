@@ -93,6 +93,12 @@ def test_json_is_taken_as_well(table):
     assert homes(read_table(table, file))["a/3.png"] == 'é "x"'
 
 
+def test_parts_that_are_left_empty_say_nothing(table):
+    file = table.with_name("edited.yaml")
+    file.write_text(f'edits: 1\ntable: "{mark_of(table)}"\nnames:\nmoved:\nmarks:\n')
+    assert read_table(table, file) == read_table(table)
+
+
 def test_no_group_twice_in_a_superclass_is_one_rest(table):
     marks = {"animals/0": "not a group", "animals/2": "not a group", "vehicles/1": "not a group"}
     found = homes(read_table(table, save(table, marks=marks)))

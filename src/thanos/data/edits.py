@@ -72,7 +72,8 @@ def parse_edits(content: Mapping[Any, Any], file: Path) -> Edits:
         ConfigError: for a version, a key, a mark or a value that is not known.
     """
     try:
-        return Edits.model_validate(content)
+        empty = {key for key, value in content.items() if value is None and key in ("names", "moved", "marks")}
+        return Edits.model_validate({key: value for key, value in content.items() if key not in empty})
     except ValidationError as error:
         said = explain(error)
         said = said if len(said) <= MOST_SAID else f"{said[:MOST_SAID]}..."
