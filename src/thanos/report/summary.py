@@ -154,7 +154,7 @@ def advice_line(advice: Advice | None) -> str:
         return ""
     right = f"a plain classifier is right on {advice.accuracy:.0%} of {advice.n:,} held-out images of it"
     if advice.what == "photograph":
-        return f"photograph more of {advice.subclass}: {right}, too few to tell what more would bring"
+        return f"photograph more of {advice.subclass}: {right}; it has too few to tell what more labels would bring"
     if advice.gain is None:
         return f"nothing here: {advice.subclass} is served worst, and {right}, not surely fewer than of all images"
     low, high = (f"{100 * end:+.1f}" for end in advice.gain.interval)
