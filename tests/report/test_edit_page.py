@@ -284,3 +284,35 @@ def check_file(text, made):
     for one in said["moved"]:
         assert one["content"] == content[one["image"]]
         assert one["superclass"] == table[one["image"]].superclass
+
+
+def test_a_cut_that_is_looked_at_can_be_taken(made):
+    with opened(made.page) as page:
+        page.on("dialog", lambda dialog: dialog.accept())
+        before = shown(page)
+        walk = page.locator(".walk[data-superclass=animals]")
+        walk.locator("input").press("ArrowRight")
+        told = walk.locator("output").inner_text()
+        walk.locator("button").press("Enter")
+        whole = next(name for name in before if f"{name} becomes " in told)
+        halves = {half: sum(part == half for part in made.part.values()) for half in (f"{whole}a", f"{whole}b")}
+        assert shown(page) == {name: size for name, size in before.items() if name != whole} | halves
+        assert "Done: animals is cut into 4" in walk.locator("output").inner_text()
+        page.keyboard.press("Control+z")
+        assert shown(page) == before
+
+
+def test_what_a_lasso_holds_becomes_a_subclass(made):
+    """Of those that the filters leave, and no other."""
+    with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.select_option("#filters [name=superclass]", label="animals")
+        Pointer(page).lasso()
+        inside = int(said(page).split()[0])
+        before = shown(page)
+        page.locator("#move input").fill("a corner")
+        page.keyboard.press("Enter")
+        after = shown(page)
+        assert after["a corner"] == inside
+        assert sum(before.values()) == sum(after.values())
+        assert all(after[name] == size for name, size in before.items() if name.startswith("plants"))
