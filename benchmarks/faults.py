@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import pickle
+import random
 import re
 import resource
 import shutil
@@ -81,33 +82,34 @@ def place_with(folder: Path, name: str) -> Path:
 # Every write fails once
 
 
-def full(folder: Path, every: int) -> dict[str, Any]:
+def full(folder: Path, every: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """In an order that is drawn, so that what is kept on the way is of all phases alike."""
     write_photos(folder / "photos.npz", 0, each=10)
     notes = folder / "notes.txt"
     place = place_with(folder, "place")
     ended = forked.command(FRESH, place, before=disk.writes([place], notes))
     assert ended.code == 0, ended.err
     expected, listed = outcome(place / "a"), notes.read_text().splitlines()
-    count: Counter[str] = Counter()
-    wrong = []
-    for k in range(1, len(listed) + 1, every):
+    order = [*range(1, len(listed) + 1)]
+    random.Random(0).shuffle(order)
+    count, wrong = Counter({"answered in a line": 0, "gone on with": 0, "then to the same end": 0, "stray files": 0}), 0
+    for tried, k in enumerate(order[::every], start=1):
         shutil.rmtree(place)
         place = place_with(folder, "place")
         ended = forked.command(FRESH, place, before=disk.writes([place], notes, at=k))
-        name = named(listed[k - 1])
-        kind = "answered in a line" if told(ended, name) else "gone on with" if ended.code == 0 else "wrong"
-        again = forked.command(FRESH, place)
+        answered, name = ended.code == 0, named(listed[k - 1])
+        kind = "gone on with" if answered else "answered in a line" if told(ended, name) else "wrong"
+        again = ended if answered else forked.command(FRESH, place)
         same = again.code == 0 and outcome(place / "a") == expected
-        count[kind] += 1
-        count["then to the same end"] += same
-        count["stray files then"] += len(strays(place))
+        count.update({kind: 1, "then to the same end": int(same), "stray files": len(strays(place))})
         if kind == "wrong" or not same or strays(place):
-            fault = {"write": listed[k - 1].replace(str(place), ""), "k": k, "said": ended.err[-300:]}
-            wrong.append(fault | {"again": again.err[-300:], "left": strays(place)})
-            print(json.dumps(wrong[-1]), flush=True)
-    tried = len(range(1, len(listed) + 1, every))
-    kinds = Counter(line.split()[0] for line in listed)
-    return {"writes": len(listed), "by_kind": dict(kinds), "failed_once_each": tried, **count, "wrong": len(wrong)}
+            wrong += 1
+            print(listed[k - 1], k, kind, same, ended.err[-300:], again.err[-300:], strays(place), flush=True)
+        kinds = Counter(line.split()[0] for line in listed)
+        found = {"writes": len(listed), "by_kind": dict(kinds), "failed_once_each": tried, **count, "wrong": wrong}
+        if tried % 20 == 0:
+            keep(found)
+    return found
 
 
 # Other faults of a machine
@@ -437,15 +439,20 @@ def main() -> None:
     result = json.loads(arguments.out.read_text()) if arguments.out and arguments.out.is_file() else {}
     with tempfile.TemporaryDirectory() as home:
         folder = Path(home).resolve()
-        ways = {
-            "full": lambda: full(folder, arguments.every), "machine": lambda: machine(folder),
-            "hostile": lambda: hostile(folder), "soak": lambda: soak(folder), "manifest": lambda: manifest_cost(folder),
+        ways: dict[str, Callable[[Callable[[dict[str, Any]], None]], dict[str, Any]]] = {
+            "full": lambda keep: full(folder, arguments.every, keep), "machine": lambda keep: machine(folder),
+            "hostile": lambda keep: hostile(folder), "soak": lambda keep: soak(folder),
+            "manifest": lambda keep: manifest_cost(folder),
         }  # fmt: skip
         for part in arguments.parts:
-            result[part] = ways[part]() | {"command": f"python benchmarks/faults.py {part}"} | done
-            print(part, json.dumps(result[part])[:400], flush=True)
-            if arguments.out:
-                write_json(arguments.out, result)
+
+            def keep(found: dict[str, Any], part: str = part) -> None:
+                result[part] = found | {"command": f"python benchmarks/faults.py {part}"} | done
+                print(part, json.dumps(result[part])[:400], flush=True)
+                if arguments.out:
+                    write_json(arguments.out, result)
+
+            keep(ways[part](keep))
 
 
 if __name__ == "__main__":

@@ -172,12 +172,12 @@ def main() -> None:
                 moments.append(round(moment / whole.seconds, 2))
                 stray = strays(place)
                 same = done and came == expected
-                count += Counter(trials=1, equal=int(same), stray_files=len(stray))
+                count.update(trials=1, equal=int(same), stray_files=len(stray))
                 if not same or stray:
                     odd = sorted({key for key in {*came, *expected} if came.get(key) != expected.get(key)})
                     print(f"{name}: at {moments[-1]}: ended {done}, differs in {odd[:6]}, left {stray}", flush=True)
             found[name] = dict(count) | {"seconds": round(whole.seconds, 2), "moments": sorted(moments)}
-            total += count
+            total.update(count)
             print(name, found[name], flush=True)
     result = {
         "what": "commands killed with -9, given again, held against undisturbed ones; moments as parts of its seconds",

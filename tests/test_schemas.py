@@ -195,6 +195,11 @@ def places_in(file, clustered):
         return dict(arrays)
 
 
+def unmarked(arrays):
+    """As an earlier version wrote them: shapes alone show what is damaged."""
+    return {name: each for name, each in arrays.items() if name != "blake2b"}
+
+
 def test_places_that_were_written_are_sound(tmp_path, clustered):
     arrays = places_in(tmp_path / "p.npz", clustered)
     check_places(read_places(tmp_path / "p.npz"), arrays.values())
@@ -221,11 +226,31 @@ def test_no_array_of_places_can_be_of_another_shape(tmp_path, clustered, way):
         changed = WAYS[way](arrays[name])
         if changed.shape == arrays[name].shape and way != "not finite":
             continue
-        np.savez(tmp_path / "q.npz", **arrays | {name: changed})
+        np.savez(tmp_path / "q.npz", **unmarked(arrays) | {name: changed})
         with pytest.raises(DataError, match="was damaged"):
             read_places(tmp_path / "q.npz")
     assert len(tried) >= 4
     assert len(found.names) == 4
+
+
+def test_no_array_of_places_can_be_missing(tmp_path, clustered):
+    arrays = unmarked(places_in(tmp_path / "p.npz", clustered))
+    wanted = [name for name, each in arrays.items() if each.dtype.kind != "U" and not name.endswith("/order")]
+    for name in [*wanted, "names", "superclass_names", "space", "table", "length", "superclass/0/reduction"]:
+        np.savez(tmp_path / "q.npz", **{key: each for key, each in arrays.items() if key != name})
+        with pytest.raises(DataError, match="was damaged"):
+            read_places(tmp_path / "q.npz")
+
+
+@pytest.mark.parametrize("name", ["mean", "size", "superclass/0/centres"])
+def test_numbers_of_places_are_those_that_were_written(tmp_path, clustered, name):
+    arrays = places_in(tmp_path / "p.npz", clustered)
+    for changed in (arrays[name].astype(np.float16), arrays[name] * 1.0001):
+        np.savez(tmp_path / "q.npz", **arrays | {name: changed})
+        with pytest.raises(DataError, match="not those that were written"):
+            read_places(tmp_path / "q.npz")
+    np.savez(tmp_path / "q.npz", **unmarked(arrays))
+    assert read_places(tmp_path / "q.npz").names == clustered[1].names
 
 
 @pytest.mark.parametrize("name", ["names", "superclasses", "superclass/0/first", "superclass/0/reduction"])
@@ -233,7 +258,7 @@ def test_ids_of_places_are_in_range(tmp_path, clustered, name):
     arrays = places_in(tmp_path / "p.npz", clustered)
     each = arrays[name]
     odd = np.concatenate([each[:1], each[:-1]]) if each.ndim else np.array(9 if each.dtype.kind == "i" else "None")
-    np.savez(tmp_path / "q.npz", **arrays | {name: odd})
+    np.savez(tmp_path / "q.npz", **unmarked(arrays) | {name: odd})
     with pytest.raises(DataError, match="was damaged"):
         read_places(tmp_path / "q.npz")
 

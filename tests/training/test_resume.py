@@ -25,6 +25,7 @@ from thanos.methods.branch import build_branches
 from thanos.runs.checkpoint import read_checkpoint
 from thanos.runs.encoder_io import Encoder
 from thanos.storage import PART, write_atomically
+from thanos.storage.locks import LOCK
 from thanos.training import fit, monitor
 from thanos.training.fit import train
 from thanos.training.monitor import KeepState
@@ -332,6 +333,13 @@ def test_a_checkpoint_of_something_else_is_refused(stopped):
     with pytest.raises(DataError, match="is not the state of this run"):
         run(stopped)
     assert (stopped / "last.ckpt").exists()
+
+
+def test_the_lock_of_a_run_that_was_killed_at_its_end_goes_with_the_next_command(uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / LOCK).touch()
+    train(CONFIG, tmp_path / "run", run=OFTEN, say=silent)
+    assert not (tmp_path / "run" / LOCK).exists()
 
 
 @pytest.mark.parametrize(("then", "said"), [("threads: 1", ""), ("threads: 64", "threads: 64, "), ("", "")])

@@ -130,7 +130,7 @@ def write_page(
         table=table,
         told={} if told is None else told.words(found.names),
         mark=mark,
-        base=None if table is None or mark is None else Base(mark, _origin(source, table)),
+        base=None if table is None or mark is None else Base(mark, _origin(source, table), found.marks),
         linked=linked,
         advice=advice,
         robust=_portfolio(source),

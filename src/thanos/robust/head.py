@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from thanos.errors import DataError
 from thanos.robust.newton import Basis, Weigh, minimise
-from thanos.storage import names_in, read_npz, write_atomically
+from thanos.storage import names_in, read_npz, write_marked_npz
 
 Rows = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -110,8 +110,8 @@ _LINEAR, _NEAREST = ("weight", "bias", "mean", "scale"), ("prototypes", "sharpne
 
 
 def write_head(head: Classifier, superclass_names: tuple[str, ...], path: Path | str) -> None:
-    """One .npz that numpy alone reads: the fields of the :class:`Head` (or of the prototypes) and superclass_names."""
-    write_atomically(Path(path), lambda file: np.savez(file, **vars(head), superclass_names=np.array(superclass_names)))
+    """One .npz that numpy alone reads: the fields of :class:`Head` (or of the prototypes), superclass_names, a mark."""
+    write_marked_npz(Path(path), vars(head) | {"superclass_names": np.array(superclass_names)})
 
 
 def read_head(path: Path | str) -> tuple[Classifier, tuple[str, ...]]:

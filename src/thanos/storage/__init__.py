@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from thanos.errors import OutputError
-from thanos.storage.arrays import check_packing, names_in, npz_headers, read_npz, unpacks_too_far
+from thanos.storage.arrays import MARK, check_packing, mark_of_arrays, names_in, npz_headers, read_npz, unpacks_too_far
 from thanos.storage.jsons import checked, holds, marked, parsed, read_json, read_json_lines
 from thanos.storage.locks import clear_part, held_part
 from thanos.storage.manifest import entered
@@ -48,6 +48,7 @@ __all__ = [
     "write_csv",
     "write_json",
     "write_marked_json",
+    "write_marked_npz",
     "write_npz",
     "write_text",
 ]  # fmt: skip
@@ -136,6 +137,14 @@ def write_npz(path: Path, arrays: "Mapping[str, NDArray[Any]]") -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
 
     write_atomically(path, write)
+
+
+def write_marked_npz(path: Path, arrays: "Mapping[str, Any]") -> None:
+    """With a mark that :func:`read_npz` holds against the rest."""
+    import numpy as np
+
+    plain = {name: np.asarray(value) for name, value in arrays.items()}
+    write_npz(path, plain | {MARK: np.array(mark_of_arrays(plain))})
 
 
 def refuse_foreign(file: Path, is_ours: Callable[[Path], bool], command: str) -> None:

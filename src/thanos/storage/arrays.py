@@ -1,7 +1,8 @@
 """Reading arrays from an .npz: what it says of itself is looked at before anything of it is unpacked."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from zipfile import ZipFile, ZipInfo, is_zipfile
@@ -35,7 +36,24 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> "dict[str, NDArr
     check_whole(path)
     npz_headers(path)
     with _refusing(path), np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in (file.files if names is None else names)}
+        found = {name: file[name] for name in (file.files if names is None else names)}
+        if names is None and str(found.pop(MARK, mark := mark_of_arrays(found))) != mark:
+            raise _Odd("its arrays are not those that were written")
+        return found
+
+
+MARK = "blake2b"
+"""The array that holds the mark of the others, where they bear one."""
+
+
+def mark_of_arrays(arrays: "Mapping[str, NDArray[Any]]") -> str:
+    """Of names, types, shapes and numbers."""
+    digest = blake2b(digest_size=16)
+    for name in sorted(set(arrays) - {MARK}):
+        value = arrays[name]
+        digest.update(repr((name, value.dtype.str, value.shape)).encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from thanos.data.group_table import mark_of, renamed
 from thanos.errors import ConfigError, DataError
-from thanos.storage import names_in, read_npz, write_npz
+from thanos.storage import names_in, read_npz, write_marked_npz
 from thanos.subclasses.fitted import (
     Centres,
     Clusters,
@@ -106,7 +106,7 @@ def write_places(places: Places, file: Path) -> None:
         arrays |= _flat(places.reach, "reach")
     for value, each in fitted.superclasses.items():
         arrays |= _flat(each, f"superclass/{value}")
-    write_npz(file, arrays)
+    write_marked_npz(file, arrays)
 
 
 def is_places(file: Path) -> bool:
@@ -148,7 +148,7 @@ def read_places(file: Path) -> Places:
         places = Places(fitted, names, homes, space, table, _reach(arrays) if "reach" in arrays else None)
         check_places(places, arrays.values())
         return places
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+    except (AttributeError, KeyError, ValueError, TypeError, IndexError) as error:
         raise DataError(
             f"{file} does not say where new images belong, or was damaged ({error}). Make it anew: thanos discover."
         ) from None
@@ -197,7 +197,7 @@ def places_of(
         DataError: if it is damaged.
         ConfigError: if names were given that are not for this table.
     """
-    if table is None or not (table.is_file() and places_beside(table).is_file()):
+    if table is None or not (table.is_file() and places_beside(table).exists()):
         if names is not None:
             raise ConfigError(f"`names` names discovered subclasses, and {of} keeps none. First: thanos discover {of}")
         return None
