@@ -40,7 +40,10 @@ from thanos.storage.manifest import EDITED, MANIFEST
 TINY = """settings: {encoder: tiny, train_limit: 60, epochs: 1, batch: 20, learning_rate: 0.003, temperature: 0.5}
 datasets: {}
 """
-OUTCOMES = ("refused in a line", "unchanged", "said in a line", "meant to be edited", "no manifest to tell by")
+OUTCOMES = (
+    "refused in a line", "unchanged", "said in a line", "meant to be edited", "may be removed",
+    "no manifest to tell by",
+)  # fmt: skip
 FAULTS = ("SILENT CHANGE", "INTERNAL ERROR", "HANG", "MORE THAN A LINE")
 
 
@@ -476,6 +479,8 @@ def judged(case: Set, file: str, whole: Result, came: Result) -> str:
     named = (stem, "manifest", "left out: ")
     if any(word in line for word in named for line in further) and (same or not case.untold):
         return "said in a line"
+    if file not in came.files and Path(file).name.startswith(("robust-", "subclasses")):
+        return "may be removed"  # as if that command had not been given yet
     if file.startswith(case.given or ("/",)) or file.endswith(EDITED):
         return "meant to be edited"
     return "no manifest to tell by" if case.untold else "SILENT CHANGE"

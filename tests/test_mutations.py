@@ -67,3 +67,10 @@ def test_what_a_damaged_file_came_to(code, out, err, files, outcome):
     whole = mutations.Result(0, "1\n", "", {"a/b.npz": b"whole"}, 0.0, 0)
     came = mutations.Result(code, out, err, files, 0.0, 0)
     assert mutations.judged(mutations.Set("run", {}), "a/b.npz", whole, came) == outcome
+
+
+def test_an_outcome_may_be_removed_and_what_was_trained_may_not():
+    whole = mutations.Result(0, "1\n", "", {"a/robust-jtt.json": b"x", "a/model.json": b"x"}, 0.0, 0)
+    came = mutations.Result(0, "2\n", "", {}, 0.0, 0)
+    assert mutations.judged(mutations.Set("run", {}), "a/robust-jtt.json", whole, came) == "may be removed"
+    assert mutations.judged(mutations.Set("run", {}), "a/model.json", whole, came) == "SILENT CHANGE"

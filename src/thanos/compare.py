@@ -133,6 +133,8 @@ def _line(run: Path) -> Line:
     cells = {}
     data = here.data()
     encoder = kept_fingerprint(here.weights())
+    if not encoder and here.weights().is_file():
+        raise DataError(f"{here.facts()} is gone, which says what {here.weights()} are. Bring back a copy.")
     for name, reader in (("fine accuracy, probe", "probe"), ("fine accuracy, neighbours", "neighbours")):
         kept = metrics.get("transfer/last", {})
         kept = kept if kept.get("encoder") == encoder else {}  # of weights that are no longer the run's

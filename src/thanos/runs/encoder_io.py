@@ -28,6 +28,8 @@ from thanos.storage import write_atomically
 from thanos.storage.manifest import check_whole
 from thanos.views import clean_view, random_views
 
+MOST_FACTS = 4 * 2**20
+"""Bytes of the facts beside weights: 20,000 superclasses take one of those megabytes."""
 UNTRAINED = "timm"
 """The method that the card of a timm model has which is used as it is."""
 UNCHANGED = "unchanged"
@@ -233,6 +235,8 @@ def read_card(facts: Path) -> ModelCard:
         DataError: if the file holds none, or is not as it was written.
     """
     check_whole(facts)
+    if facts.stat().st_size > MOST_FACTS:
+        raise DataError(f"{facts} does not describe an encoder: it is larger than {MOST_FACTS / 2**20:.0f} MB.")
     try:
         return ModelCard.model_validate_json(facts.read_bytes())
     except ValidationError as error:
