@@ -141,7 +141,10 @@ def linked_copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, copy_function=copy, dirs_exist_ok=True)
 
 
-TIMES = ("seconds", "checksum", "images_per_second", "provenance", "command", "threads", "commit", "hardware")
+TIMES = (
+    "seconds", "scoring_seconds", "date", "checksum", "images_per_second", "provenance", "command", "threads", "commit",
+    "hardware",
+)  # fmt: skip
 """Keys of what tells when, where and how fast something was made."""
 
 
