@@ -14,6 +14,7 @@ python benchmarks/portfolio.py --out results/portfolio.json
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 from thanos.embeddings import Embeddings, read_embeddings
 from thanos.robust.portfolio import Portfolio, Scored, fit_portfolio
 from thanos.runs.provenance import commit, hardware, versions
-from thanos.storage import read_json, write_json
+from thanos.storage import write_json
 
 WORLDS, TEST = 40, 6000
 
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    kept = read_json(given.out) if given.out.exists() else {"worlds": [], "sets": {}}
+    kept = json.loads(given.out.read_text()) if given.out.exists() else {"worlds": [], "sets": {}}
     rows: list[dict[str, Any]] = kept["worlds"]
     sets: dict[str, list[dict[str, Any]]] = {name: each["seeds"] for name, each in kept["sets"].items()}
     summary: dict[str, Any] = {}

@@ -7,7 +7,7 @@ import pytest
 
 from thanos.errors import DataError
 from thanos.robust import portfolio as room
-from thanos.robust.head import Head, Prototypes
+from thanos.robust.head import Head
 from thanos.robust.infer import Seen
 from thanos.robust.portfolio import Candidate, choose, fit_portfolio, soft_accuracy
 
@@ -110,17 +110,6 @@ def test_the_mean_is_of_heads_in_units_of_their_own_margin(make_shortcut):
     unit = np.array([2.0, np.sqrt(np.mean((200 + np.repeat([-2, 2], 4)) ** 2.0))])
     np.testing.assert_allclose(mean.weight, (along(0).weight / unit[0] + long.weight / unit[1]) / 2)
     np.testing.assert_allclose(mean.bias, long.bias / unit[1] / 2)
-
-
-def test_an_ensemble_of_prototypes_is_picked_alone(make_shortcut):
-    """It is not linear, so no mean is made of it."""
-    seen = eight(make_shortcut)
-    near = Prototypes(along(1).weight[None], np.ones(1), np.zeros(6), np.ones(6))
-    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("", "dpe", {"diversity": 1.0}, near))
-    partitions = {"a": np.array([0, 0, 0, 1, 2, 2, 2, 3])}
-    chosen, _, _, scored = choose(every, seen, partitions)
-    assert chosen is every[1]
-    assert len(scored) == 2
 
 
 def test_within_the_noise_erm_is_kept(make_shortcut):

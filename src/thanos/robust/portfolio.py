@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from thanos.config import RobustMethod
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
-from thanos.robust.head import Classifier, Head
+from thanos.robust.head import Head
 from thanos.robust.infer import INFERRERS, Inferred, Seen
 from thanos.robust.methods import METHODS, Task
 
 Rows = NDArray[np.float64]
 Ids = NDArray[np.int64]
-WITHOUT: tuple[RobustMethod, ...] = ("erm", "jtt", "afr", "dpe")
-"""Heads that need no groups."""
+WITHOUT: tuple[RobustMethod, ...] = ("erm", "jtt", "afr")
+"""Heads that need no groups. Not ``dpe``: on worlds of odd number it adds nothing to them, and
+where it scores best alone it may be far off."""
 WITH: tuple[RobustMethod, ...] = ("reweight", "groupdro", "dfr")
 WATCHED = ("clusters", "twins", "early")
 """Whose groups the rule looks at. Not those of ``mistakes`` and ``surest``, which a plain head gets wrong by
@@ -25,11 +26,11 @@ definition; nor the many slices of ``mixture``, of a few images each."""
 STRENGTHS = (1e-2, 1e-1)
 """Of the penalties; weaker ones take longest."""
 DRAWN = 1000
-"""Images of a balanced draw for DFR and DPE, which are of several: scikit-learn's sparse heads on more take minutes."""
+"""Images of a balanced draw for DFR, which is of several: scikit-learn's sparse heads on more take minutes."""
 SHARPNESS = 4.0
 """Of soft accuracies: an image whose margin is the root mean square counts as 98% right, at half of it as 88%."""
 TOP = 4
-"""Of so many best linear heads the pick is the mean: single scores are noisy, and what they err in differs."""
+"""Of so many best heads the pick is the mean: single scores are noisy, and what they err in differs."""
 ERRORS = 0.75
 """By so many standard errors the pick must be above plain ERM, else ERM is kept; settled, as sharpness, the number of
 heads and what is watched, on worlds of odd number (benchmarks/portfolio.py)."""
@@ -43,7 +44,7 @@ class Candidate:
     """Empty: none."""
     method: RobustMethod | Literal["mean"]
     settings: dict[str, Any]
-    head: Classifier = field(repr=False)
+    head: Head = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -135,6 +136,7 @@ def _of(
     task = Task(data, group, training, group, seen.seed, strengths=STRENGTHS, most=DRAWN, unseen=seen.unseen)
     try:
         for settings, head, _ in METHODS[method](task):
+            assert isinstance(head, Head)
             yield Candidate(name, method, settings, head)
     except DataError as error:
         aside[f"{name} {method}".strip()] = str(error)
@@ -157,11 +159,8 @@ def choose(
     logits = [each.head.of_standardised(seen.held_out) for each in every]
     score = np.array([soft_accuracy(each, y) @ weight for each in logits])
     plain = max((i for i, each in enumerate(every) if each.method == "erm"), key=lambda i: _right(logits[i], y))
-    best = every[int(score.argmax())]
-    if isinstance(best.head, Head):
-        best = _mean_of_best(every, score, logits, y)
-        every, logits = (best, *every), [best.head.of_standardised(seen.held_out), *logits]
-        plain += 1
+    best = _mean_of_best(every, score, logits, y)
+    every, logits, plain = (best, *every), [best.head.of_standardised(seen.held_out), *logits], plain + 1
     soft = np.array([soft_accuracy(each, y) for each in logits])
     right, place = np.array([each.argmax(axis=1) == y for each in logits]), every.index(best)
     ahead = soft[place] - soft[plain]
@@ -178,12 +177,12 @@ def choose(
 
 
 def _mean_of_best(every: tuple[Candidate, ...], score: Rows, logits: list[Rows], y: Ids) -> Candidate:
-    """The mean of the best linear heads, each in units of its own margin."""
-    order = [i for i in np.argsort(-score, kind="stable") if isinstance(every[i].head, Head)][:TOP]
+    """The mean of the best heads, each in units of its own margin."""
+    order = np.argsort(-score, kind="stable")[:TOP]
     heads = [(every[i].head, margin_unit(logits[i], y)) for i in order]
     first = heads[0][0]
-    weight = np.mean([head.weight / unit for head, unit in heads if isinstance(head, Head)], axis=0)
-    bias = np.mean([head.bias / unit for head, unit in heads if isinstance(head, Head)], axis=0)
+    weight = np.mean([head.weight / unit for head, unit in heads], axis=0)
+    bias = np.mean([head.bias / unit for head, unit in heads], axis=0)
     return Candidate("", "mean", {"of": [every[i].name for i in order]}, Head(weight, bias, first.mean, first.scale))
 
 
