@@ -1,6 +1,5 @@
 """Coarser and finer cuts: one split at a time, through the cut that discovery chose; kept, read back, taken."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,8 @@ from thanos import DiscoverConfig, discover
 from thanos.data.group_table import read_table, renamed
 from thanos.embeddings import Embeddings
 from thanos.evaluate.recovery import recovery_by_split
+from thanos.storage import read_json, write_marked_json
+from thanos.storage.schemas import Found
 from thanos.subclasses.cuts import LEAST, Tree, with_cuts
 from thanos.subclasses.table import read_discovered, write_discovered
 
@@ -112,9 +113,9 @@ def test_cuts_come_back_with_their_table(tmp_path):
     again = read_discovered(table, None, embeddings, own=False, of="", again="")
     assert again.cuts.trees == found.cuts.trees
     assert (again.cuts.leaf == found.cuts.leaf).all()
-    facts = json.loads(table.with_suffix(".json").read_text())
+    facts = read_json(table.with_suffix(".json"), Found)
     facts["superclasses"]["all"]["tree"]["merges"][0] = [0, 99]
-    table.with_suffix(".json").write_text(json.dumps(facts))
+    write_marked_json(table.with_suffix(".json"), facts)
     assert read_discovered(table, None, embeddings, own=False, of="", again="").cuts is None
 
 

@@ -181,7 +181,7 @@ def test_a_run_without_a_manifest_opens_and_gets_one_from_its_own_command(run, c
     code, out, _ = command(capsys, "check", run)
     assert code == 0
     assert "has no manifest.json" in out
-    flip(run / "classifier.npz")
+    flip(run / "classifier.npz", 0.2)
     assert command(capsys, "check", run)[0] == 2
     assert not (run / MANIFEST).exists()
     train(SMALL, run, run=QUIET, say=silent)

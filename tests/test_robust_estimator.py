@@ -251,7 +251,7 @@ def test_the_portfolio_sees_through_a_shortcut_without_groups(train):
     model = GroupRobustClassifier("portfolio", random_state=0).fit(X, y)
     assert model.groups_ is None
     assert model.selection_["candidates"] == len(model.selection_["table"])
-    assert model.settings_["head"] in METHODS
+    assert model.settings_["head"] == "mean"
     plain = GroupRobustClassifier("erm", random_state=0).fit(X, y)
 
     def worst(fitted):

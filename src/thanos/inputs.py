@@ -204,9 +204,12 @@ class Source:
             ConfigError: where there is none.
         """
         here, which = RunDir(self.path), self.options.weights
-        own = [self.own(name, ".npz") for name in ("robust-portfolio", "robust-groupdro")]
-        own += [here.classifier(which)] if self._is_folder else []
-        found = next((file for file in ([given] if given else own) if file and file.is_file()), None)
+        names, own = ("robust-portfolio", "robust-groupdro"), []
+        if self._is_folder:
+            own = [*(here.outcome(name, ".npz", which) for name in names), here.classifier(which)]
+        elif self.of_embeddings:
+            own = [self.path.with_name(f"{self.path.stem}-{name}.npz") for name in names]
+        found = next((file for file in ([given] if given else own) if file.is_file()), None)
         if found is None:
             where = f"{given} does not exist" if given else f"{self.path} has none of its own"
             raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: thanos robust --help")

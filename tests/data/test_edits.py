@@ -254,7 +254,7 @@ def test_robust_gives_the_classifier_of_exactly_those_groups(source, capsys):
     moved = [move(str(i), "new", "a", content_of(embeddings.vectors[i])) for i in lasso]
     names, marks = {"a/1": "pair", "a/2": "pair"}, {"b/1": "not a group", "b/2": "not a group", "pair": "harmful"}
     edited = save(table, names=names, moved=moved, marks=marks)
-    code, out, err = run(capsys, "robust", file, "--names", edited)
+    code, out, err = run(capsys, "robust", file, "--method", "groupdro", "--names", edited)
     assert (code, err) == (0, "")
     assert "marked by a person: pair (harmful)" in out
     assert f"{len(lasso)} of {len(lasso)} moved images" in out
