@@ -30,6 +30,6 @@ def choose_number(
     facts: dict[str, Any] = {"p": evidence.p, "excess": evidence.excess, "valley": evidence.valley}
     if chosen.model is None:
         return None, facts
-    facts |= {"scores": chosen.scores, "again": list(chosen.again)}
+    facts |= {"scores": chosen.scores, "again": list(chosen.again), "one_again": evidence.one_again}
     mixed = config.method == "mixture"
     return fit_clusters(chosen.model.count, fitted, config) if mixed else chosen.model, facts

@@ -5,7 +5,7 @@ not: a protected group, or a cause of anything; it is a set of images that this 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from thanos.subclasses.models import FittedModel, distinct, fit_clusters, fit_re
 from thanos.subclasses.parts import split_in_parts
 from thanos.subclasses.properties import Properties
 from thanos.subclasses.silhouette import MARGIN, Sampled
-from thanos.subclasses.stability import probability_of_holding
+from thanos.subclasses.stability import HELD, probability_of_holding
 
 
 def discover(
@@ -117,7 +117,7 @@ def _discover(
         cluster[rows], distance[rows], confidence[rows] = fitted[int(value)].place(x[rows])
         names += [f"{name}/{c}" for c in range(len(centres))]
         sizes = np.bincount(found, minlength=len(centres)).tolist()
-        held = _holding(reduced[mine], found[mine], clusters, fact.get("again", []), config)
+        held = _holding(reduced[mine], found[mine], clusters, fact, config)
         fact |= {"holds": {f"{name}/{c}": share for c, share in enumerate(held)}} if held else {}
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
     if all("p" in fact for fact in facts.values()):
@@ -182,7 +182,7 @@ def _cluster(
     return Clusters(chosen), facts
 
 
-def _holding(x: Rows, found: Ids, clusters: Clusters, numbers: Sequence[int], config: DiscoverConfig) -> list[float]:
+def _holding(x: Rows, found: Ids, clusters: Clusters, fact: dict[str, Any], config: DiscoverConfig) -> list[float]:
     """The probability of each cluster that a fresh draw has it too, clustered as these were; of one, nothing."""
     if clusters.model is None or clusters.parts:
         return []
@@ -191,7 +191,10 @@ def _holding(x: Rows, found: Ids, clusters: Clusters, numbers: Sequence[int], co
     def cluster(some: Rows, count: int) -> Callable[[Rows], Ids]:
         return fit_clusters(count, some, config).predict
 
-    return probability_of_holding(turned, found, cluster, np.random.default_rng((config.seed, 1)), numbers=numbers)
+    rng, whole = np.random.default_rng((config.seed, 1)), np.bincount(found) > HELD * len(found)
+    held = probability_of_holding(turned, found, cluster, rng, numbers=fact.get("again", ()))
+    one = fact.get("one_again", 0.0)
+    return [(1 - one) * share + one * float(most) for share, most in zip(held, whole, strict=True)]
 
 
 def _by_size(clusters: Clusters, found: Ids, train: NDArray[np.bool_]) -> tuple[Clusters, Ids]:

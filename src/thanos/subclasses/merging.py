@@ -66,6 +66,14 @@ class Evidence:
 
         return float(min(1.0, 2 * min(self.valley, t.sf(self.excess, DRAWS - 1))))
 
+    @property
+    def one_again(self) -> float:
+        """Probability that a fresh draw looks like one cloud: there either figure differs by a standard deviation."""
+        from scipy.stats import norm
+
+        surely = norm.isf(DOUBT) - norm.isf(min(max(self.valley, np.finfo(float).tiny), 1 - 1e-9))
+        return float(norm.cdf(SURE - self.excess) * norm.cdf(surely))
+
 
 @dataclass(frozen=True)
 class Chosen:
