@@ -174,7 +174,7 @@ class RunDir:
 
     def command(self) -> str:
         """The command that it was started by, as its log has it."""
-        lines = self.log.read_text("utf-8").splitlines() if self.log.is_file() else []
+        lines = self.log.read_text("utf-8", errors="replace").splitlines() if self.log.is_file() else []
         typed = [line.removeprefix("command: ") for line in lines if line.startswith("command: thanos ")]
         return typed[0] if typed else f"thanos train --config {self.settings_file} --out {self.path}"
 
