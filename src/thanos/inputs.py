@@ -198,17 +198,12 @@ class Source:
         return " ".join(quote(word) for word in words)
 
     def classifier(self, given: Path | None) -> Path:
-        """The .npz of a linear classifier on the embeddings: as given, else the run's own.
-
-        Raises:
-            ConfigError: where there is none.
-        """
+        """The .npz of a classifier on the embeddings: as given, else the run's own. Raises ConfigError if there is none."""
         here, which = RunDir(self.path), self.options.weights
-        names, own = ("robust-portfolio", "robust-groupdro"), []
-        if self._is_folder:
-            own = [*(here.outcome(name, ".npz", which) for name in names), here.classifier(which)]
-        elif self.of_embeddings:
-            own = [self.path.with_name(f"{self.path.stem}-{name}.npz") for name in names]
+        names = ("robust-portfolio", "robust-groupdro")
+        beside = [self.path.with_name(f"{self.path.stem}-{name}.npz") for name in names] if self.of_embeddings else []
+        own = [here.outcome(name, ".npz", which) for name in names] if self._is_folder else beside
+        own += [here.classifier(which)] if self._is_folder else []
         found = next((file for file in ([given] if given else own) if file.is_file()), None)
         if found is None:
             where = f"{given} does not exist" if given else f"{self.path} has none of its own"
