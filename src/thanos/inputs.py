@@ -198,7 +198,7 @@ class Source:
         return " ".join(quote(word) for word in words)
 
     def classifier(self, given: Path | None) -> Path:
-        """The .npz of a classifier on the embeddings: as given, else the run's own. Raises ConfigError if there is none."""
+        """The .npz of a classifier of the embeddings: as given, else the run's own. ConfigError: if there is none."""
         here, which = RunDir(self.path), self.options.weights
         names = ("robust-portfolio", "robust-groupdro")
         beside = [self.path.with_name(f"{self.path.stem}-{name}.npz") for name in names] if self.of_embeddings else []
