@@ -23,8 +23,8 @@ DRAWS = 8
 """Of each share below one."""
 DIMENSIONS = 256
 """Principal components that the classifiers see: a fit takes milliseconds."""
-MOST = 6000
-"""Training images of the other subclasses, at most."""
+MOST = 3000
+"""Training images of the subclass, and of the others, at most: of more a random part stands for all."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 FEWEST, FEWEST_HELD_OUT = 24, 10
 """Training and held-out images of a subclass of which anything is stated."""
@@ -121,8 +121,9 @@ def left_out(embeddings: Embeddings, mine: NDArray[np.bool_], seed: int = 0) -> 
     rng, train = np.random.default_rng((seed, 7)), embeddings.in_split("train")
     held = np.flatnonzero(mine & ~train)
     others = np.flatnonzero(train & ~mine)
-    rows = np.concatenate([np.flatnonzero(train & mine), rng.permutation(others)[:MOST]])
-    n = int((train & mine).sum())
+    own = np.flatnonzero(train & mine)
+    own = own if len(own) <= MOST else rng.permutation(own)[:MOST]
+    rows, n = np.concatenate([own, rng.permutation(others)[:MOST]]), len(own)
     x = _reduced(embeddings, rows)
     data = standardise(x[rows], embeddings.superclass[rows], len(embeddings.superclass_names))
     strength, whole = _strength(data, x, embeddings, train)
