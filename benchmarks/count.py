@@ -4,8 +4,9 @@ nulls    300 clouds of one piece, 50 to 5,000 points of 2 to 1,280 dimensions: h
          every third one); and 1,000 points beside 20 far ones.
 worlds   1 to 30 kinds at three separations, named by what k-means started from the true means tells of them: the
          number right or off by one, and adjusted mutual information.
-real     frozen features and the head of `thanos discover`, two draws a set: adjusted mutual information at the chosen
-         number against that at the true one, mean over superclasses. Settings were chosen on digits, cifar10 and gtsrb.
+real     frozen features and the head of `thanos discover`, --seeds draws of each set: adjusted mutual information at
+         the chosen number against that at the true one, mean over superclasses; settings were
+         chosen on digits, cifar10 and gtsrb.
 unequal  2 to 16 clouds, four standard deviations of each apart at least, of unlike widths (log-normal, 0.5).
 rivals   gap statistic, prediction strength, BIC of normal and von Mises-Fisher mixtures, HDBSCAN (benchmarks/rivals.py)
          beside both on every ninth null cloud, the first worlds of each number at the middle separation, and one draw
@@ -404,7 +405,8 @@ def main() -> None:
                 content[part] = {"nulls": nulls, "worlds": worlds, "unequal": unequal}[part]()
             content[part]["seconds_of_this_part"] = round(time.perf_counter() - started)
             content[part]["commit"] = commit()
-            facts = {"command": "python benchmarks/count.py", "hardware": hardware(), "versions": versions()}
+            content[part]["command"] = f"python benchmarks/count.py --part {part} --seeds {given.seeds}"
+            facts = {"hardware": hardware(), "versions": versions()}
             write_json(given.out, content | facts)
             print(part, json.dumps(content[part])[:1500], flush=True)
 

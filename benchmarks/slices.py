@@ -85,7 +85,7 @@ def main() -> None:
         }
         for way in next(iter(sets.values()))[0]
     }
-    facts = {"command": "python benchmarks/slices.py", "seeds": given.seeds, "commit": commit()}
+    facts = {"command": f"python benchmarks/slices.py --seeds {given.seeds}", "seeds": given.seeds, "commit": commit()}
     write_json(
         given.out, {"mean over sets": ways, "sets": sets, **facts, "versions": versions(), "hardware": hardware()}
     )

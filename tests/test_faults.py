@@ -1,7 +1,6 @@
 """Faults of a machine, some of those of benchmarks/faults.py: one line that names the file, then the same end."""
 
 import errno
-import fcntl
 import os
 import shutil
 import sys
@@ -15,10 +14,11 @@ from thanos.storage import read_json, write_json
 from thanos.storage.locks import LOCK, alone, only_one
 from thanos.storage.schemas import Kept
 
+fcntl = pytest.importorskip("fcntl", reason="locks and forks as Unix has them")
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-import disk
-import faults
-import forked
+import disk  # noqa: E402
+import faults  # noqa: E402
+import forked  # noqa: E402
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks and waits as Linux does")
 
@@ -50,6 +50,7 @@ def test_a_write_that_fails_is_named_and_the_same_command_comes_to_the_same_end(
     assert not faults.strays(place)
 
 
+@on_linux
 def test_writes_are_counted_where_they_need_room(undisturbed):
     _, expected, writes = undisturbed
     kinds = [line.split()[0] for line in writes]

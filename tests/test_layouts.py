@@ -1,4 +1,4 @@
-"""Images with their subclasses, written for other tools: each tool's own library reads back what was handed on."""
+"""Images with their subclasses, written for other tools: read back by their libraries where these are installed."""
 
 import csv
 import json
@@ -12,6 +12,7 @@ from thanos import load_vectors
 from thanos.cli import main, run_command
 from thanos.data.group_table import read_table
 from thanos.embeddings import Embeddings, write_embeddings
+from thanos.errors import DataError
 from thanos.export.handed import Handed, folder_names
 from thanos.export.layouts import LAYOUTS
 
@@ -104,7 +105,9 @@ def test_imagefolder_by_datasets(found, called, tmp_path, monkeypatch):
 def test_no_cell_of_a_table_is_a_formula(found, tmp_path):
     folder, _ = found
     out = export(folder, "imagefolder", tmp_path / "hf")
-    for file in out.rglob("metadata.csv"):
+    files = [*out.rglob("metadata.csv")]
+    assert len(files) == 3
+    for file in files:
         with file.open(newline="", encoding="utf-8") as opened:
             cells = [cell for row in csv.reader(opened) for cell in row if cell]
         assert not [cell for cell in cells if cell[0] in "=+-@\t\r"]
@@ -112,7 +115,7 @@ def test_no_cell_of_a_table_is_a_formula(found, tmp_path):
 
 
 def test_fiftyone_by_fiftyone(found, called, tmp_path):
-    importers = pytest.importorskip("fiftyone.utils.data.importers")
+    importers = pytest.importorskip("fiftyone.utils.data.importers", reason="reads with FiftyOne: pip install fiftyone")
     folder, embeddings = found
     out = export(folder, "fiftyone", tmp_path / "fo")
     importer = importers.FiftyOneImageClassificationDatasetImporter(dataset_dir=str(out))
@@ -141,7 +144,7 @@ def test_fiftyone_as_its_documents_say(found, called, tmp_path):
 
 
 def test_coco_by_pycocotools_and_torchvision(found, called, tmp_path):
-    pytest.importorskip("pycocotools")
+    pytest.importorskip("pycocotools", reason="reads with pycocotools: pip install pycocotools")
     from torchvision.datasets import CocoDetection
 
     folder, embeddings = found
@@ -251,8 +254,7 @@ def test_what_is_refused_and_that_nothing_is_left(found, tmp_path, capsys):
         assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_picture_that_goes_leaves_nothing_behind(found, tmp_path):
-    _folder, _embeddings = found
+def test_a_picture_that_goes_leaves_nothing_behind(tmp_path):
     moved = tmp_path / "copy"
     moved.mkdir()
     gone = Image.fromarray(np.zeros((2, 2), np.uint8))
@@ -261,8 +263,6 @@ def test_a_picture_that_goes_leaves_nothing_behind(found, tmp_path):
         ("x", "y"), ("test",) * 2, ("s",) * 2, ("u",) * 2, np.ones(2), ("",) * 2, ("",) * 2,
         np.zeros((2, 2), np.float32), (moved / "x.png", moved / "y.png"), None,
     )  # fmt: skip
-    from thanos.errors import DataError
-
     with pytest.raises(DataError, match=r"y\.png is gone"):
         LAYOUTS["fiftyone"](handed, tmp_path / "out", link=False)
     assert [each.name for each in tmp_path.iterdir()] == ["copy"]

@@ -218,9 +218,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_array_of_places_can_be_of_another_shape(tmp_path, clustered, way):
-    """Of each array that holds numbers; what is taken all the same gives the same clusters."""
+    """Of each array that holds numbers."""
     arrays = places_in(tmp_path / "p.npz", clustered)
-    _, found = clustered
     tried = [name for name, each in arrays.items() if each.dtype.kind == "f" and each.ndim]
     for name in tried:
         changed = WAYS[way](arrays[name])
@@ -230,7 +229,6 @@ def test_no_array_of_places_can_be_of_another_shape(tmp_path, clustered, way):
         with pytest.raises(DataError, match="was damaged"):
             read_places(tmp_path / "q.npz")
     assert len(tried) >= 4
-    assert len(found.names) == 4
 
 
 def test_no_array_of_places_can_be_missing(tmp_path, clustered):

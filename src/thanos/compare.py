@@ -6,6 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from thanos import registry
 from thanos.data.group_table import mark_of
 from thanos.data.splits import watched
 from thanos.embeddings import kept_fingerprint
@@ -67,7 +68,9 @@ class Line:
         return {cell.command: cell.ran for cell in self.cells.values() if cell.command}
 
 
-SETTINGS = ("data", "method", "encoder", "alpha", "epochs", "batch", "seed", "start")
+ALWAYS = ("data", "method", "encoder", "alpha", "epochs", "batch", "seed")
+"""Settings that the CSV of every version begins with."""
+SETTINGS = (*ALWAYS, "start")
 COLUMNS = {
     "fine accuracy, probe": "linear probe on the fine labels, test images",
     "fine accuracy, neighbours": "nearest neighbours, test images",
@@ -171,7 +174,8 @@ def start_of(settings: Mapping[str, Any]) -> str:
         return "frozen"
     if settings.get("pretrained"):
         return "fine-tuned"
-    return "vectors" if str(settings.get("encoder")).split("-")[0] == "mlp" else "scratch"
+    own = registry.encoder(str(settings["encoder"]))
+    return "vectors" if own is not None and own.takes == "vectors" else "scratch"
 
 
 @dataclass(frozen=True)
@@ -206,8 +210,8 @@ def kept_by(lines: Sequence[Line]) -> list[Keeping]:
         together.setdefault((line.settings["start"], line.settings["method"]), []).append(line)
     found = []
     for (start, method), mine in together.items():
-        values = [float(line.cells[measure].value or 0.0) for line in mine]
-        took = [float(line.cells["minutes"].value or 0.0) for line in mine if line.cells["minutes"].value is not None]
+        values = [value for line in mine if (value := line.cells[measure].value) is not None]
+        took = [value for line in mine if (value := line.cells["minutes"].value) is not None]
         minutes = sum(took) / len(took) if took else None
         mean = sum(values) / len(values)
         found.append(Keeping(start, method, len(mine), measure, mean, mean_interval(values), minutes))
@@ -257,7 +261,7 @@ def write_comparison(lines: list[Line], page: Path, left_out: Sequence[str] = ()
     heads = [head for name in COLUMNS for head in (name, f"{name}: low", f"{name}: high", f"{name}: command")]
     columns = ["run", *SETTINGS, *heads]
     refuse_foreign(page, says(TITLE), "thanos compare")
-    refuse_foreign(page.with_suffix(".csv"), has_columns(columns[:8]), "thanos compare")
+    refuse_foreign(page.with_suffix(".csv"), has_columns(columns[: 1 + len(ALWAYS)]), "thanos compare")
     varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
     common = {name: lines[0].settings[name] for name in SETTINGS if name not in varied}
     best = {

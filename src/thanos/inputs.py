@@ -218,7 +218,7 @@ class Source:
         if self.by_name:
             return timm_encoder(str(self.path), self.options.pretrained or True, self.images, self.say)
         if self.path.suffix == ".ckpt":  # until a run ends, its encoders stand side by side unbalanced
-            balance_parts(self._loaded, self._own_images() if self._home.settings_file.is_file() else self.images)
+            balance_parts(self._loaded, self._own_images if self._home.settings_file.is_file() else self.images)
         return self._loaded
 
     @cached_property
@@ -249,7 +249,7 @@ class Source:
         from thanos.data.load import load_samples
 
         if self.data is None:
-            return self._own_images()
+            return self._own_images
         return self._told(load_samples(self.data.model_copy(update=self._taken_by_the_encoder()), to_embed=True))
 
     def _taken_by_the_encoder(self) -> dict[str, Any]:
@@ -355,6 +355,7 @@ class Source:
         """The run that it is (part of)."""
         return RunDir(self.path if self._is_folder else self.path.parent)
 
+    @cached_property
     def _own_images(self) -> "Samples":
         from thanos.runs.own_data import own_data
 

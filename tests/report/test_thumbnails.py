@@ -13,7 +13,7 @@ from thanos.cli import main
 from thanos.config import ViewSpec
 from thanos.data.imageset import ImageSet
 from thanos.errors import OutputError
-from thanos.report import edit, map, thumbnails, walk
+from thanos.report import map, thumbnails
 from thanos.report.plane import directions
 
 
@@ -117,8 +117,7 @@ def test_the_page_shows_an_image_under_its_name(tmp_path, linked):
 
 
 def test_of_many_images_some_have_a_thumbnail_and_all_have_neighbours(tmp_path, monkeypatch):
-    for module in (thumbnails, edit, walk):
-        monkeypatch.setattr(module, "EMBEDDED", 100)
+    monkeypatch.setattr(thumbnails, "EMBEDDED", 100)
     monkeypatch.setattr(map, "BY_TSNE", 100)
     made = world(tmp_path)
     with opened(made.page) as page:

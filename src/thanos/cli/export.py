@@ -60,7 +60,7 @@ def export(
         Make links to the image files instead of copies.
     """
     from_ = Source(source, of, say)
-    if to in LAYOUTS:
+    if to not in ("onnx", "safetensors", "csv"):
         say(images(from_, to, _free(out, to), table, names, link=link))
         return
     for name, given in (("--table", table), ("--names", names), ("--link", link)):
@@ -77,10 +77,6 @@ def export(
         if file.exists() or file.is_symlink():
             raise ConfigError(f"{file} is there already. Name another --out, or remove it.")
     say({"csv": vectors, "safetensors": weights, "onnx": onnx}[to](from_, where))
-
-
-LAYOUTS = ("fiftyone", "coco", "imagefolder", "folders", "parquet")
-"""What holds images with their subclasses (:data:`thanos.export.layouts.LAYOUTS`)."""
 
 
 def _free(out: Path | None, to: str) -> Path:
@@ -105,7 +101,7 @@ def images(source: Source, to: str, out: Path, table: Path | None, names: Path |
     table, names = source.discovered(table, names)
     if table is None:
         raise ConfigError(f"--to {to} hands on discovered subclasses, and {source.path} has none: thanos discover")
-    from thanos.export.layouts import LAYOUTS as WRITERS
+    from thanos.export.layouts import LAYOUTS
 
     handed = handed_on(source, earlier(source, table, names, asked=asked))
     if to != "parquet" and not handed.has_pictures:
@@ -113,7 +109,7 @@ def images(source: Source, to: str, out: Path, table: Path | None, names: Path |
             f"--to {to} writes pictures, and {source.path} has none: vectors without the files they are of. --to "
             f"parquet takes vectors."
         )
-    WRITERS[to](handed, out, link=link)
+    LAYOUTS[to](handed, out, link=link)
     kinds = len(set(zip(handed.superclass, handed.subclass, strict=True)))
     source.list_skipped(out)
     return f"{len(handed):,} images in {kinds:,} subclasses {described(table, names)}: {out}"

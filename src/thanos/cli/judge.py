@@ -129,11 +129,10 @@ def write_page(
         scores=scores,
         table=table,
         told={} if told is None else told.words(found.names),
-        mark=mark,
         base=None if table is None or mark is None else Base(mark, _origin(source, table), found.marks),
         linked=linked,
         advice=advice,
-        robust=_portfolio(source),
+        robust=_portfolio(source, mark),
     )
 
 
@@ -153,14 +152,15 @@ def check_thumbnails(page: Path, thumbnails: "Thumbnails") -> None:
         check_folder_free(page)
 
 
-def _portfolio(source: "Source") -> dict[str, Any]:
-    """What ``thanos robust`` left of its portfolio on these embeddings; empty where it left nothing."""
+def _portfolio(source: "Source", subclasses: str | None) -> dict[str, Any]:
+    """What ``thanos robust`` left of its portfolio on these embeddings and subclasses; empty where it left nothing."""
     from thanos.embeddings import marks_of
     from thanos.storage.schemas import Picked
 
     file = source.own("robust-portfolio", ".json")
     found = read_json(file, Picked) if file is not None and file.is_file() else {}
-    return found if found.get("of") == marks_of(source.embeddings) else {}
+    other = found.get("subclasses") not in (None, subclasses)  # those of an earlier table
+    return found if found.get("of") == marks_of(source.embeddings) and not other else {}
 
 
 def measured(source: "Source") -> "Properties | None":

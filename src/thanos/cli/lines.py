@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from thanos.evaluate.intervals import FEW
-
 if TYPE_CHECKING:
     from thanos.compare import Keeping
     from thanos.config import RobustConfig
@@ -17,6 +15,8 @@ if TYPE_CHECKING:
 
 def transfer_lines(scores: "Transfer") -> list[str]:
     """Fine accuracy by each reader."""
+    from thanos.evaluate.intervals import FEW  # it needs numpy, which a help text does not
+
     lines = []
     for reader, numbers in (("probe", scores.probe), ("neighbours", scores.neighbours)):
         if numbers is None:

@@ -38,7 +38,7 @@ def robust(
 ) -> None:
     """Train a classifier on embeddings that serves every group well, known, discovered or inferred.
 
-    By default a portfolio: groups inferred in six ways, all heads on them, and a rule that sees no group and keeps the
+    By default a portfolio: groups inferred in six ways, heads on them, and a rule that sees no group and keeps the
     plain classifier where that is as good. Prints each group's test accuracy beside that of the plain one. The .npz
     holds weight, bias, mean and scale: logits = (vectors - mean) / scale @ weight.T + bias; of dpe prototypes and their
     sharpness.

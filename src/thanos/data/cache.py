@@ -101,7 +101,8 @@ def cached_array(
         OutputError: if the cache cannot be written.
     """
     file = cache_folder() / folder / f"{key}.npy"
-    if mapped(file, dtype, shape) is None:
+    kept = mapped(file, dtype, shape)
+    if kept is None:
         check_room(file.parent, int(np.prod(shape)) * np.dtype(dtype).itemsize, what)
         clear_parts(file.parent, "*.????????.part")
         with ExitStack() as held:
@@ -112,7 +113,7 @@ def cached_array(
             with naming(file, OTHER_DISK):
                 array.flush()
                 os.replace(temporary, file)
-    kept: NDArray[Any] = np.load(file, mmap_mode="r")
+        kept = np.load(file, mmap_mode="r")
     return kept
 
 

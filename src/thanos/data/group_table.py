@@ -1,4 +1,4 @@
-"""Groups from a table of discovered subclasses, with the names and mergers that a person gave them."""
+"""Groups from a table of discovered subclasses, with the names, mergers, moves and marks that a person gave them."""
 
 import csv
 import os
@@ -304,8 +304,7 @@ def at_hand(
     Raises:
         DataError: if the table lacks an image.
     """
-    shape = _beside(table).get(SHAPE)
-    return AtHand(in_table(found, refs, table, fingerprint), values, shape if isinstance(shape, list) else None, say)
+    return AtHand(in_table(found, refs, table, fingerprint), values, _beside(table).get(SHAPE), say)
 
 
 def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path, fingerprint: str) -> list[str]:
@@ -339,8 +338,7 @@ def in_table(found: Mapping[str, Any], refs: Sequence[str], table: Path, fingerp
 
 def made_of(table: Path) -> dict[str, Any]:
     """The marks of the images and the encoder that a table was made of; empty where nothing beside it says so."""
-    of = _beside(table).get("of")
-    return of if isinstance(of, dict) else {}
+    return _beside(table).get("of") or {}
 
 
 def _beside(table: Path) -> dict[str, Any]:

@@ -77,13 +77,14 @@ def frozen_features(wanted: Pass, images: ImageSet, say: Callable[[str], None]) 
     folder, key = cache_folder() / "features", wanted.key(images)
     done = folder / f"{key}.npy"
     shape = (len(images), 1 + wanted.count, dimension(wanted.backbone))
-    if mapped(done, np.float32, shape) is None:
-        check_room(folder, 4 * int(np.prod(shape)), "features")
-        with alone(done):  # another process may be at it
-            if mapped(done, np.float32, shape) is None:
-                _make(wanted, images, folder / key, shape, say)
-    kept: NDArray[np.float32] = np.load(done, mmap_mode="r")
-    return kept
+    if (kept := mapped(done, np.float32, shape)) is not None:
+        return kept
+    check_room(folder, 4 * int(np.prod(shape)), "features")
+    with alone(done):  # another process may be at it
+        if mapped(done, np.float32, shape) is None:
+            _make(wanted, images, folder / key, shape, say)
+    made: NDArray[np.float32] = np.load(done, mmap_mode="r")
+    return made
 
 
 def _make(wanted: Pass, images: ImageSet, entry: Path, shape: tuple[int, ...], say: Callable[[str], None]) -> None:

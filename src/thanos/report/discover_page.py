@@ -61,7 +61,6 @@ def write_discover_page(
     scores: dict[str, Any],
     table: Path | None = None,
     told: Mapping[str, str] | None = None,
-    mark: str | None = None,
     base: Base | None = None,
     linked: bool = False,
     advice: Advice | None = None,
@@ -82,8 +81,7 @@ def write_discover_page(
             measured.
         table: The CSV that holds the subclasses, which the text mentions.
         told: By subclass, what simple properties tell it from its siblings.
-        mark: Of that table; the page bears it.
-        base: What edits start from; None: the subclasses found, of the table of that mark.
+        base: What edits start from; the page bears the mark of its table. None: the subclasses found.
         linked: Whether thumbnails of all images on the map go into files beside the page; else those of at most 5,000
             stand in it.
         advice: What to do next.
@@ -108,7 +106,7 @@ def write_discover_page(
         "shape": shape(scores.get("geometry", {})),
         "of": of,
         "table": table,
-        "mark": "" if mark is None else f"{SUBCLASSES} {mark}",
+        "mark": "" if base is None or base.mark is None else f"{SUBCLASSES} {base.mark}",
         "again": again,
         "told": told or {},
         "found": found.superclasses,
@@ -117,7 +115,7 @@ def write_discover_page(
         "rows": summary(embeddings, found, errors, scores, final),
         "levels": by_level(scores),
         "map": drawn,
-        "edit": edit_data(embeddings, found, values, base or Base(mark)) if drawn else None,
+        "edit": edit_data(embeddings, found, values, base or Base()) if drawn else None,
         "walk": [] if cuts is None else walk_data(embeddings, cuts),
         "walked": {} if cuts is None else {name: tree for name, tree in cuts.trees.items() if len(tree.leaves) > 1},
         "superclasses": _superclasses(embeddings, found, images, errors),

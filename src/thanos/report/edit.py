@@ -13,7 +13,7 @@ from thanos.data.samples import Values
 from thanos.embeddings import Embeddings
 from thanos.report.map import on_map, packed
 from thanos.report.plane import directions, nearest_rows
-from thanos.report.thumbnails import EMBEDDED
+from thanos.report.thumbnails import stride_of
 from thanos.subclasses.fitted import Discovered, Ids
 
 BLOCK = 256
@@ -56,7 +56,7 @@ def edit_data(embeddings: Embeddings, found: Discovered, values: Values, base: B
     name = [_most_frequent(named[leaf == k], subclass[k]) for k in range(len(parts))]
     moved = [[int(k), str(named[i])] for k, i in enumerate(rows) if named[i] != name[leaf[i]]]
     home = [value for value, tree in enumerate(trees) for _ in range(tree["count"])]
-    stride = max(1, -(-len(rows) // EMBEDDED))
+    stride = stride_of(len(rows))
     unit = directions(embeddings.vectors[rows[::stride]])
     near = nearest_rows(unit, unit, NEIGHBOURS + 1)[0] * stride
     return {

@@ -136,11 +136,7 @@ def worst(found: Discovered, errors: Errors | None) -> dict[str, Any] | None:
         Its ``name``, the ``share`` of errors, the ``n`` images behind it, whether these are ``small`` (fewer than 50),
         and the ``interval`` of the highest true share, whichever subclass has it; None where nothing is known.
     """
-    accuracy = {
-        name: {"accuracy": 1 - share[0], "n": share[1]}
-        for number, name in enumerate(found.names)
-        if errors is not None and (share := errors.share(np.flatnonzero(found.cluster == number))) is not None
-    }
+    accuracy = {} if errors is None else errors.accuracies(found)
     if not accuracy:
         return None
     lowest = lowest_share(accuracy)

@@ -29,6 +29,11 @@ BESIDE = 400
 """Thumbnails in a picture beside the page."""
 
 
+def stride_of(count: int) -> int:
+    """Of so many images every so-manieth has a thumbnail inside the page."""
+    return max(1, -(-count // EMBEDDED))
+
+
 def embedded(images: ImageSet, rows: NDArray[np.int64]) -> dict[str, Any]:
     """Thumbnails of these rows in one picture.
 
@@ -36,7 +41,7 @@ def embedded(images: ImageSet, rows: NDArray[np.int64]) -> dict[str, Any]:
         ``sheets`` (one data URI), ``each`` (thumbnails in a sheet), ``columns``, ``side`` and ``stride`` (every
         so-manieth row has one).
     """
-    stride = max(1, -(-len(rows) // EMBEDDED))
+    stride = stride_of(len(rows))
     shown = rows[::stride]
     columns = math.ceil(math.sqrt(len(shown)))
     own = max(images.size)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from thanos.embeddings import Embeddings, ordinary_size
 from thanos.report.map import on_map
 from thanos.report.summary import members
-from thanos.report.thumbnails import EMBEDDED
+from thanos.report.thumbnails import stride_of
 from thanos.subclasses.cuts import Cuts, Tree
 
 TYPICAL = 8
@@ -26,7 +26,7 @@ def walk_data(embeddings: Embeddings, cuts: Cuts) -> list[dict[str, Any]]:
         ``typical`` (places on the map).
     """
     rows = on_map(len(embeddings))
-    stride = max(1, -(-len(rows) // EMBEDDED))
+    stride = stride_of(len(rows))
     rows = rows[::stride]
     vectors = ordinary_size(embeddings.vectors[rows])
     trees = []

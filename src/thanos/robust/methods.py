@@ -85,12 +85,12 @@ class Task:
     seed: int
     strengths: tuple[float, ...] = STRENGTHS
     most: int | None = None
-    """Images of a draw that DFR and DPE fit on; None: as many as balance allows."""
+    """Images of a draw that DFR fits on; None: as many as balance allows."""
     unseen: NDArray[np.bool_] | None = None
     """Training images that the encoder was not trained on, where some were set aside."""
 
 
-def _path(strengths: tuple[float, ...], fit: Callable[..., Head]) -> list[tuple[float, Head]]:
+def path(strengths: tuple[float, ...], fit: Callable[..., Head]) -> list[tuple[float, Head]]:
     """A head of each strength; each begins at that of the next stronger one, which is near and found soon."""
     heads: dict[float, Head] = {}
     head = None
@@ -101,7 +101,7 @@ def _path(strengths: tuple[float, ...], fit: Callable[..., Head]) -> list[tuple[
 
 def erm(task: Task) -> Candidates:
     """Plain logistic regression."""
-    for strength, head in _path(task.strengths, partial(fit_weighted, task.train, None)):
+    for strength, head in path(task.strengths, partial(fit_weighted, task.train, None)):
         yield {"strength": strength}, head, None
 
 
@@ -109,7 +109,7 @@ def reweight(task: Task) -> Candidates:
     """Logistic regression in which every group weighs the same."""
     assert task.group is not None
     weight = 1 / np.bincount(task.group)[task.group]
-    for strength, head in _path(task.strengths, partial(fit_weighted, task.train, weight)):
+    for strength, head in path(task.strengths, partial(fit_weighted, task.train, weight)):
         yield {"strength": strength}, head, None
 
 
@@ -117,7 +117,7 @@ def groupdro(task: Task) -> Candidates:
     """The worst group's loss made as small as it gets. Source: Sagawa et al., ICLR 2020."""
     assert task.group is not None
     for adjustment in ADJUSTMENTS:
-        for strength, head in _path(
+        for strength, head in path(
             task.strengths, partial(fit_groupdro, task.train, task.group, adjustment=adjustment)
         ):
             yield {"strength": strength, "adjustment": adjustment}, head, None
@@ -127,7 +127,7 @@ def groupdro_auroc(task: Task) -> Candidates:
     """The same over pairs of groups of different superclasses, between which AUROC is measured (George's code)."""
     assert task.group is not None
     cell = _dense(task.group * task.train.classes + task.train.y)
-    for strength, head in _path(task.strengths, partial(fit_pairs, task.train, cell)):
+    for strength, head in path(task.strengths, partial(fit_pairs, task.train, cell)):
         yield {"strength": strength}, head, None
 
 
@@ -143,7 +143,7 @@ def jtt(task: Task) -> Candidates:
         for upweight in UPWEIGHTS:
             weight = np.where(wrong, float(upweight), 1.0)
             settings = {"first_strength": first, "errors": int(wrong.sum()), "upweight": upweight}
-            for strength, found in _path(task.strengths, partial(fit_weighted, task.train, weight)):
+            for strength, found in path(task.strengths, partial(fit_weighted, task.train, weight)):
                 yield settings | {"strength": strength}, found, None
 
 
@@ -219,7 +219,7 @@ def afr(task: Task) -> Candidates:
         order, cut = np.argsort(~task.unseen, kind="stable"), int(task.unseen.sum())
     again, before = task.train.take(order[:cut]), task.train.take(order[cut:])
     first = max(
-        (head for _, head in _path(task.strengths, partial(fit_weighted, before, None))),
+        (head for _, head in path(task.strengths, partial(fit_weighted, before, None))),
         key=lambda head: float((_plain(head, again.x) == again.y).mean()),
     )
     sure = softmax(first.of_standardised(again.x))[np.arange(cut), again.y]
@@ -237,7 +237,7 @@ def dpe(task: Task) -> Candidates:
     """
     for diversity in DIVERSITIES:
         rng = np.random.default_rng(task.seed)
-        yield {"diversity": diversity}, fit_prototypes(task.train, diversity, rng, most=task.most), None
+        yield {"diversity": diversity}, fit_prototypes(task.train, diversity, rng), None
 
 
 METHODS: dict[RobustMethod, Callable[[Task], Candidates]] = {
@@ -294,7 +294,9 @@ def fit_robust(method: RobustMethod, embeddings: Embeddings, group: Ids | None, 
         if best is None or scored > best[0]:
             best = scored, settings, head
     assert best is not None
-    selection = watch.facts() | {"auroc" if by_pairs else "accuracy": best[0][0], "candidates": count}
+    accuracy = _score_groups(task, watch, best[2])[0] if by_pairs else best[0][0]
+    selection = watch.facts() | {"accuracy": accuracy, "candidates": count}
+    selection |= {"auroc": best[0][0]} if by_pairs else {}
     return Robust(method, best[2], best[1], selection)
 
 

@@ -5,6 +5,7 @@ held-out ones falls says how it would rise with more. No fine label plays any pa
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from thanos.embeddings import Embeddings, one_size
 from thanos.evaluate.intervals import Interval, lowest_share, share_interval
 from thanos.evaluate.scores import Scores
 from thanos.robust.head import Head, Standardised, fit_weighted, standardise
+from thanos.robust.methods import STRENGTHS, path
 from thanos.robust.plain import Errors
 from thanos.subclasses.fitted import Discovered
 
@@ -25,7 +27,6 @@ DIMENSIONS = 256
 """Principal components that the classifiers see: a fit takes milliseconds."""
 MOST = 3000
 """Training images of the subclass, and of the others, at most: of more a random part stands for all."""
-STRENGTHS = (1e-3, 1e-2, 1e-1)
 FEWEST, FEWEST_HELD_OUT = 24, 10
 """Training and held-out images of a subclass of which anything is stated."""
 MORE = 50
@@ -76,11 +77,7 @@ def advise(embeddings: Embeddings, found: Discovered, errors: Errors | None, see
     Returns:
         None where no errors are known.
     """
-    shares = {} if errors is None else {
-        name: {"accuracy": 1 - share[0], "n": share[1]}
-        for number, name in enumerate(found.names)
-        if (share := errors.share(np.flatnonzero(found.cluster == number))) is not None
-    }  # fmt: skip
+    shares = {} if errors is None else errors.accuracies(found)
     whole = None if errors is None else errors.share(np.arange(len(embeddings)))
     if not shares or whole is None:
         return None
@@ -88,7 +85,7 @@ def advise(embeddings: Embeddings, found: Discovered, errors: Errors | None, see
     number = found.names.index(worst["name"])
     train = int((embeddings.in_split("train") & (found.cluster == number)).sum())
     said = (worst["name"], worst["accuracy"], worst["n"])
-    if min(train, FEWEST) < FEWEST or worst["n"] < FEWEST_HELD_OUT:
+    if train < FEWEST or worst["n"] < FEWEST_HELD_OUT:
         return Advice("photograph", *said, None)
     high = share_interval(worst["accuracy"], worst["n"])[1]
     if len(shares) < 2 or high >= 1 - whole[0]:
@@ -179,6 +176,6 @@ def _strength(
     data: Standardised, x: NDArray[np.float64], embeddings: Embeddings, train: NDArray[np.bool_]
 ) -> tuple[float, Head]:
     """The penalty that serves all held-out images best, and the head that it gives."""
-    tried = [(strength, fit_weighted(data, None, strength)) for strength in STRENGTHS]
+    tried = path(STRENGTHS, partial(fit_weighted, data, None))
     true = embeddings.superclass[~train]
     return max(tried, key=lambda each: float((each[1].predict(x[~train]) == true).mean()))

@@ -10,6 +10,7 @@ from thanos.embeddings import Embeddings
 from thanos.robust.head import Classifier
 from thanos.robust.methods import fit_robust
 from thanos.robust.select import watch
+from thanos.subclasses.fitted import Discovered
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class Errors:
         """Of these rows, held out: the share that is wrong, and how many there are; None without any."""
         mine = rows[self.held_out[rows]]
         return (float(self.wrong[mine].mean()), len(mine)) if len(mine) else None
+
+    def accuracies(self, found: Discovered) -> dict[str, dict[str, Any]]:
+        """``accuracy`` on the held-out images of each discovered subclass that has some, and their number ``n``."""
+        shares = {name: self.share(np.flatnonzero(found.cluster == number)) for number, name in enumerate(found.names)}
+        return {name: {"accuracy": 1 - share[0], "n": share[1]} for name, share in shares.items() if share is not None}
 
 
 def plain_head(embeddings: Embeddings) -> Classifier:

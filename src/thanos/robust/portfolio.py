@@ -1,4 +1,4 @@
-"""Every way to infer groups, every head on them, every setting; and a rule that picks one without any group label."""
+"""Every way to infer groups, heads on them in several settings; and a rule that picks without any group label."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -157,11 +157,11 @@ def choose(
     y, partitions = seen.held_out_y, partitions or {"superclasses alone": seen.held_out_y}
     weight = np.mean([1 / np.bincount(p)[p] / len(np.unique(p)) for p in partitions.values()], axis=0)
     logits = [each.head.of_standardised(seen.held_out) for each in every]
-    score = np.array([soft_accuracy(each, y) @ weight for each in logits])
-    plain = max((i for i, each in enumerate(every) if each.method == "erm"), key=lambda i: _right(logits[i], y))
-    best = _mean_of_best(every, score, logits, y)
-    every, logits, plain = (best, *every), [best.head.of_standardised(seen.held_out), *logits], plain + 1
     soft = np.array([soft_accuracy(each, y) for each in logits])
+    plain = max((i for i, each in enumerate(every) if each.method == "erm"), key=lambda i: _right(logits[i], y))
+    best = _mean_of_best(every, soft @ weight, logits, y)
+    every, logits, plain = (best, *every), [best.head.of_standardised(seen.held_out), *logits], plain + 1
+    soft = np.concatenate([[soft_accuracy(logits[0], y)], soft])
     right, place = np.array([each.argmax(axis=1) == y for each in logits]), every.index(best)
     ahead = soft[place] - soft[plain]
     gain = float(ahead @ weight)

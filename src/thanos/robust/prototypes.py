@@ -23,7 +23,7 @@ ENTROPIC = 30.0
 
 
 def fit_prototypes(
-    data: Standardised, diversity: float, rng: np.random.Generator, *, members: int = MEMBERS, most: int | None = None
+    data: Standardised, diversity: float, rng: np.random.Generator, *, members: int = MEMBERS
 ) -> Prototypes:
     """Members one after the other, each on a class-balanced draw of the images, away from the earlier ones.
 
@@ -37,13 +37,12 @@ def fit_prototypes(
         diversity: Weight of :func:`likeness`; published: 1e5 / dim, 49 for the 2,048 dimensions of a ResNet-50.
         rng: Of draws, batches and first prototypes.
         members: How many.
-        most: Images of a draw; None: as many as balance allows.
     """
     unit = unit_rows(data.x)
     found: list[Rows] = []
     sharpness: list[float] = []
     for _ in range(members):
-        rows = draw_balanced(data.y, rng, most)
+        rows = draw_balanced(data.y, rng, None)
         earlier = np.stack(found, axis=1) if found else np.zeros((data.classes, 0, unit.shape[1]))
         prototypes, sharp = _descend(unit[rows], data.y[rows], earlier, diversity, rng)
         found.append(prototypes)

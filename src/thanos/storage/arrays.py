@@ -37,7 +37,8 @@ def read_npz(path: Path, names: Iterable[str] | None = None) -> "dict[str, NDArr
     npz_headers(path)
     with _refusing(path), np.load(path, allow_pickle=False) as file:
         found = {name: file[name] for name in (file.files if names is None else names)}
-        if names is None and str(found.pop(MARK, mark := mark_of_arrays(found))) != mark:
+        kept = found.pop(MARK, None) if names is None else None
+        if kept is not None and str(kept) != mark_of_arrays(found):
             raise _Odd("its arrays are not those that were written")
         return found
 

@@ -81,11 +81,13 @@ def parsed(file: Path) -> dict[str, Any]:
 
 def _text(file: Path) -> str:
     try:
-        if (size := file.stat().st_size) > LARGEST:
-            raise DataError(f"{file} has {size / 2**20:,.0f} MB; JSON of up to {LARGEST / 2**20:.0f} MB is read.")
-        return file.read_text("utf-8")
+        size = file.stat().st_size
+        text = file.read_text("utf-8") if size <= LARGEST else None
     except (OSError, ValueError) as error:
         raise _unreadable(file, error) from None
+    if text is None:
+        raise DataError(f"{file} has {size / 2**20:,.0f} MB; JSON of up to {LARGEST / 2**20:.0f} MB is read.")
+    return text
 
 
 def _loaded(text: str, file: Path) -> dict[str, Any]:
@@ -99,8 +101,6 @@ def _loaded(text: str, file: Path) -> dict[str, Any]:
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:
-    if isinstance(error, DataError):
-        return error
     return DataError(f"{file} cannot be read ({str(error).splitlines()[0]}). Make it anew, or remove it.")
 
 

@@ -95,6 +95,16 @@ class KeptGeometry(Measured):
     subclass_purity: Share | None = None
 
 
+class KeptApart(Measured):
+    """How much a split flatters that tears things apart."""
+
+    differences: Annotated[list[float], Field(min_length=1)]
+    things: Some
+    whole: Share
+    torn: Share
+    n: Some
+
+
 class RunMetrics(Kept):
     """A run's metrics.json."""
 
@@ -103,13 +113,14 @@ class RunMetrics(Kept):
     alpha: float | None = None
     steps: Count = 0
     seconds: Annotated[float, Field(ge=0)] | None = None
+    features_seconds: Annotated[float, Field(ge=0)] = 0.0
     alarms: list[str] = []
     transfer_last: KeptTransfer | None = Field(default=None, alias="transfer/last")
     transfer_best: KeptTransfer | None = Field(default=None, alias="transfer/best")
     geometry_last: KeptGeometry | None = Field(default=None, alias="geometry/last")
     geometry_best: KeptGeometry | None = Field(default=None, alias="geometry/best")
-    apart_last: Measured | None = Field(default=None, alias="apart/last")
-    apart_best: Measured | None = Field(default=None, alias="apart/best")
+    apart_last: KeptApart | None = Field(default=None, alias="apart/last")
+    apart_best: KeptApart | None = Field(default=None, alias="apart/best")
 
 
 class Built(Kept):
@@ -250,7 +261,7 @@ class Change(Kept):
 
     of: str
     difference: float
-    interval: Annotated[list[float], Field(min_length=2, max_length=2)]
+    interval: Interval
     small: bool
 
 

@@ -99,7 +99,8 @@ class GivenNames:
             raise OutputError(f"{self._file} is a link to a file that is not there. Remove it, or name another `out`.")
         head = (
             "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so,\n"
-            f"# and thanos robust is fair to them (of a run or an .npz by themselves; else with --table {table}).\n"
+            "# and thanos robust --method groupdro is fair to them (of a run or an .npz by themselves; else with "
+            f"--table {table}).\n"
             f"{MARK}{mark(subclass)}: other subclasses are not named by these\n"
         )
         shown = yaml.safe_dump(names, allow_unicode=True, sort_keys=False)
@@ -113,6 +114,7 @@ def _has_words(text: str) -> bool:
     ours = (
         "# Name discovered subclasses;",
         "# and thanos robust is fair",
+        "# and thanos robust --method groupdro is fair",
         MARK,
         "# Edits of discovered subclasses, made",
     )

@@ -142,7 +142,7 @@ def read_discovered(
     distance, confidence = (
         np.array([getattr(member, name) for member in members]) for name in ("distance", "confidence")
     )
-    how = each if isinstance(each := described.get("superclasses"), dict) else {}
+    how = described.get("superclasses", {})
     facts = {}
     for value, name in enumerate(embeddings.superclass_names):
         sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]

@@ -8,6 +8,7 @@ once which parameters it brings together, and its gradient is thrown away: slowe
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from torch import Tensor, distributed, nn
@@ -114,12 +115,9 @@ def backbone_groups(encoder: nn.Module, config: TrainConfig) -> Groups:
     from timm.optim import param_groups_layer_decay, param_groups_weight_decay  # type: ignore[attr-defined]
 
     spared = encoder.no_weight_decay() if hasattr(encoder, "no_weight_decay") else ()  # type: ignore[operator]
-    if config.layer_decay < 1:
-        groups: Groups = param_groups_layer_decay(
-            encoder, config.weight_decay, no_weight_decay_list=spared, layer_decay=config.layer_decay
-        )
-    else:
-        groups = param_groups_weight_decay(encoder, config.weight_decay, no_weight_decay_list=spared)
+    by_layer = partial(param_groups_layer_decay, layer_decay=config.layer_decay)
+    grouped = by_layer if config.layer_decay < 1 else param_groups_weight_decay
+    groups: Groups = grouped(encoder, config.weight_decay, no_weight_decay_list=spared)
     return groups
 
 

@@ -19,7 +19,7 @@ const kindCalled = title => data.kinds.find(kind => kind.title === title);
 const number = value => value.toLocaleString("en");
 const plural = (n, one, many) => `${number(n)} ${n === 1 ? one : many}`;
 
-// What one part of the page tells the others: "state" (edits), "selection", "filter", "colouring", "look" (at an image).
+// What one part of the page tells the others: "state" (edits), "selection", "colouring", "look" (at an image), "toggle" and "only" (of what a colouring names).
 const listeners = {};
 const on = (event, hear) => (listeners[event] ||= []).push(hear);
 const tell = (event, ...what) => (listeners[event] || []).forEach(hear => hear(...what));

@@ -46,7 +46,8 @@ function changed() {
 }
 
 // In the browser's storage. A page in another tab takes over what is done here, so that neither writes over the other's edits.
-const written = () => JSON.stringify({format: 1, start: mixed(JSON.stringify([base.name, base.moved, base.marks, count])), ...edited, state: undefined});
+const START = mixed(JSON.stringify([base.name, base.moved, base.marks, count]));  // edits of another start may not fit
+const written = () => JSON.stringify({format: 1, start: START, ...edited, state: undefined});
 const LOST = "This browser keeps nothing for this page (a private window, or its storage is full): edits are lost when it is closed. Save them to a file.";
 let waiting = null;  // edits of another page of this table, until a person says what becomes of them
 function mixed(text) {  // FNV-1a
@@ -105,10 +106,10 @@ function restore() {
     try { localStorage.setItem(`${KEY} damaged`, text); } catch { /* keep() says so */ }
     keep();
     say("Edits that this browser kept for the page cannot be read; they are set aside.");
-  } else if (kept.start !== JSON.parse(written()).start && kept.done.length && JSON.stringify(kept.done) !== kept.saved) {
+  } else if (kept.start !== START && kept.done.length && JSON.stringify(kept.done) !== kept.saved) {
     waiting = kept;
     offer(kept);
-  } else if (kept.start === JSON.parse(written()).start) {
+  } else if (kept.start === START) {
     const lost = adopt(kept);
     if (kept.done.length) say(`${plural(edited.done.length, "edit", "edits")} from before${lost ? `; ${lost} did not fit and are left out` : ""}.`);
   }
@@ -131,7 +132,7 @@ function offer(kept) {
 }
 addEventListener("storage", ({key, newValue}) => {
   const kept = key === KEY && newValue !== null && !waiting ? parsed(newValue) : null;
-  if (!kept || newValue === written() || kept.start !== JSON.parse(written()).start) return;
+  if (!kept || newValue === written() || kept.start !== START) return;
   adopt(kept);
   tell("state");
   say("Taken over from another window of this page.");

@@ -71,7 +71,7 @@ const byLasso = {
 };
 function startLasso() {
   if (modes.lasso) { stop(); return; }
-  Object.assign(modes, {lasso: byLasso});
+  modes.lasso = byLasso;
   rope.cursor = toMap(width() / 2, height() / 2);
   map.over = drawRope;
   tip.hidden = true;

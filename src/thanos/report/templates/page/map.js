@@ -59,7 +59,7 @@ function ring(i, size) {
   pen.stroke();
 }
 
-function mark(id) {  // a point of the legend
+function legendPoint(id) {
   const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg"), form = ["circle", "rect", "polygon"][shapeOf(id)];
   const shape = document.createElementNS("http://www.w3.org/2000/svg", form), place = {circle: {r: 5}, rect: {x: -5, y: -5, width: 10, height: 10}, polygon: {points: "0,-6 5,5 -5,5"}}[form];
   for (const [name, value] of Object.entries(place)) shape.setAttribute(name, value);
@@ -74,7 +74,7 @@ function drawLegend() {
   for (const id of map.kind.ids) size.set(id, (size.get(id) || 0) + 1);
   legend.replaceChildren(...[...size.keys()].sort((a, b) => a - b).map(id => {
     const text = ` ${id < 0 ? "unknown" : map.kind.names[id]} (${number(size.get(id))})`;
-    const button = element("button", {type: "button", "aria-pressed": String(!map.hidden.has(id)), children: [mark(id), text]});
+    const button = element("button", {type: "button", "aria-pressed": String(!map.hidden.has(id)), children: [legendPoint(id), text]});
     button.onclick = () => {
       if (!map.hidden.delete(id)) map.hidden.add(id);
       button.setAttribute("aria-pressed", String(!map.hidden.has(id)));

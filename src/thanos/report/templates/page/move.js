@@ -34,7 +34,7 @@ function moveForm(holder, imagesOf, after) {
     after(images);
   };
   holder.append(form);
-  return {fill, form, to};
+  return {fill, to};
 }
 const moveChosen = moveForm(document.getElementById("move"), () => chosen, images => choose(images, false));
 on("selection", moveChosen.fill);
