@@ -138,7 +138,7 @@ class Progress(Callback):
         elif done * 8 // self._total > (done - 1) * 8 // self._total or done == self._start_step + FORESEEN:
             spent = time.perf_counter() - self._started
             left = spent / max(1, done - self._start_step) * (self._total - done)
-            print(
+            tqdm.write(
                 f"step {done:,}/{self._total:,} · {self._numbers(trainer, pl_module, done)} · {left:,.0f} s left",
                 file=sys.stderr,
             )
