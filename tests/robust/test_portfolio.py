@@ -9,7 +9,7 @@ from thanos.errors import DataError
 from thanos.robust import portfolio as room
 from thanos.robust.head import Head
 from thanos.robust.infer import Seen
-from thanos.robust.portfolio import Candidate, choose, fit_portfolio, soft_accuracy
+from thanos.robust.portfolio import Candidate, choose, fit_portfolio, over_groups, soft_accuracy
 
 
 def along(dimension, dim=6):
@@ -83,23 +83,52 @@ def eight(make_shortcut):
     return replace(Seen.of(make_shortcut(600)), held_out=x, held_out_y=np.repeat([0, 1], 4))
 
 
+def slow_score(soft, y, partitions, rows):
+    """The rule's score, group by group over the given rows."""
+    found = []
+    for group in partitions.values():
+        each = []
+        for one in np.unique(group):
+            of_class = np.mean([soft[i] for i in rows if y[i] == y[group == one][0]])
+            mine = [soft[i] for i in rows if group[i] == one]
+            each.append((sum(mine) + room.PULL * of_class) / (len(mine) + room.PULL))
+        found.append(room.WORST * min(each) + (1 - room.WORST) * np.mean(each))
+    return np.mean(found)
+
+
 def test_scores_by_hand(make_shortcut):
     """Two partitions; the plain head reads dimension 0, the other one dimension 1; the pick is the mean of both."""
     every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, along(1)))
     partitions = {"a": np.array([0, 0, 0, 1, 2, 2, 2, 3]), "b": np.array([0, 0, 1, 1, 2, 2, 3, 3])}
     chosen, plain, reason, scored = choose(every, eight(make_shortcut), partitions)
     right, wrong = 1 / (1 + np.exp(-room.SHARPNESS)), 1 / (1 + np.exp(room.SHARPNESS))
-    of_a, of_b = (right + wrong) / 2, (3 * right + wrong) / 4
-    assert [each.score for each in scored[1:]] == pytest.approx([(of_a + of_b) / 2, right])
+    by_class = (3 * right + wrong) / 4
+    alone, three = ((n * of + 5 * by_class) / (n + 5) for n, of in ((1, wrong), (3, right)))
+    first = {"a": partitions["a"]}
+    assert choose(every, eight(make_shortcut), first)[3][1].score == pytest.approx(0.3 * alone + 0.35 * (alone + three))
+    y = np.repeat([0, 1], 4)
+    margins = (np.array([1, 1, 1, -1, 1, 1, 1, -1]), np.ones(8), np.array([1, 1, 1, 0, 1, 1, 1, 0]) / np.sqrt(0.75))
+    softs = [1 / (1 + np.exp(-room.SHARPNESS * each)) for each in margins]  # of the mean: 0 where the two disagree
+    for i, soft in ((1, softs[0]), (2, softs[1]), (0, softs[2])):
+        assert scored[i].score == pytest.approx(slow_score(soft, y, partitions, range(8)))
     assert [each.accuracy for each in scored[1:]] == [0.75, 1.0]
     assert [each.worst for each in scored[1:]] == [0.0, 1.0]
-    both = np.array([1, 1, 1, 0, 1, 1, 1, 0])  # margins of their mean: 0 where they disagree
-    soft = 1 / (1 + np.exp(-room.SHARPNESS * both / np.sqrt(0.75)))
-    by_group = [soft[group == g].mean() for group in partitions.values() for g in range(4)]
-    assert scored[0].score == pytest.approx(np.mean(by_group))
     assert plain is every[0]
     assert chosen is scored[0].candidate
     assert "the mean of a reweight; erm (strength 0.1) has" in reason
+
+
+def test_scores_of_resamples_are_those_of_the_images_repeated():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 20)
+    soft = rng.random((3, 60))
+    partitions = {"a": y * 3 + rng.integers(0, 3, 60), "b": y * 2 + rng.integers(0, 2, 60)}
+    times = rng.multinomial(60, np.full(60, 1 / 60), 4)
+    found = over_groups(soft, y, partitions, times.astype(float))
+    for sample in range(4):
+        rows = np.repeat(np.arange(60), times[sample])
+        expected = [slow_score(each, y, partitions, rows) for each in soft]
+        np.testing.assert_allclose(found[sample], expected)
 
 
 def test_the_mean_is_of_heads_in_units_of_their_own_margin(make_shortcut):
