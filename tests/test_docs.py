@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,31 @@ def test_the_reference_has_every_public_name():
     """The rest of what `make docs` says of it is for Sphinx, which takes warnings for errors."""
     listed = set(re.findall(r"^\.\. auto(?:class|function):: (\w+)$", PAGES["docs/reference.md"], re.MULTILINE))
     assert listed == set(thanos.__all__) - {"__version__"}
+
+
+@pytest.fixture
+def drawn():
+    """The module that draws the imports."""
+    found = spec_from_file_location("imports", HOME / "docs/imports.py")
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_of_the_imports_is_of_these_imports(drawn):
+    assert (HOME / "docs/architecture.svg").read_text("utf-8") == drawn.picture()
+    assert ("methods", "objective") in drawn.arrows()
+    assert ("objective", "methods") not in drawn.arrows()
+
+
+def test_packages_are_listed_in_the_order_in_which_they_import(drawn):
+    table = PAGES["docs/architecture.md"].partition("Imports go one way")[0]
+    listed = [
+        name for line in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)", line)
+    ]
+    place = {name: i for i, layer in enumerate(drawn.layers()) for name in layer}
+    assert sorted(listed) == sorted(place)
+    assert [place[name] for name in listed] == sorted(place[name] for name in listed)
 
 
 def test_the_readme_is_short():

@@ -9,6 +9,8 @@ from thanos.reproduce.rows import Row
 
 STAGE_VERSION = 1
 """Raised when a last stage comes to do something else under the same settings: its grids, its clusters, its network."""
+METHOD_VERSIONS = {"portfolio": 2}
+"""As above, of one robust method: 2, the rule looks at the worst inferred group beside the mean."""
 _WHERE = {"root", "download", "accelerator"}
 """Settings that say where a run happens and not what it is."""
 
@@ -32,6 +34,7 @@ def row_fingerprint(row: Row, base: TrainConfig, probe: TransferConfig) -> str:
     if row.stage is not None:
         settings = [each and _as_ever(each) for each in (row.stage.config, row.stage.clusters)]
         judged = ["stage", STAGE_VERSION, *settings, row.stage.network]
+        judged += [version for name, version in METHOD_VERSIONS.items() if name == row.stage.config.method]
     return digest([parts, row.weights, *judged])
 
 

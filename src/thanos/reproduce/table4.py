@@ -68,6 +68,8 @@ def _row(name: str, what: str, kind: Kind, parts: tuple[Part, ...], config: Robu
 
 
 _TRUE = RobustConfig(method="groupdro", groups="given")
+_PAIRS = RobustConfig(method="groupdro-auroc", groups="discovered")
+_TRUE_PAIRS = RobustConfig(method="groupdro-auroc", groups="given")
 _JTT = RobustConfig(method="jtt", groups="none")
 _AFR = RobustConfig(method="afr", groups="none")
 _JTT_ORACLE = RobustConfig(method="jtt", groups="none", select="worst-group")
@@ -95,9 +97,11 @@ FEATURES = (
     _row("erm on features", "plain head on the frozen features", "floor", (), _PLAIN, floor="features"),
     _row("jtt on features", "JTT on them", "method", (), _JTT, floor="features"),
     _row("george on features", "their clusters, GroupDRO", "method", (), _DRO, floor="features"),
+    _row("george by auroc on features", "their clusters, GroupDRO over pairs", "method", (), _PAIRS, floor="features"),
     _row("portfolio on features", "what the portfolio's rule picks", "method", (), _PORTFOLIO, floor="features"),
     _row("portfolio on thanos", "the same on THANOS's embedding", "method", _THANOS, _PORTFOLIO),
     _row("groupdro on features", "true groups, GroupDRO on the features", "ceiling", (), _TRUE, floor="features"),
+    _row("groupdro by auroc on features", "true groups, over pairs", "ceiling", (), _TRUE_PAIRS, floor="features"),
     _row("dfr on features", "true validation groups, DFR on the features", "ceiling", (), _DFR, floor="features"),
 )
 """On photographs: what the frozen network's own features give, and the portfolio (docs/robust.md)."""
@@ -132,6 +136,8 @@ def _row_on(dataset: str, row: Row) -> Row | None:
     assert row.stage is not None
     photographs = dataset.startswith(PHOTOGRAPHS)
     if (row in FEATURES and not photographs) or (row.stage.network and photographs):
+        return None
+    if row.stage.config.method == "groupdro-auroc" and dataset not in BY_AUROC:
         return None
     rare_only = any(row.name == other.name for other in RARE_ONLY)
     if rare_only if dataset.startswith(GROUPED) else not rare_only and row.name not in RECOVERY:
@@ -218,6 +224,8 @@ def _differences(finished: Finished, dataset: str) -> str:
             ("thanos", "jtt on features"),
             ("groupdro on features", "erm on features"),
         ]
+    if dataset in BY_AUROC:
+        pairs += [("george by auroc on features", "george on features")]
     lines = [[f"{a} - {b}", *difference_cells(finished.difference(a, b, dataset).values())] for a, b in pairs]
     return markdown.table(["difference in worst group", "mean", "95% interval", "by seed"], lines)
 
