@@ -72,7 +72,7 @@ def test_what_steps_aside_stops_nothing_else(make_shortcut, monkeypatch):
         monkeypatch.setitem(room.INFERRERS, name, none)
     found = fit_portfolio(data)
     assert set(found.aside) == set(room.INFERRERS)
-    assert "superclasses alone" in found.reason
+    assert "over the groups of superclasses, plain" in found.reason
 
 
 def eight(make_shortcut):
@@ -105,12 +105,14 @@ def test_scores_by_hand(make_shortcut):
     by_class = (3 * right + wrong) / 4
     alone, three = ((n * of + 5 * by_class) / (n + 5) for n, of in ((1, wrong), (3, right)))
     first = {"a": partitions["a"]}
-    assert choose(every, eight(make_shortcut), first)[3][1].score == pytest.approx(0.3 * alone + 0.35 * (alone + three))
+    of_first = (alone + (alone + three) / 2) / 2  # half of the worst group, half of the mean
+    assert choose(every, eight(make_shortcut), first)[3][1].score == pytest.approx((by_class + of_first) / 2)
     y = np.repeat([0, 1], 4)
+    looked_at = {"superclasses": y, **partitions}
     margins = (np.array([1, 1, 1, -1, 1, 1, 1, -1]), np.ones(8), np.array([1, 1, 1, 0, 1, 1, 1, 0]) / np.sqrt(0.75))
     softs = [1 / (1 + np.exp(-room.SHARPNESS * each)) for each in margins]  # of the mean: 0 where the two disagree
     for i, soft in ((1, softs[0]), (2, softs[1]), (0, softs[2])):
-        assert scored[i].score == pytest.approx(slow_score(soft, y, partitions, range(8)))
+        assert scored[i].score == pytest.approx(slow_score(soft, y, looked_at, range(8)))
     assert [each.accuracy for each in scored[1:]] == [0.75, 1.0]
     assert [each.worst for each in scored[1:]] == [0.0, 1.0]
     assert plain is every[0]

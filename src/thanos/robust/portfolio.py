@@ -21,8 +21,9 @@ WITHOUT: tuple[RobustMethod, ...] = ("erm", "jtt", "afr")
 where it scores best alone it may be far off."""
 WITH: tuple[RobustMethod, ...] = ("reweight", "groupdro", "dfr")
 WATCHED = ("clusters", "twins", "early")
-"""Whose groups the rule looks at. Not those of ``mistakes`` and ``surest``, which a plain head gets wrong by
-definition; nor the many slices of ``mixture``, of a few images each."""
+"""Whose groups the rule looks at, beside the superclasses themselves: where labels are wrong, inferred groups are the
+wrong labels, and what is fair to them is wrong about a whole superclass. Not those of ``mistakes`` and ``surest``, which
+a plain head gets wrong by definition; nor the many slices of ``mixture``, of a few images each."""
 STRENGTHS = (1e-2, 1e-1)
 """Of the penalties; weaker ones take longest."""
 DRAWN = 1000
@@ -31,7 +32,7 @@ SHARPNESS = 4.0
 """Of soft accuracies: an image whose margin is the root mean square counts as 98% right, at half of it as 88%."""
 TOP = 4
 """Of so many best heads the pick is the mean: single scores are noisy, and what they err in differs."""
-WORST = 0.3
+WORST = 0.5
 """How much the worst group of a partition counts beside the mean over its groups."""
 PULL = 5.0
 """A group is scored as if it had so many more images, on which the head is as right as over the group's superclass:
@@ -158,11 +159,11 @@ def choose(
     Args:
         every: With a plain ERM among them.
         seen: Its validation images are looked at.
-        partitions: Their inferred groups (n,), by inferrer; of none, superclasses stand in.
+        partitions: Their inferred groups (n,), by inferrer; the superclasses are looked at beside them.
     Returns:
         The pick, the plain ERM, the reason, and all scores, the pick's among them.
     """
-    y, partitions = seen.held_out_y, partitions or {"superclasses alone": seen.held_out_y}
+    y, partitions = seen.held_out_y, {"superclasses": seen.held_out_y, **partitions}
     logits = [each.head.of_standardised(seen.held_out) for each in every]
     soft = np.array([soft_accuracy(each, y) for each in logits])
     plain = max((i for i, each in enumerate(every) if each.method == "erm"), key=lambda i: _right(logits[i], y))
