@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 
@@ -18,7 +19,7 @@ from thanos.reproduce.records import Places, Records, record_file
 from thanos.reproduce.rows import CONTROL_SEED, ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
 from thanos.reproduce.table3 import METHODS
-from thanos.storage.locks import only_one
+from thanos.storage.locks import LOCK, only_one
 
 QUIET = RunConfig(quiet=True, threads=1)
 PINNED = {
@@ -135,6 +136,19 @@ def test_finished_rows_and_trainings_are_not_repeated(finished):
     assert [line.split(":")[1].split()[0] for line in again if "trained" not in line] == ["spread"]
     assert records(blocks, where) == before
     assert {log: log.read_text() for log in where.work.glob("*/run.log")} == logs, "no run was started again"
+
+
+def test_the_lock_of_a_training_that_was_killed_as_it_ended_goes(finished, tmp_path):
+    blocks, where, _ = finished
+    again = Places(tmp_path / "runs", tmp_path / "records")
+    shutil.copytree(where.work, again.work)
+    left = [training.folder / LOCK for training in trainings(blocks, again).values()]
+    for lock in left:
+        lock.touch()
+    _, failures = do(blocks, again)
+    assert not failures
+    assert len(left) > 1
+    assert not [lock for lock in left if lock.exists()]
 
 
 @pytest.mark.parametrize("change", ["score", "no json", "no checksum"])

@@ -156,6 +156,9 @@ def carry_out(
     blocks = missing(blocks, places)
     to_train = trainings(blocks, places)
     queue = [training for training in to_train.values() if not training.finished]
+    for training in to_train.values():
+        if training.finished:
+            RunDir(training.folder).clear_lock()
     to_score = [
         _Scoring(block, row, tuple(to_train[fingerprint(p.config(block.base))] for p in row.parts))
         for block in blocks

@@ -22,8 +22,8 @@ where it scores best alone it may be far off."""
 WITH: tuple[RobustMethod, ...] = ("reweight", "groupdro", "dfr")
 WATCHED = ("clusters", "twins", "early")
 """Whose groups the rule looks at, beside the superclasses themselves: where labels are wrong, inferred groups are the
-wrong labels, and what is fair to them is wrong about a whole superclass. Not those of ``mistakes`` and ``surest``, which
-a plain head gets wrong by definition; nor the many slices of ``mixture``, of a few images each."""
+wrong labels, and what is fair to them is wrong about a whole superclass. Not those of ``mistakes`` and ``surest``,
+which a plain head gets wrong by definition; nor the many slices of ``mixture``, of a few images each."""
 STRENGTHS = (1e-2, 1e-1)
 """Of the penalties; weaker ones take longest."""
 DRAWN = 1000

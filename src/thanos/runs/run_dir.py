@@ -193,6 +193,12 @@ class RunDir:
         """
         return only_one(self.path, "out")
 
+    def clear_lock(self) -> None:
+        """Remove the lock that a killed command left; one that is held stays."""
+        if (self.path / LOCK).exists():
+            with suppress(OutputError), self.only_one():
+                pass
+
     def check_free(self) -> bool:
         """Whether a run of any kind is here already, as far as that shows without its images.
 

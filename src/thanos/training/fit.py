@@ -4,7 +4,7 @@ import re
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,13 @@ from thanos.data.load import check_superclasses, load_samples
 from thanos.data.samples import Samples
 from thanos.data.splits import watched
 from thanos.encoders.pretrained import describe_weights
-from thanos.errors import ConfigError, DataError, Interrupted, OutputError, ThanosError
+from thanos.errors import ConfigError, DataError, Interrupted, ThanosError
 from thanos.methods.alpha import AlphaWindow
 from thanos.methods.branch import StepSettings, build_branches
 from thanos.runs.checkpoint import read_checkpoint
 from thanos.runs.encoder_io import Encoder, facts_of, load_encoder
 from thanos.runs.run_dir import RunDir, Start
 from thanos.storage import write_json
-from thanos.storage.locks import LOCK
 from thanos.storage.manifest import read_manifest
 from thanos.training.bench import is_out_of_memory
 from thanos.training.estimate import expected_time
@@ -178,9 +177,8 @@ def _finished(place: RunDir, say: Say, *, first: bool) -> Run:
     """The run as it was left; one that is without a manifest gets one, and the lock of one that was killed goes."""
     if first and not read_manifest(place.path):
         place.seal()
-    if first and (place.path / LOCK).exists():
-        with suppress(OutputError), place.only_one():
-            pass
+    if first:
+        place.clear_lock()
     say(f"{place.path} holds this run, finished: it is not trained again")
     return Run(place.path, load_encoder(place.path), place.metrics())
 
