@@ -91,6 +91,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _short_descent():
+    """Most of a page's seconds are t-SNE's thousand steps, which change nothing that a test looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thanos.report.plane.STEPS", 250)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     """Tests never touch the user's cache."""

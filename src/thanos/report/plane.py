@@ -7,6 +7,8 @@ from thanos.embeddings import ordinary_size
 
 COMPONENTS = 50
 """Principal components that t-SNE takes, of more dimensions."""
+STEPS = 1000
+"""Of t-SNE's descent."""
 NEAREST = 5
 """Of the placed rows, those that another one is put among."""
 
@@ -34,7 +36,7 @@ def neighbour_plane(vectors: NDArray[np.float32]) -> NDArray[np.float32] | None:
         return place
     start = "pca" if min(unit.shape) > 1 else "random"
     with threadpool_limits(1):  # its threads wait for each other by spinning: on busy cores, for minutes
-        found = TSNE(random_state=0, perplexity=perplexity, init=start).fit_transform(unit)
+        found = TSNE(random_state=0, perplexity=perplexity, init=start, max_iter=STEPS).fit_transform(unit)
     return np.asarray(found, dtype=np.float32)
 
 
