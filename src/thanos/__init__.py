@@ -133,7 +133,7 @@ _EARLIER = {
 }
 """Names of version 0.1, which go with 0.3."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [*_HOME, "__version__"]
 
 
