@@ -171,7 +171,8 @@ def written(
         "pairs, made on": [row for row in of_pairs if row["made_on"]],
         "all sets": [row for mine in sets.values() for row in mine],
     }
-    command = [word if "=" not in word else word.partition("=")[0] + "=FILE" for word in sys.argv[1:]]
+    words = [word if "=" not in word else word.partition("=")[0] + "=FILE" for word in sys.argv[1:]]
+    command = [Path(word).name for word in words]
     summary = {name: regrets(part) for name, part in parts.items() if part}
     facts = {
         "command": "python benchmarks/portfolio.py " + " ".join(command),
