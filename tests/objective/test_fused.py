@@ -17,25 +17,29 @@ from thanos.objective import fused  # noqa: E402
 
 SHARED = {75: 65_536, 80: 166_912, 86: 101_376, 90: 232_448}
 """Bytes of shared memory that a program may have, by compute capability (CUDA C++ programming guide)."""
+WHICH = ("cross-view", "not cross-view")
+"""Two halves of fused_cases.py, for two processes."""
 
 
-def run_cases(**more):
+def run_cases(which, **more):
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "fused_cases.py", "-W", "ignore"]
     done = subprocess.run(
-        [*command, "-o", "python_files=fused_cases.py"],
+        [*command, "-o", "python_files=fused_cases.py", "-k", which],
         capture_output=True, text=True, cwd=Path(__file__).parent, env=os.environ | more, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert "[100%]" in done.stdout
 
 
-def test_right_in_the_interpreter():
-    run_cases(TRITON_INTERPRET="1")
+@pytest.mark.parametrize("which", WHICH)
+def test_right_in_the_interpreter(which):
+    run_cases(which, TRITON_INTERPRET="1")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_right_on_the_gpu():
-    run_cases(TRITON_INTERPRET="0")
+@pytest.mark.parametrize("which", WHICH)
+def test_right_on_the_gpu(which):
+    run_cases(which, TRITON_INTERPRET="0")
 
 
 @pytest.mark.parametrize("capability", SHARED)

@@ -3,12 +3,9 @@
 import sys
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import mutations
+import pytest
 
 QUICK = {
     "run": ("check", "compare", "geometry", "classify", "geometry of a checkpoint"),

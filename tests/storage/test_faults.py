@@ -15,7 +15,6 @@ from thanos.storage.locks import LOCK, alone, only_one
 from thanos.storage.schemas import Kept
 
 fcntl = pytest.importorskip("fcntl", reason="locks and forks as Unix has them")
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import disk  # noqa: E402
 import faults  # noqa: E402
 import forked  # noqa: E402
