@@ -23,7 +23,7 @@ from thanos.runs.encoder_io import Encoder
 EXACT = 5000
 """Up to this many rows pairwise scores are exact; above, on an evenly spaced subsample of this size."""
 VIEWED = 500
-"""Images whose two views are embedded: of 500 the mean is known to a few percent, and a large backbone takes its time."""
+"""Images whose two views are embedded: the mean of 500 is known to a few percent, and a large backbone takes long."""
 
 
 def class_cosines(rows: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
