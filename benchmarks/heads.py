@@ -1,4 +1,4 @@
-"""How long heads on real features' width take: the whole portfolio, and single heads by the earlier solver beside ours.
+"""How long heads on real features' width take: the portfolio, single methods, single heads by the earlier solver and ours.
 
 Vectors are correlated and not negative, as a backbone's features are, with a shortcut. Of every head that both solvers
 fit, seconds, the objective, and how far ours is above the earlier one's (relative; below 0: nearer to the optimum). The
@@ -22,7 +22,9 @@ from thanos.embeddings import Embeddings
 from thanos.errors import DataError
 from thanos.robust import head as ours
 from thanos.robust.infer import INFERRERS, Inferred, Seen
+from thanos.robust.methods import METHODS, fit_robust
 from thanos.robust.portfolio import WATCHED, candidates, choose
+from thanos.robust.select import watch
 from thanos.runs.provenance import commit, hardware, versions
 from thanos.storage import write_json
 
@@ -139,6 +141,16 @@ def beside(earlier: Any, embeddings: Embeddings) -> dict[str, Any]:
     return table
 
 
+def methods(embeddings: Embeddings) -> dict[str, Any]:
+    """Single methods with all their settings, as `thanos robust --method` fits them, given true groups."""
+    table, looked_at = {}, watch("worst-group", embeddings)
+    for name in METHODS:
+        seconds, found = timed(lambda name=name: fit_robust(name, embeddings, embeddings.group, looked_at))
+        table[name] = {"seconds": seconds, "settings": found.selection["candidates"]}
+        print(f"{name:<16} {seconds:6.1f} s for {table[name]['settings']} settings", flush=True)
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
@@ -153,6 +165,7 @@ def main() -> None:
         "images": given.images,
         "dim": given.dim,
         "portfolio": whole(embeddings),
+        "methods": methods(embeddings),
     }
     if given.earlier:
         spec = importlib.util.spec_from_file_location("earlier", given.earlier)
