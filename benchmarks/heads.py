@@ -1,4 +1,4 @@
-"""How long heads on real features' width take: the portfolio, single methods, single heads by the earlier solver and ours.
+"""How long heads on real features' width take: the portfolio, every method, single heads by the earlier solver, ours.
 
 Vectors are correlated and not negative, as a backbone's features are, with a shortcut. Of every head that both solvers
 fit, seconds, the objective, and how far ours is above the earlier one's (relative; below 0: nearer to the optimum). The
