@@ -13,6 +13,7 @@ from thanos.data.walk import SUFFIXES
 from thanos.errors import ConfigError, DataError
 
 csv.field_size_limit(max(csv.field_size_limit(), 2**30))  # a cell may hold an annotation of any length
+ENDS = tuple(SUFFIXES)
 _KNOWN = {name for role, others in COLUMNS.items() for name in (role, *others)}
 
 
@@ -82,7 +83,8 @@ def _refuse_extra_cells(sheet: Sheet, table: Path) -> None:
 
 def names_image(cell: str) -> bool:
     """Whether a cell is the name of an image file."""
-    return PurePosixPath(cell.strip()).suffix.lower() in SUFFIXES
+    cell = cell.strip()
+    return cell.rstrip("/").lower().endswith(ENDS) and PurePosixPath(cell).suffix.lower() in SUFFIXES
 
 
 def _split_by_space(lines: list[str]) -> bool:

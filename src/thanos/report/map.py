@@ -16,7 +16,7 @@ from thanos.subclasses.fitted import Discovered
 
 MOST = 100_000
 """Images on the map; of more, an evenly spaced sample."""
-BY_TSNE = 5000
+BY_TSNE = 2500
 """Images that t-SNE places; others stand among their nearest of these."""
 GRID = 4095
 """Coordinates are whole numbers up to this one."""
