@@ -479,7 +479,7 @@ def judged(case: Set, file: str, whole: Result, came: Result) -> str:
     named = (stem, "manifest", "left out: ")
     if any(word in line for word in named for line in further) and (same or not case.untold):
         return "said in a line"
-    if file not in came.files and Path(file).name.startswith(("robust-", "subclasses")):
+    if file not in came.files and Path(file).name.removeprefix("v-").startswith(("robust-", "subclasses")):
         return "may be removed"  # as if that command had not been given yet
     if file.startswith(case.given or ("/",)) or file.endswith(EDITED):
         return "meant to be edited"

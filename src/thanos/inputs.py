@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from thanos import registry
-from thanos.config import OF_IMAGES, DataConfig, SourceConfig, TrainConfig, check_data
+from thanos.config import OF_IMAGES, DataConfig, RobustMethod, SourceConfig, TrainConfig, check_data
 from thanos.console import command
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import nearest, timm_names
@@ -199,16 +199,25 @@ class Source:
 
     def classifier(self, given: Path | None) -> Path:
         """The .npz of a classifier of the embeddings: as given, else the run's own. ConfigError: if there is none."""
-        here, which = RunDir(self.path), self.options.weights
-        names = ("robust-portfolio", "robust-groupdro")
-        beside = [self.path.with_name(f"{self.path.stem}-{name}.npz") for name in names] if self.of_embeddings else []
-        own = [here.outcome(name, ".npz", which) for name in names] if self._is_folder else beside
-        own += [here.classifier(which)] if self._is_folder else []
-        found = next((file for file in ([given] if given else own) if file.is_file()), None)
+        own = [] if given else self._classifiers()
+        found = given if given and given.is_file() else own[0] if own else None
+        if len(own) > 1:
+            told = ", ".join(file.name for file in own)
+            self.say(f"{len(own)} classifiers: {told}; the first, the newest, is used, unless `classifier` names one")
         if found is None:
             where = f"{given} does not exist" if given else f"{self.path} has none of its own"
             raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: thanos robust --help")
         return found
+
+    def _classifiers(self) -> list[Path]:
+        """Those that thanos robust made of the run or the .npz, the newest first; else the run's own."""
+        here, which = RunDir(self.path), self.options.weights
+        names = [f"robust-{method}" for method in ("portfolio", *get_args(RobustMethod))]
+        robust = [self.path.with_name(f"{self.path.stem}-{name}.npz") for name in names] if self.of_embeddings else []
+        robust += [here.outcome(name, ".npz", which) for name in names] if self._is_folder else []
+        robust = sorted((file for file in robust if file.is_file()), key=lambda file: -file.stat().st_mtime_ns)
+        own = [here.classifier(which)] if self._is_folder else []
+        return robust or [file for file in own if file.is_file()]
 
     @cached_property
     def encoder(self) -> "Encoder":

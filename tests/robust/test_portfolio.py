@@ -46,6 +46,20 @@ def test_a_shortcut_is_seen_through_and_every_candidate_is_told(make_shortcut):
     assert found.chosen.settings["of"] == [each.candidate.name for each in best[: room.TOP]]
 
 
+def test_groups_of_a_person_are_what_the_rule_looks_at(make_shortcut):
+    data = make_shortcut(900)
+    found = fit_portfolio(data, known=data.group, for_these=True)
+    assert "over the groups of superclasses, your groups, plain" in found.reason
+    assert {each.candidate.inferrer for each in found.scored} == {"", *room.INFERRERS}  # candidates are the same
+    right = {id(each.candidate): each.score for each in found.scored}
+    seen = Seen.of(data, 0, data.group)
+    group = data.group[data.in_split("validation")]
+    for each in found.scored[:9]:
+        soft = soft_accuracy(each.candidate.head.of_standardised(seen.held_out), seen.held_out_y)
+        both = {"superclasses": seen.held_out_y, "groups": group}
+        assert right[id(each.candidate)] == pytest.approx(slow_score(soft, seen.held_out_y, both, range(len(soft))))
+
+
 def test_without_a_shortcut_nothing_is_lost_against_plain_erm(make_shortcut):
     rng = np.random.default_rng(0)
     data = make_shortcut(900)

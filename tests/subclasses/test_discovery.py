@@ -75,6 +75,14 @@ def test_clouds_are_found_with_their_number(config):
     assert (found.confidence <= 1).all()
 
 
+def test_names_of_a_person_are_told_from_numbers():
+    found = discover(clouds(kinds=(2, 2)), DiscoverConfig(clusters=2))
+    superclasses = ("class 0", "class 1")
+    assert not found.is_named(superclasses)
+    for name in ("cats", "class 1/0a", "class 9/0", "0"):
+        assert replace(found, names=(name, *found.names[1:])).is_named(superclasses)
+
+
 def test_a_superclass_without_structure_is_one_subclass():
     found = discover(clouds(kinds=(1, 3), images=400))
     assert [fact["clusters"] for fact in found.superclasses.values()] == [1, 3]

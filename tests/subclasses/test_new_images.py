@@ -1,6 +1,7 @@
 """New images get the subclasses that were discovered: in Python, by classify and by embed, under given names."""
 
 import csv
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -241,3 +242,17 @@ def test_what_a_head_makes_of_images_is_not_asked(tmp_path):
     whole = replace(data, vectors=both, parts=(16, 16))
     assert fit_reach(whole).columns == (0, 16)
     np.testing.assert_allclose(fit_reach(whole).apart(both), fit_reach(data).apart(data.vectors))
+
+
+def test_the_newest_classifier_is_used_and_said(run, tmp_path, capsys):
+    for method in ("groupdro", "reweight"):
+        run_command(["robust", str(run), "--method", method])
+    older, newer = run / "robust-reweight.npz", run / "robust-groupdro.npz"
+    os.utime(older, ns=(1, 1))
+    capsys.readouterr()
+    run_command(["classify", str(run), "--data", "digits", "-o", str(tmp_path / "p.csv")])
+    out = capsys.readouterr().out
+    assert (
+        "robust-groupdro.npz, robust-reweight.npz; the first, the newest, is used, unless --classifier names one" in out
+    )
+    assert f"images by {newer}: " in out

@@ -35,7 +35,7 @@ def classify(
     Parameters
     ----------
     classifier
-        The .npz; default: the run's robust-portfolio.npz, else its robust-groupdro.npz or classifier.npz.
+        The .npz; default: the newest that thanos robust made of the run (robust-METHOD.npz), else its classifier.npz.
     out
         A CSV: image, predicted, probability, the superclass where it is known, and where thanos discover found
         subclasses here that of each image, with a confidence. Needed with --data; of a run's own images by default

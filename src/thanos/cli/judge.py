@@ -158,9 +158,15 @@ def _portfolio(source: "Source", subclasses: str | None) -> dict[str, Any]:
     from thanos.storage.schemas import Picked
 
     file = source.own("robust-portfolio", ".json")
-    found = read_json(file, Picked) if file is not None and file.is_file() else {}
-    other = found.get("subclasses") not in (None, subclasses)  # those of an earlier table
-    return found if found.get("of") == marks_of(source.embeddings) and not other else {}
+    if file is None or not file.is_file():
+        return {}
+    found = read_json(file, Picked)
+    if found.get("of") == marks_of(source.embeddings) and found.get("subclasses") in (None, subclasses):
+        return found
+    say(
+        f"not on the page: {file}, which is of other embeddings or of an earlier table; thanos robust {source.again(None)}"
+    )
+    return {}
 
 
 def measured(source: "Source") -> "Properties | None":

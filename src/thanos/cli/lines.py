@@ -1,5 +1,7 @@
 """Scores as lines on a terminal. Knows numbers and words; measures nothing."""
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,7 @@ if TYPE_CHECKING:
     from thanos.config import RobustConfig
     from thanos.evaluate.apart import Apart
     from thanos.evaluate.recovery import Recovered
+    from thanos.evaluate.robustness import GroupScores
     from thanos.evaluate.transfer import Transfer
     from thanos.robust.stage import Gain, Outcome
     from thanos.subclasses.fitted import Discovered
@@ -124,13 +127,21 @@ def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]
     """By what a classifier was chosen on validation images."""
     if config.method == "portfolio":
         aside = [f"{name} steps aside: {why}" for name, why in selection["aside"].items()]
-        return [f"portfolio, {selection['candidates']} candidates: {selection['reason']}", *aside]
+        return [f"portfolio, {selection['candidates']} candidates: {_without_settings(selection['reason'])}", *aside]
     sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
     reached = f"AUROC {selection['auroc']:.1%}" if "auroc" in selection else f"{selection['accuracy']:.1%}"
     return [
         f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
         f"{selection['rule']} on validation: {reached} (n = {sizes})"
     ]
+
+
+def _without_settings(reason: str) -> str:
+    """The portfolio's reason with its heads counted; every setting of theirs is in the file of scores."""
+    before, mean, after = re.sub(r" \((?!difference)[^()]*\)", "", reason).partition("the mean of ")
+    heads, has, rest = after.partition(" has ")
+    counted = Counter(heads.split("; ")).items() if mean else ()
+    return before + mean + ", ".join(name if n == 1 else f"{n} of {name}" for name, n in counted) + has + rest
 
 
 def robust_lines(outcome: "Outcome", plain: "Outcome", method: str) -> list[str]:
@@ -142,10 +153,16 @@ def robust_lines(outcome: "Outcome", plain: "Outcome", method: str) -> list[str]
         if a is None or b is None:
             continue
         lines += [_beside(f"{title} {name}", share, b.groups[name].accuracy) for name, share in a.groups.items()]
-        lines.append(_beside(f"{title}: worst group", a.worst_group, b.worst_group.accuracy))
+        lines.append(_beside(f"{title}: worst group", a.worst_group, b.worst_group.accuracy) + f"  ({_worst_of(a, b)})")
         lines.append(_beside(f"{title}: group mean", a.group_mean, b.group_mean.accuracy))
     lines.append(_beside("worst superclass", mine.worst_class, other.worst_class.accuracy))
     return [*lines, _beside("all images", mine.all_images, other.all_images.accuracy)]
+
+
+def _worst_of(mine: "GroupScores", plain: "GroupScores") -> str:
+    """Which group is the worst, and which that of the plain head."""
+    a, b = (min(each.groups, key=lambda name: each.groups[name].accuracy) for each in (mine, plain))
+    return a if a == b else f"{a}; plain: {b}"
 
 
 def _beside(label: str, share: Any, plain: float) -> str:
@@ -170,12 +187,15 @@ def gain_line(found: "Gain", plain_command: str) -> str:
         f"{100 * low:+.1f} to {100 * high:+.1f}{few}), all images {100 * everyone.difference:+.1f} (95% "
         f"{100 * everyone.interval[0]:+.1f} to {100 * everyone.interval[1]:+.1f})"
     )
-    if low > 0:
-        return said
-    doubt = f"so it serves no {worst.of} better here"
-    if worst.difference > 0:
-        doubt = f"which so {'few images do' if few else 'many images do'} not tell from nothing"
-    return f"{said}: {doubt}. The plain one: {plain_command}"
+    if low <= 0 and worst.difference > 0:
+        said += f". The worst {worst.of}'s gain may be chance"
+    elif low <= 0:
+        said += f". No {worst.of} is served better here"
+    if everyone.interval[1] < 0:
+        said += ". Over all images it is worse, and that is no chance"
+    if low <= 0:
+        said += f". The plain one: {plain_command}"
+    return said
 
 
 def kept_lines(found: Sequence["Keeping"]) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @app.command(
     help_epilogue="""Examples:
   thanos robust runs/a
-  thanos robust runs/a --table runs/a/subclasses.csv --names names.yaml
+  thanos robust runs/a --names subclasses-edited.yaml
   thanos robust runs/a --method groupdro --groups given
   thanos robust runs/a --method jtt --groups none
   thanos robust embeddings.npz --method dfr --groups given --out fair.npz"""
@@ -38,10 +38,11 @@ def robust(
 ) -> None:
     """Train a classifier on embeddings that serves every group well, known, discovered or inferred.
 
-    By default a portfolio: groups inferred in six ways, heads on them, and a rule that sees no group and keeps the
-    plain classifier where that is as good. Prints each group's test accuracy beside that of the plain one. The .npz
-    holds weight, bias, mean and scale: logits = (vectors - mean) / scale @ weight.T + bias; of dpe prototypes and their
-    sharpness.
+    By default a portfolio: groups inferred in six ways (the run's subclasses are one), heads on them, and a rule that
+    sees no true group and keeps the plain classifier where that is as good. If you named or edited the subclasses, the
+    rule looks at these and the superclasses alone: the classifier is to be fair to exactly those. Prints each group's
+    test accuracy beside that of the plain one. The .npz holds weight, bias, mean and scale: logits = (vectors - mean) /
+    scale @ weight.T + bias; of dpe prototypes and their sharpness.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def robust(
         A YAML file 'discovered subclass: your name' for that table, equal names merge; or the edits that its page saved
         (subclasses-edited.yaml); default: the file beside the table.
     """
-    from_, asked = Source(source, of, say), table is not None
+    from_, asked, theirs = Source(source, of, say), table is not None, names is not None
     takes_them = config.groups == "discovered" or config.method == "portfolio"
     if (table or names) is not None and not takes_them:
         option = "--table holds" if names is None else "--names names"
@@ -70,7 +71,8 @@ def robust(
     discovered = None if table is None else earlier(from_, table, names, asked=asked)
     if config.groups == "discovered" or table is not None:
         say(f"subclasses {described(table, names)}{'; to see them: thanos discover' if table is None else ''}")
-    make(from_, where, facts, config, table, discovered)
+    theirs = theirs or (discovered is not None and discovered.is_named(from_.embeddings.superclass_names))
+    make(from_, where, facts, config, table, discovered, for_these=theirs)
 
 
 def make(
@@ -80,6 +82,8 @@ def make(
     config: RobustConfig,
     table: Path | None,
     discovered: "Discovered | None",
+    *,
+    for_these: bool = False,
 ) -> None:
     """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
     from thanos.data.group_table import mark_of
@@ -88,7 +92,7 @@ def make(
     from thanos.robust.stage import beside_plain, gain
 
     embeddings = source.embeddings
-    outcome, beside = beside_plain(embeddings, config, discovered)
+    outcome, beside = beside_plain(embeddings, config, discovered, for_these=for_these)
     found, selection = gain(outcome, beside), outcome.robust.selection
     for line in chosen_lines(config, selection):
         say(line)

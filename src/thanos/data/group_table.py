@@ -106,6 +106,15 @@ def renamed(table: Path, names: Path) -> dict[str, str]:
     return {subclass: names.pop() if len(names) == 1 else subclass for subclass, names in given.items()}
 
 
+def groups_of(table: Path, names: Path) -> list[str]:
+    """The subclasses of a table under a person's names and edits, moved images among them.
+
+    Raises:
+        DataError, ConfigError: as :func:`read_table`.
+    """
+    return sorted({member.subclass for member in read_table(table, names).values()})
+
+
 def _member(row: dict[str, str], table: Path) -> Member:
     try:
         distance, confidence = (float(row.get(name) or 0) for name in ("distance", "confidence"))

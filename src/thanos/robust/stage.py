@@ -198,17 +198,17 @@ def _true_groups_worst(right: NDArray[np.bool_], group: NDArray[np.int64]) -> fl
 
 
 def beside_plain(
-    embeddings: Embeddings, config: RobustConfig, discovered: Discovered | None = None
+    embeddings: Embeddings, config: RobustConfig, discovered: Discovered | None = None, *, for_these: bool = False
 ) -> tuple[Outcome, Outcome]:
     """A method's model, and the plain classifier chosen by the same rule on the same groups.
 
     The portfolio's is the plain ERM that its rule holds every candidate against.
 
-    Args, Raises: As :func:`make_robust`.
+    Args, Raises: As :func:`make_robust`; ``for_these``: :func:`fit_portfolio`.
     """
     if config.method == "portfolio":
         _check_test_images(embeddings)
-        found = fit_portfolio(embeddings, config.seed, _ids_of(discovered))
+        found = fit_portfolio(embeddings, config.seed, _ids_of(discovered), for_these=for_these)
         erm = Robust("erm", found.plain.head, found.plain.settings, {"rule": "accuracy"})
         outcome = _scored(embeddings, of_portfolio(embeddings, found), discovered)
         return outcome, _scored(embeddings, erm, discovered)

@@ -44,6 +44,11 @@ class Discovered:
     marks: dict[str, str] = field(default_factory=dict, repr=False)
     """What a person marked subclasses as, by name: harmful, look again."""
 
+    def is_named(self, superclass_names: tuple[str, ...]) -> bool:
+        """Whether a person named or cut some: a name is not a superclass and a number."""
+        parts = [name.rpartition("/") for name in self.names]
+        return any(superclass not in superclass_names or not number.isdigit() for superclass, _, number in parts)
+
     def typical(self, number: int, count: int) -> Ids:
         """The rows of a cluster that are nearest to its centre, ``count`` of them at most."""
         rows = np.flatnonzero(self.cluster == number)

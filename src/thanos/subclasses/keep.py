@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.group_table import mark_of, renamed
+from thanos.data.group_table import groups_of, mark_of, renamed
 from thanos.errors import ConfigError, DataError
 from thanos.storage import names_in, read_npz, write_marked_npz
 from thanos.subclasses.fitted import (
@@ -209,4 +209,6 @@ def places_of(
         return None
     if names is None and (beside := table.with_suffix(".yaml")).is_file():
         called = renamed(table, beside)
+    if names is not None and (untold := sorted(set(groups_of(table, names)) - set(called.values()))):
+        say(f"not told of new images, whose places are those of discovery: {', '.join(untold)}")
     return places, called

@@ -99,7 +99,7 @@ class GivenNames:
             raise OutputError(f"{self._file} is a link to a file that is not there. Remove it, or name another `out`.")
         head = (
             "# Name discovered subclasses; equal names merge inside a superclass. thanos report then shows them so,\n"
-            "# and thanos robust --method groupdro is fair to them (of a run or an .npz by themselves; else with "
+            "# and thanos robust picks a classifier that is fair to them (of a run or an .npz by themselves; else with "
             f"--table {table}).\n"
             f"{MARK}{mark(subclass)}: other subclasses are not named by these\n"
         )
@@ -115,6 +115,7 @@ def _has_words(text: str) -> bool:
         "# Name discovered subclasses;",
         "# and thanos robust is fair",
         "# and thanos robust --method groupdro is fair",
+        "# and thanos robust picks",
         MARK,
         "# Edits of discovered subclasses, made",
     )
