@@ -163,9 +163,8 @@ def _portfolio(source: "Source", subclasses: str | None) -> dict[str, Any]:
     found = read_json(file, Picked)
     if found.get("of") == marks_of(source.embeddings) and found.get("subclasses") in (None, subclasses):
         return found
-    say(
-        f"not on the page: {file}, which is of other embeddings or of an earlier table; thanos robust {source.again(None)}"
-    )
+    again = f"thanos robust {source.again(None)}"
+    say(f"not on the page: {file}, which is of other embeddings or of an earlier table; {again}")
     return {}
 
 
