@@ -27,6 +27,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,29 @@ def machine(folder: Path) -> dict[str, Any]:
         tried(f"{name}: discover on images", FRESH, fault)
         tried(f"{name}: robust", verbs["robust"], fault)
         tried(f"{name}: report", verbs["report"], fault)
+    for name, words in {"discover on images": FRESH, "discover": verbs["discover"], "robust": verbs["robust"]}.items():
+        found[f"two commands at once: {name}"] = at_once(words, place, here, expected)
     return {"faults": found, "outcomes": dict(Counter(each["outcome"] for each in found.values()))}
+
+
+def at_once(words: tuple[Any, ...], place: Path, here: Path, expected: dict[str, bytes]) -> dict[str, str]:
+    """The same command twice at the same time: one at least is done, another is told to wait, or they take turns."""
+    shutil.rmtree(here, ignore_errors=True)
+    shutil.copytree(place, here)
+    os.environ["THANOS_CACHE"] = str(here / "cache")
+    if words is FRESH:
+        shutil.rmtree(here / "a")
+    with ThreadPoolExecutor(2) as both:
+        ended = [*both.map(lambda _: forked.command(words, here), range(2))]
+    refused = [each for each in ended if told(each)]
+    again = forked.command(words, here)
+    fine = len(refused) < 2 and all(each in refused or each.code == 0 for each in ended) and again.code == 0
+    if words is FRESH and outcome(here / "a") != expected:
+        fine = False
+    kind = "WRONG" if not fine or strays(here) else "answered in a line" if refused else "done"
+    line = refused[0].err.strip().splitlines()[-1] if refused else ""
+    print(f"{kind}: two commands at once: {words[0]}: {line}", flush=True)
+    return {"outcome": kind, "line": line.replace(str(here.parent), "")}
 
 
 # Files made to do harm
