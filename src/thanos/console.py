@@ -3,6 +3,8 @@
 import re
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 """Control characters, line and paragraph separators, marks that turn the direction of writing, halves of characters."""
@@ -24,6 +26,19 @@ def plain(text: str) -> str:
 def say(line: str = "") -> None:
     """Print one line at once."""
     print(plain(line), flush=True)
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Show on a terminal what takes a while, until it has ended; elsewhere nothing."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(f"{plain(what)} ...", end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 TYPED: list[str] = []

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from thanos import registry
-from thanos.config import OF_IMAGES, DataConfig, RobustMethod, SourceConfig, TrainConfig, check_data
+from thanos.config import OF_IMAGES, DataConfig, SourceConfig, TrainConfig, check_data
 from thanos.console import command
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.names import nearest, timm_names
-from thanos.runs.run_dir import RunDir
+from thanos.runs.run_dir import ROBUST, RunDir, newest_first
 from thanos.storage import SKIPPED, has_columns, is_writable, refuse_foreign, skipped_list, write_csv
 
 if TYPE_CHECKING:
@@ -198,26 +198,18 @@ class Source:
         return " ".join(quote(word) for word in words)
 
     def classifier(self, given: Path | None) -> Path:
-        """The .npz of a classifier of the embeddings: as given, else the run's own. ConfigError: if there is none."""
-        own = [] if given else self._classifiers()
-        found = given if given and given.is_file() else own[0] if own else None
+        """As given, else the newest of the embeddings' own, else training's. ConfigError: if there is none."""
+        own = RunDir(self.path).classifiers(self.options.weights) if self._is_folder else []
+        if self.of_embeddings:
+            own = newest_first(self.path.with_name(f"{self.path.stem}-{name}.npz") for name in ROBUST)
+        own = [file for file in [given] if file.is_file()] if given else own
+        if not own:
+            where = f"{given} does not exist" if given else f"{self.path} has none of its own"
+            raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: thanos robust --help")
         if len(own) > 1:
             told = ", ".join(file.name for file in own)
             self.say(f"{len(own)} classifiers: {told}; the first, the newest, is used, unless `classifier` names one")
-        if found is None:
-            where = f"{given} does not exist" if given else f"{self.path} has none of its own"
-            raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: thanos robust --help")
-        return found
-
-    def _classifiers(self) -> list[Path]:
-        """Those that thanos robust made of the run or the .npz, the newest first; else the run's own."""
-        here, which = RunDir(self.path), self.options.weights
-        names = [f"robust-{method}" for method in ("portfolio", *get_args(RobustMethod))]
-        robust = [self.path.with_name(f"{self.path.stem}-{name}.npz") for name in names] if self.of_embeddings else []
-        robust += [here.outcome(name, ".npz", which) for name in names] if self._is_folder else []
-        robust = sorted((file for file in robust if file.is_file()), key=lambda file: -file.stat().st_mtime_ns)
-        own = [here.classifier(which)] if self._is_folder else []
-        return robust or [file for file in own if file.is_file()]
+        return own[0]
 
     @cached_property
     def encoder(self) -> "Encoder":

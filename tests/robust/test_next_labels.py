@@ -113,6 +113,11 @@ def test_what_is_advised():
     few, mine = islands(rare=8)
     assert advise(few, found_of(few, mine), plain_errors(few)).what == "photograph"
     assert advise(embeddings, found, None) is None
+    two = np.flatnonzero(errors.wrong & errors.held_out & (cluster == 1))[:2]  # that both of two are wrong says little
+    odd = found_of(embeddings, np.where(np.isin(np.arange(len(cluster)), two), 3, cluster))
+    odd = replace(odd, names=(*odd.names, "a/2"))
+    assert errors.accuracies(odd)[odd.names[3]] == {"accuracy": 0.0, "n": 2}
+    assert advise(embeddings, odd, errors).subclass == "a/1"
     rng = np.random.default_rng(0)
     alike = found_of(
         embeddings, 2 * embeddings.superclass + (embeddings.superclass == 0) * rng.integers(0, 2, len(cluster))

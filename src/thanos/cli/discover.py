@@ -11,6 +11,7 @@ from thanos.cli.app import TRAINING, Flat, Of, Out, Thumbnails, app, say
 from thanos.cli.judge import check_thumbnails, explained, judge, measured, write_page
 from thanos.cli.lines import discovered_lines
 from thanos.config import AutoTrainConfig, DataConfig, DiscoverConfig, RunConfig, SourceConfig, check_data
+from thanos.console import doing
 from thanos.errors import ConfigError
 from thanos.inputs import FILES, Source
 from thanos.names import nearest, timm_names
@@ -170,10 +171,11 @@ def write_found(
     refuse_foreign(page, says(TITLE), "thanos discover")
     check_thumbnails(page, thumbnails)
     embeddings, pictures = source.embeddings, source.pictures  # pictures that are gone show before the work
-    properties = measured(source)
-    found = with_cuts(embeddings, cluster(embeddings, config, properties=properties), config.seed)
-    recovered = recovery_by_split(embeddings, found.cluster)
-    told = explained(source, found, properties)
+    with doing(f"subclasses of {len(embeddings):,} images, and how surely"):
+        properties = measured(source)
+        found = with_cuts(embeddings, cluster(embeddings, config, properties=properties), config.seed)
+        recovered = recovery_by_split(embeddings, found.cluster)
+        told = explained(source, found, properties)
     for line in (*discovered_lines(found, recovered), *(told.lines(found.names) if told else ())):
         say(line)
     shown = recovered.to_dict() | (source.kept() if scores is None else scores)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from thanos.cli.app import say
 from thanos.cli.lines import apart_line, transfer_lines
+from thanos.console import doing
 from thanos.errors import DataError, MissingLabels
 from thanos.storage import read_json
 
@@ -113,27 +114,30 @@ def write_page(
 
     if linked and source.pictures is None:
         say(f"{source.path} has no pictures: --images linked has none to put beside the page")
-    errors = plain_errors(source.embeddings)
-    advice = advise(source.embeddings, found, errors)
+    with doing("what a plain classifier gets wrong, and what to label next"):
+        errors = plain_errors(source.embeddings)
+        advice = advise(source.embeddings, found, errors)
     if advice is not None:
         say(f"next: {advice_line(advice)}")
-    write_discover_page(
-        page,
-        source.embeddings,
-        found,
-        of=source.title,
-        again=source.again(table),
-        images=source.pictures,
-        errors=errors,
-        training=source.training(),
-        scores=scores,
-        table=table,
-        told={} if told is None else told.words(found.names),
-        base=None if table is None or mark is None else Base(mark, _origin(source, table), found.marks),
-        linked=linked,
-        advice=advice,
-        robust=_portfolio(source, mark),
-    )
+    picked = _portfolio(source, mark)
+    with doing("the page"):
+        write_discover_page(
+            page,
+            source.embeddings,
+            found,
+            of=source.title,
+            again=source.again(table),
+            images=source.pictures,
+            errors=errors,
+            training=source.training(),
+            scores=scores,
+            table=table,
+            told={} if told is None else told.words(found.names),
+            base=None if table is None or mark is None else Base(mark, _origin(source, table), found.marks),
+            linked=linked,
+            advice=advice,
+            robust=picked,
+        )
 
 
 def _origin(source: "Source", table: Path) -> list[str]:

@@ -9,7 +9,7 @@ from thanos.cli.app import Flat, Judged, Of, Out, app, say
 from thanos.cli.judge import described, earlier
 from thanos.cli.lines import chosen_lines, gain_line, robust_lines
 from thanos.config import RobustConfig, SourceConfig
-from thanos.console import command
+from thanos.console import command, doing
 from thanos.errors import ConfigError
 from thanos.inputs import Source
 from thanos.storage import holds, refuse_foreign, write_marked_json
@@ -92,7 +92,8 @@ def make(
     from thanos.robust.stage import beside_plain, gain
 
     embeddings = source.embeddings
-    outcome, beside = beside_plain(embeddings, config, discovered, for_these=for_these)
+    with doing(f"{config.method}: heads on {len(embeddings):,} embeddings, seconds to minutes"):
+        outcome, beside = beside_plain(embeddings, config, discovered, for_these=for_these)
     found, selection = gain(outcome, beside), outcome.robust.selection
     for line in chosen_lines(config, selection):
         say(line)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.embeddings import Embeddings, one_size
-from thanos.evaluate.intervals import Interval, lowest_share, share_interval
+from thanos.evaluate.intervals import Interval, share_interval
 from thanos.evaluate.scores import Scores
 from thanos.robust.head import Head, Standardised, fit_weighted, standardise
 from thanos.robust.methods import STRENGTHS, path
@@ -67,7 +67,8 @@ def advise(embeddings: Embeddings, found: Discovered, errors: Errors | None, see
     """What to do next for the subclass that a plain classifier serves worst.
 
     ``nothing``: its errors are not surely more frequent than those of all images, or more labels would surely not help.
-    ``photograph``: it has too few images to tell what more would bring. ``label``: else, with the gain.
+    ``photograph``: it has too few images to tell what more would bring. ``label``: else, with the gain. Served worst is
+    the one whose accuracy is surely lowest, by the upper end of its interval: two images may be wrong by chance.
 
     Args:
         embeddings: With their splits.
@@ -81,17 +82,19 @@ def advise(embeddings: Embeddings, found: Discovered, errors: Errors | None, see
     whole = None if errors is None else errors.share(np.arange(len(embeddings)))
     if not shares or whole is None:
         return None
-    worst = lowest_share(shares)
-    number = found.names.index(worst["name"])
+    highest = {name: share_interval(each["accuracy"], each["n"])[1] for name, each in shares.items()}
+    name = min(highest, key=lambda each: highest[each])
+    worst, high, number = shares[name], highest[name], found.names.index(name)
     train = int((embeddings.in_split("train") & (found.cluster == number)).sum())
-    said = (worst["name"], worst["accuracy"], worst["n"])
+    said = (name, worst["accuracy"], worst["n"])
     if train < FEWEST or worst["n"] < FEWEST_HELD_OUT:
         return Advice("photograph", *said, None)
-    high = share_interval(worst["accuracy"], worst["n"])[1]
     if len(shares) < 2 or high >= 1 - whole[0]:
         return Advice("nothing", *said, None)
     gain = expected_gain(embeddings, found.cluster == number, min(MORE, train), seed)
-    return Advice("nothing" if gain.interval[1] < WORTH else "label", *said, gain)
+    if gain.interval[1] < WORTH:
+        return Advice("nothing", *said, gain)
+    return Advice("label", *said, gain) if gain.gain >= WORTH else Advice("photograph", *said, None)
 
 
 def expected_gain(embeddings: Embeddings, mine: NDArray[np.bool_], more: int, seed: int = 0) -> Expected:

@@ -2,16 +2,16 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from thanos import registry
-from thanos.config import DataConfig, TrainConfig, explain, read_yaml, save
+from thanos.config import DataConfig, RobustMethod, TrainConfig, explain, read_yaml, save
 from thanos.console import command, plain
 from thanos.errors import ConfigError, OutputError
 from thanos.runs.provenance import commit, hardware, versions
@@ -43,6 +43,15 @@ Weights = Literal["last", "best"]
 
 _IDENTIFIES = holds("name", "images", "size", "channels", "counts", "subclasses", "groups", "fingerprint", "skipped")
 """Whether a file is the data.json of a run."""
+
+
+ROBUST = tuple(f"robust-{method}" for method in ("portfolio", *get_args(RobustMethod)))
+"""What thanos robust calls its classifiers."""
+
+
+def newest_first(files: Iterable[Path]) -> list[Path]:
+    """Those that are there."""
+    return sorted((file for file in files if file.is_file()), key=lambda file: -file.stat().st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,11 @@ class RunDir:
     def classifier(self, which: Weights = "last") -> Path:
         """The superclass classifier on those weights' embeddings, where one encoder has one."""
         return self.path / ("classifier.npz" if which == "last" else "best-classifier.npz")
+
+    def classifiers(self, which: Weights = "last") -> list[Path]:
+        """Those that thanos robust made of the run, the newest first; else the one that training left, if it did."""
+        own = [self.classifier(which)]
+        return newest_first(self.outcome(name, ".npz", which) for name in ROBUST) or [f for f in own if f.is_file()]
 
     def outcome(self, name: str, suffix: str, which: Weights = "last") -> Path:
         """What is made of the run's own images and of those weights: embeddings.npz, subclasses-best.csv, ..."""
