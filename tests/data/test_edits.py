@@ -179,6 +179,16 @@ def test_what_changed_or_is_gone_stays_where_it_was(table):
     assert said == [f"2 of 4 moved images of {file} still fit: 1 are not here, 1 hold something else"]
 
 
+def test_a_new_name_that_is_nearly_another_is_said(table):
+    edits = save(table, moved=[move("a/1.png", "sunglasses"), move("a/2.png", "sunglases"), move("a/3.png", "hats")])
+    said = []
+    found = read_table(table, edits, at_hand(list(PIXELS), said))
+    assert {found[f"a/{i}.png"].subclass for i in (1, 2, 3)} == {"sunglasses", "sunglases", "hats"}
+    near = [line for line in said if "did you mean" in line]
+    assert len(near) == 2
+    assert "moves 1 to 'sunglases', a subclass of its own (did you mean 'sunglasses'?)" in near[1]
+
+
 def test_where_none_fits_nothing_is_applied(table):
     file = save(table, moved=[move("a/1.png", "rust", content=content_of(PIXELS["a/2.png"]))])
     with pytest.raises(ConfigError, match=r"none of the 1 moved images of .* fits: 0 are not here, 1 hold something"):

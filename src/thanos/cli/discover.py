@@ -92,7 +92,8 @@ def discover(
     if unused := sorted(training.model_fields_set):
         raise ConfigError(f"--{unused[0].replace('_', '-')} is for training, and {source} is trained already; drop it.")
     if not source.exists() and str(source) not in timm_names():
-        close = nearest(str(source), (*registry.datasets(), *timm_names()))
+        beside = source.parent.iterdir() if source.parent.is_dir() else ()
+        close = nearest(str(source), map(str, beside)) or nearest(str(source), (*registry.datasets(), *timm_names()))
         raise ConfigError(
             f"images are wanted (a folder SUPERCLASS/image, a CSV, an .npz, a data set's name), vectors, or what was "
             f"trained on them; {source} does not exist{close}{registry.broken()}."
@@ -139,7 +140,8 @@ def of_images(
     write_found(source, table, config, judge(source), thumbnails=thumbnails)
     again, names = quote(str(run)), table.with_suffix(".yaml")
     way = f"edit its subclasses there, or name them in {names}"
-    say(f"next: look at it; {way}; thanos report {again}, thanos robust {again}")
+    fair = f", thanos robust {again}" if len(images.superclass_names) > 1 else ""
+    say(f"next: look at it; {way}; thanos report {again}{fair}")
 
 
 def write_found(

@@ -208,9 +208,21 @@ def _edited(found: dict[str, Member], edits: Edits, file: Path, here: AtHand | N
         if image in going:
             raise ConfigError(f"{file} moves {one.image!r} twice. Keep one of the two.")
         going[image] = one.model_copy(update={"to": _destination(one, found[image], by_name, file)})
+    if here is not None:
+        _warn_of_near_names(going, by_name, file, here.say)
     fitting = still_fitting(going, here, file) if moves else set()
     moved = {image: replace(one, subclass=going[image].to) if image in fitting else one for image, one in named.items()}
     return _told_apart(_marked(moved, edits, by_name | _by_shown_name(moved), going, file))
+
+
+def _warn_of_near_names(
+    going: Mapping[str, Moved], known: Collection[str], file: Path, say: Callable[[str], None]
+) -> None:
+    """A new name that is nearly another one may be a slip."""
+    count = Counter(one.to for one in going.values() if one.to not in known)
+    for name, images in count.items():
+        if close := nearest(name, [other for other in (*known, *count) if other != name], 0.92):
+            say(f"{file} moves {images:,} to {name!r}, a subclass of its own{close}")
 
 
 def _by_shown_name(found: dict[str, Member]) -> dict[str, set[tuple[str, str]]]:
