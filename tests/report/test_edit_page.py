@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from browser import opened
-from editing import groups_of, world
+from editing import EACH, KINDS, groups_of, world
 from thanos.data.content import content_of
 from thanos.data.group_table import mark_of, read_table
 
@@ -241,8 +241,10 @@ def test_all_can_be_edited_kept_and_saved(made, kind):
         assert shown(page) == sizes(wanted)
 
         person.lasso()
-        inside = int(said(page).split()[0])
+        inside = int(page.locator("#said").inner_text().split()[0])
         assert inside > 5
+        person.push("#to-move")
+        assert page.evaluate("document.activeElement.closest('#move') !== null")
         person.push("#none")
         page.once("dialog", lambda dialog: dialog.accept())
         page.reload()
@@ -308,7 +310,7 @@ def test_what_a_lasso_holds_becomes_a_subclass(made):
         page.on("dialog", lambda dialog: dialog.accept())
         page.select_option("#filters [name=superclass]", label="animals")
         Pointer(page).lasso()
-        inside = int(said(page).split()[0])
+        inside = int(page.locator("#said").inner_text().split()[0])
         before = shown(page)
         page.locator("#move input").fill("a corner")
         page.keyboard.press("Enter")
@@ -316,3 +318,38 @@ def test_what_a_lasso_holds_becomes_a_subclass(made):
         assert after["a corner"] == inside
         assert sum(before.values()) == sum(after.values())
         assert all(after[name] == size for name, size in before.items() if name.startswith("plants"))
+
+
+def test_what_is_selected_and_not_shown_is_said_and_moves_with_the_rest(made):
+    with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
+        page.on("dialog", lambda dialog: dialog.accept())
+        assert not page.locator("#show-all").is_visible()
+        page.locator("[aria-label='Show animals/0']").click()
+        assert page.locator("#part").inner_text() == f"{2 * EACH} of {2 * KINDS * EACH} shown"
+        page.locator("#tile0").click()
+        page.locator("#tile2").click(modifiers=["Shift"])
+        page.locator("[aria-label='Show animals/1']").click()
+        assert page.locator("#picked").inner_text() == "3 images selected, not shown here"
+        page.locator("#tile0").click()
+        for place in ("#picked", "#chosen"):
+            assert page.locator(place).inner_text() == "4 images selected, 3 of them not shown here"
+        assert page.locator("#move button").inner_text() == "Move 4 images"
+        page.locator("#show-all").click()
+        page.locator("#show-all").wait_for(state="hidden")
+        assert page.locator("#picked").inner_text() == "4 images selected"
+        assert page.locator("#part").inner_text() == ""
+
+
+def test_images_of_another_superclass_that_stay_are_named(made):
+    with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
+        page.on("dialog", lambda dialog: dialog.accept())
+        for name, last in (("animals/0", 4), ("plants/0", 1)):
+            page.locator(f"[aria-label='Show {name}']").click()
+            page.locator("#tile0").click()
+            page.locator(f"#tile{last}").click(modifiers=["Shift"])
+        page.locator("#move input").fill("a few")
+        assert page.locator("#move button").inner_text() == "Move 5 images"
+        page.locator("#move button").click()
+        assert shown(page)["a few"] == 5
+        assert said(page).endswith("2 of “plants” not moved: images stay in their superclass.")
+        assert page.locator("#chosen").inner_text().startswith("2 images selected")

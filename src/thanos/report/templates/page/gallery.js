@@ -26,6 +26,16 @@ function filter() {
   Object.assign(view, {page: 0, at: 0, from: 0});
   redraw();
   drawGallery();
+  sayShown();
+}
+function sayShown() {  // how many are selected, and how many the filters leave: beside the images, and at the map
+  const n = chosen.size, away = [...chosen].filter(i => !map.shown[i]).length, some = view.rows.length < count;
+  const aside = away ? `, ${away === n ? "" : `${number(away)} of them `}not shown here` : "";
+  document.getElementById("chosen").textContent = n ? `${plural(n, "image", "images")} selected${aside}` : "no image selected";
+  document.getElementById("picked").textContent = n ? document.getElementById("chosen").textContent : "";
+  document.getElementById("to-move").hidden = !n;
+  document.getElementById("part").textContent = some ? `${number(view.rows.length)} of ${number(count)} shown` : "";
+  document.getElementById("show-all").hidden = !some;
 }
 
 const pages = () => Math.max(1, Math.ceil(view.rows.length / EACH));
@@ -90,7 +100,7 @@ gallery.addEventListener("keydown", event => {
   else if (event.key === "Enter" && view.rows.length) tell("look", view.rows[view.at], view.rows);
   else if (event.key.toLowerCase() === "a" && command) choose(view.rows);
   else if (event.key === "Escape") clearChosen();
-  else if (event.key.toLowerCase() === "m" && !command) document.querySelector("#move select").focus();
+  else if (event.key.toLowerCase() === "m" && !command) moveChosen.focus();
   else return;
   event.preventDefault();
 });
@@ -110,6 +120,8 @@ document.getElementById("none").onclick = clearChosen;
 document.getElementById("closer").onclick = () => { if (view.rows.length) tell("look", view.rows[view.at], view.rows); };
 document.getElementById("earlier-page").onclick = () => turn(-1);
 document.getElementById("later-page").onclick = () => turn(1);
+document.getElementById("to-move").onclick = () => moveChosen.focus();
+document.getElementById("show-all").onclick = () => { filters.reset(); canvas.focus({preventScroll: true}); };
 filters.addEventListener("input", filter);
 filters.addEventListener("submit", event => event.preventDefault());
 filters.addEventListener("reset", () => setTimeout(filter));
@@ -118,7 +130,7 @@ on("selection", () => {
   map.ringed = chosen;
   redraw();
   markTiles();
-  document.getElementById("chosen").textContent = chosen.size ? `${plural(chosen.size, "image", "images")} selected` : "no image selected";
+  sayShown();
 });
 on("toggle", i => { choose([i], !chosen.has(i)); say(`${data.names[i]}: ${chosen.has(i) ? "selected" : "not selected"}; ${number(chosen.size)} selected.`); });
 on("only", group => {

@@ -34,6 +34,7 @@ function stop() {
   modes.lasso = map.over = null;
   Object.assign(rope, {corners: [], cursor: null, drawing: false});
   lasso.setAttribute("aria-pressed", "false");
+  said.textContent = "";
   redraw();
 }
 function closeRope() {
@@ -42,8 +43,8 @@ function closeRope() {
   stop();
   if (corners.length < 3 || !inside.length) { said.textContent = "No image lies inside the lasso."; return; }
   choose(inside);
-  say(`${plural(inside.length, "image", "images")} inside the lasso ${inside.length === 1 ? "is" : "are"} selected. Move ${inside.length === 1 ? "it" : "them"} to a subclass, or give a new name.`);
-  document.querySelector("#move select").focus();
+  said.textContent = `${plural(inside.length, "image", "images")} inside the lasso ${inside.length === 1 ? "is" : "are"} selected.`;
+  document.getElementById("to-move").focus();
 }
 const byLasso = {
   down(event) { Object.assign(rope, {corners: [toMap(event.offsetX, event.offsetY)], cursor: null, drawing: true}); redraw(); return true; },

@@ -9,6 +9,7 @@ function moveForm(holder, imagesOf, after) {
     for (const i of imagesOf()) size.set(base.home[base.leaf[i]], (size.get(base.home[base.leaf[i]]) || 0) + 1);
     return size;
   };
+  const moving = () => [...imagesOf()].filter(i => String(base.home[base.leaf[i]]) === of.value).sort((a, b) => a - b);
   function fill() {
     const size = homes(), before = of.value;
     of.replaceChildren(...[...size].sort((a, b) => b[1] - a[1]).map(([home, n]) => new Option(`${base.superclasses[home]} (${number(n)})`, home)));
@@ -21,20 +22,21 @@ function moveForm(holder, imagesOf, after) {
     to.replaceChildren(new Option("a subclass…", ""), ...groups.map(group => new Option(group.name, `=${group.name}`)));
     to.value = before;
     if (to.selectedIndex < 0) to.value = "";
+    go.textContent = moving().length > 1 ? `Move ${number(moving().length)} images` : "Move";
   }
   of.onchange = fillNames;
   form.onsubmit = event => {
     event.preventDefault();
-    const images = [...imagesOf()].filter(i => String(base.home[base.leaf[i]]) === of.value).sort((a, b) => a - b);
-    const target = name.value.trim() || to.value.slice(1);
+    const images = moving(), target = name.value.trim() || to.value.slice(1);
+    const others = [...homes()].filter(([home]) => String(home) !== of.value).map(([home, n]) => `${number(n)} of “${base.superclasses[home]}”`);
     if (images.length && !target) { say("Not done: choose a subclass to move to, or type a new name."); return; }
     if (!edit({do: "move", images, to: target})) return;
-    say(`Done: ${inWords(edited.done.at(-1))}.`);
+    say(`Done: ${inWords(edited.done.at(-1))}${others.length ? `; ${others.join(" and ")} not moved: images stay in their superclass` : ""}.`);
     name.value = "";
     after(images);
   };
   holder.append(form);
-  return {fill, to};
+  return {fill, to, focus: () => (ofLabel.hidden ? to : of).focus()};
 }
 const moveChosen = moveForm(document.getElementById("move"), () => chosen, images => choose(images, false));
 on("selection", moveChosen.fill);
