@@ -1,5 +1,6 @@
 """Everything that can be edited on a page, by keys alone and by the pointer alone; what is kept, saved and asked."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,7 @@ def test_all_can_be_edited_kept_and_saved(made, kind):
         person.check("[aria-label='Choose animals/1, to merge']")
         person.check("[aria-label='Choose animals/2, to merge']")
         person.push("#merge")
-        wanted["animals/1"] = wanted["animals/1"] | wanted.pop("animals/2")
+        wanted["animals/1+2"] = wanted.pop("animals/1") | wanted.pop("animals/2")
         assert shown(page) == sizes(wanted)
 
         person.push("[aria-label='Split plants/1']")
@@ -228,7 +229,7 @@ def test_all_can_be_edited_kept_and_saved(made, kind):
         assert page.locator("#near li").count() == 8
         home = {name for name in wanted if path in wanted[name]}.pop()
         person.go_to_move()
-        target = "animals/1" if home == "cats" else "cats"
+        target = "animals/1+2" if home == "cats" else "cats"
         person.pick("#move-one select[aria-label='Move to']", target)
         person.push("#move-one button")
         move(wanted, [path], target)
@@ -301,6 +302,46 @@ def test_a_cut_that_is_looked_at_can_be_taken(made):
         assert shown(page) == {name: size for name, size in before.items() if name != whole} | halves
         assert "Done: animals is cut into 4" in walk.locator("output").inner_text()
         page.keyboard.press("Control+z")
+        assert shown(page) == before
+
+
+def test_a_cut_keeps_the_names_of_what_it_leaves_whole_and_tells_the_others(made):
+    with opened(made.page) as page:
+        page.on("dialog", lambda dialog: dialog.accept())
+        walk = page.locator(".walk[data-superclass=animals]")
+        walk.locator("input").press("ArrowRight")
+        whole = re.search(r"(animals/\d) becomes", walk.locator("output").inner_text())[1]
+        (left, _) = sorted({f"animals/{k}" for k in range(3)} - {whole})
+        for name, to in ((whole, "torn"), (left, "left")):
+            page.locator(f"[aria-label='Name of {name}']").fill(to)
+            page.keyboard.press("Enter")
+        page.locator("[aria-label='Mark of torn']").select_option("harmful")
+        page.locator("[aria-label='Mark of left']").select_option("look again")
+        before = shown(page)
+        walk.locator("button").click()
+        told = walk.locator("output").inner_text()
+        assert "it replaces your names “torn” and your marks of “torn” (undo brings them back)" in told
+        assert shown(page)["left"] == before["left"]
+        assert page.locator("[aria-label='Mark of left']").input_value() == "look again"
+        page.keyboard.press("Control+z")
+        assert shown(page) == before
+
+
+def test_a_merged_subclass_is_called_by_what_it_holds_unless_a_person_named_it(made):
+    with opened(made.page) as page:
+        page.on("dialog", lambda dialog: dialog.accept())
+        before = shown(page)
+        for first, second, called in (("animals/0", "animals/2", "animals/0+2"), ("plants/0", "shrubs", "shrubs")):
+            if called == "shrubs":
+                page.locator("[aria-label='Name of plants/1']").fill("shrubs")
+                page.keyboard.press("Enter")
+            page.locator(f"[aria-label='Choose {first}, to merge']").click()
+            page.locator(f"[aria-label='Choose {second}, to merge']").click()
+            page.locator("#merge").click()
+            assert called in shown(page)
+            assert not {first, second} - {called} & set(shown(page))
+        for _ in range(3):  # a merge is one edit
+            page.keyboard.press("Control+z")
         assert shown(page) == before
 
 

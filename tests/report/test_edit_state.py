@@ -98,6 +98,7 @@ def drawn(rng, base):
         rng.choice(
             [
                 {"do": "name", "from": rng.choice(known), "to": rng.choice(known)},
+                {"do": "merge", "names": rng.sample(known, rng.randint(1, 3)), "to": rng.choice(known)},
                 {"do": "move", "images": rng.sample(images, rng.randint(0, 3)), "to": rng.choice(known)},
                 {"do": "split", "name": rng.choice(known)},
                 {"do": "cut", "superclass": rng.randint(0, 1), "count": rng.randint(0, 9)},
@@ -119,7 +120,8 @@ class Oracle:
         return [self.away.get(i, self.names[leaf]) for i, leaf in enumerate(self.base["leaf"])]
 
     def apply(self, edit):
-        called = {"name": self.name, "move": self.move, "split": self.split, "cut": self.cut}.get(edit["do"])
+        known = {"name": self.name, "merge": self.merge, "move": self.move, "split": self.split, "cut": self.cut}
+        called = known.get(edit["do"])
         if called is not None:
             called(edit)
         self.away = {i: name for i, name in self.away.items() if name != self.names[self.base["leaf"][i]]}
@@ -128,6 +130,10 @@ class Oracle:
         new = {edit["from"]: edit["to"]}
         self.names = [new.get(name, name) for name in self.names]
         self.away = {i: new.get(name, name) for i, name in self.away.items()}
+
+    def merge(self, edit):
+        for name in edit["names"]:
+            self.name({"from": name, "to": edit["to"]})
 
     def move(self, edit):
         self.away |= dict.fromkeys(edit["images"], edit["to"])
@@ -148,9 +154,14 @@ class Oracle:
         self.away = {i: edit["into"][0] if name == edit["name"] else name for i, name in self.away.items()}
 
     def cut(self, edit):
+        """A subclass of exactly the images of a part keeps its name, unless that is another part's."""
         tree, first = self.trees[edit["superclass"]], self.base["trees"][edit["superclass"]]["first"]
-        for leaf, node in enumerate(tree.cut(edit["count"])):
-            self.names[first + leaf] = tree.names[node]
+        nodes, before = [tree.names[node] for node in tree.cut(edit["count"])], list(self.names)
+        for node in set(nodes):
+            mine = {first + leaf for leaf, at in enumerate(nodes) if at == node}
+            kept = {name for name in before if {leaf for leaf, at in enumerate(before) if at == name} == mine}
+            for leaf in mine:
+                self.names[leaf] = next(iter(kept - (set(nodes) - {node})), node)
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -183,6 +194,10 @@ REFUSED = [
     ({"do": "move", "images": [0], "to": "b/1"}, "is a subclass of b"),
     ({"do": "move", "images": [-1], "to": "a/1"}, "not on this page"),
     ({"do": "move", "images": [0, 10**6], "to": "a/1"}, "not on this page"),
+    ({"do": "merge", "names": ["a/0"], "to": "x"}, "two or more"),
+    ({"do": "merge", "names": ["a/0", "a/9"], "to": "x"}, "there is no subclass"),
+    ({"do": "merge", "names": ["a/0", "b/1"], "to": "x"}, "of one superclass"),
+    ({"do": "merge", "names": ["a/0", "a/1"], "to": "b/1"}, "is a subclass of b"),
     ({"do": "cut", "superclass": 7, "count": 1}, "no such cut"),
     ({"do": "cut", "superclass": 0, "count": 0}, "no such cut"),
     ({"do": "mark", "name": "a/0", "mark": "lovely"}, "no such mark"),
@@ -203,6 +218,14 @@ def test_images_of_two_superclasses_are_not_moved_together(page):
     base = world(random.Random(0))
     images = [0, len(base["leaf"]) - 1]
     assert "several superclasses" in carried_out(page, base, [{"do": "move", "images": images, "to": "x"}])[1]["why"][0]
+
+
+def test_a_cut_does_not_merge_a_part_with_one_that_a_person_gave_its_name(page):
+    base = next(base for base in map(world, map(random.Random, range(9))) if base["parts"][:2] == ["a/0a", "a/0b"])
+    split, named = {"do": "split", "name": "a/0"}, {"do": "name", "from": "a/1", "to": "a/0"}
+    _, out = carried_out(page, base, [split, named, {"do": "cut", "superclass": 0, "count": 3}])
+    assert out["why"] == [""] * 3
+    assert out["now"] == [base["subclass"][leaf] for leaf in base["leaf"]]
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -44,15 +44,12 @@ function split(name) {
   if (edit({do: "split", name, into: halves?.names || []})) say(`Done: ${inWords(edited.done.at(-1))}.`);
 }
 merge.onclick = () => {
-  const names = groupsOf(base, edited.state).map(group => group.name).filter(name => checked.has(name)), [first, ...others] = names;
-  const fits = others.every(name => whyNot(base, edited.state, {do: "name", from: name, to: first}) === "");
-  if (!fits || !others.length) {
-    say(others.length ? "Not done: only subclasses of one superclass can be merged." : "Choose two or more subclasses by the boxes before their names.");
-    return;
-  }
+  const names = groupsOf(base, edited.state).map(group => group.name).filter(name => checked.has(name));
+  if (names.length < 2) { say("Choose two or more subclasses by the boxes before their names."); return; }
+  if (!edit({do: "merge", names, to: unionOf(base, edited.state, names)})) return;
   checked.clear();
-  others.forEach(name => edit({do: "name", from: name, to: first}));
-  say(`Done: ${names.map(name => `“${name}”`).join(" and ")} are one, called “${first}”.`);
+  showMerge();
+  say(`Done: ${inWords(edited.done.at(-1))}.`);
 };
 function showMerge() { merge.textContent = checked.size > 1 ? `Merge the ${checked.size} chosen` : "Merge the chosen"; }
 

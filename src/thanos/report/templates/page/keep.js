@@ -30,9 +30,11 @@ function redo() {
   changed();
   say(`Done again: ${inWords(edited.done.at(-1))}.`);
 }
+const listed = names => names.map(name => `“${name}”`).join(" and ");
 function inWords(one) {
   return {
     name: () => `“${one.from}” is called “${one.to}”`,
+    merge: () => `${listed(one.names)} are one, called “${one.to}”`,
     split: () => `“${one.name}” is split into “${one.into[0]}” and “${one.into[1]}”`,
     cut: () => `${base.superclasses[one.superclass]} is cut into ${one.count}`,
     move: () => `${plural(one.images.length, "image", "images")} moved to “${one.to}”`,

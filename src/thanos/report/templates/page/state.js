@@ -15,6 +15,7 @@ const DO = {
     if (state.marks.has(from) && homeOf(base, state, to) < 0) marks.set(to, state.marks.get(from));
     return settled(base, {names: state.names.map(called), moved: new Map([...state.moved].map(([i, name]) => [i, called(name)])), marks});
   },
+  merge: (base, state, {names, to}) => names.filter(from => from !== to).reduce((now, from) => DO.name(base, now, {from, to}), state),
   split(base, state, {name, into}) {  // what was moved in stays with the first part
     const {parts} = halvesOf(base, state, name), names = state.names.slice(), marks = new Map(state.marks);
     parts.forEach((leaves, half) => leaves.forEach(leaf => { names[leaf] = into[half]; }));
@@ -22,9 +23,9 @@ const DO = {
     if (state.marks.has(name)) into.forEach(each => marks.set(each, state.marks.get(name)));
     return settled(base, {names, moved: new Map([...state.moved].map(([i, at]) => [i, at === name ? into[0] : at])), marks});
   },
-  cut(base, state, {superclass, count}) {  // as the trees have it
-    const tree = base.trees[superclass], names = state.names.slice();
-    cutOf(tree, count).forEach((node, leaf) => { names[tree.first + leaf] = tree.nodes[node]; });
+  cut(base, state, {superclass, count}) {  // as the trees have it; what stays whole keeps its name
+    const names = state.names.slice();
+    names.splice(base.trees[superclass].first, base.trees[superclass].count, ...namesAfter(base, state, superclass, count));
     return settled(base, {names, moved: state.moved, marks: state.marks});
   },
   move(base, state, {images, to}) {
@@ -51,6 +52,12 @@ function whyNot(base, state, edit) {  // in words; empty where an edit can be do
 
 const REFUSE = {
   name: (base, state, {from, to}) => unknown(base, state, from) || badName(to) || elsewhere(base, state, homeOf(base, state, from), to),
+  merge(base, state, {names, to}) {
+    if (!Array.isArray(names) || names.length < 2) return "two or more subclasses are wanted";
+    const strange = names.map(name => unknown(base, state, name)).find(Boolean), homes = new Set(names.map(name => homeOf(base, state, name)));
+    if (strange || homes.size > 1) return strange || "only subclasses of one superclass can be merged";
+    return REFUSE.name(base, state, {from: names[0], to});
+  },
   split(base, state, {name, into}) {
     if (unknown(base, state, name)) return unknown(base, state, name);
     if (!halvesOf(base, state, name)) return `“${name}” has no parts that discovery kept; draw a lasso on the map, or choose images, to take some out`;
@@ -60,7 +67,7 @@ const REFUSE = {
   cut(base, state, {superclass, count}) {
     const tree = base.trees[superclass];
     if (!tree || !Number.isInteger(count) || count < 1 || count > tree.count) return "there is no such cut";
-    return cutOf(tree, count).map(node => elsewhere(base, state, superclass, tree.nodes[node])).find(Boolean) || "";
+    return namesAfter(base, state, superclass, count).map(name => elsewhere(base, state, superclass, name)).find(Boolean) || "";
   },
   move(base, state, {images, to}) {
     if (!Array.isArray(images) || !images.length) return "no image is selected";
@@ -119,6 +126,24 @@ function cutOf(tree, count) {  // the node of each leaf where the superclass is 
     node.forEach((each, leaf) => { if (merge.includes(each)) node[leaf] = tree.count + i; });
   });
   return node;
+}
+
+function namesAfter(base, state, superclass, count) {  // of each leaf of a superclass that is cut so
+  const tree = base.trees[superclass], nodes = cutOf(tree, count), now = state.names.slice(tree.first, tree.first + tree.count);
+  const isWhole = k => now.every((name, leaf) => (name === now[k]) === (nodes[leaf] === nodes[k]));
+  const isTaken = k => nodes.some(node => node !== nodes[k] && tree.nodes[node] === now[k]);
+  return nodes.map((node, k) => isWhole(k) && !isTaken(k) ? now[k] : tree.nodes[node]);
+}
+
+const isGiven = (base, home, name) => !base.trees[home].nodes.includes(name);  // by a person
+function unionOf(base, state, names) {  // what a merged subclass is called: by a name that a person gave, else by all that it holds
+  const home = homeOf(base, state, names[0]), tree = base.trees[home], given = names.find(name => isGiven(base, home, name));
+  if (given !== undefined) return given;
+  const leaves = [...state.names.keys()].filter(leaf => names.includes(state.names[leaf])).map(leaf => leaf - tree.first);
+  const node = underOf(tree).findIndex(under => under.length === leaves.length && leaves.every(leaf => under.includes(leaf)));
+  const start = `${base.superclasses[home]}/`, rest = names.slice(1).map(name => name.startsWith(start) ? name.slice(start.length) : name);
+  const wanted = node >= 0 ? tree.nodes[node] : [names[0], ...rest].join("+");
+  return badName(wanted) || homeOf(base, state, wanted) >= 0 ? names[0] : wanted;
 }
 
 function halvesOf(base, state, name) {  // the two parts whose merging made a subclass last, with names; null: it has none

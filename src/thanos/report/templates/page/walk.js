@@ -21,6 +21,12 @@ function part(tree, node, isNew) {
   }) : typical.map(i => document.createTextNode(`${data.names[i]} `));
   return element("li", {class: isNew ? "new" : "", children: [element("div", {text: `${name} · ${number(size)}${truly ? ` · truly ${truly}` : ""}`}), ...shown]});
 }
+function replaced(before, home) {  // what a person gave, and a cut took away
+  const {first, count: leaves} = base.trees[home], gone = [...new Set(before.names.slice(first, first + leaves))].filter(name => !edited.state.names.includes(name));
+  const names = gone.filter(name => isGiven(base, home, name)), marks = gone.filter(name => before.marks.has(name));
+  const lost = [names.length ? `your names ${listed(names)}` : "", marks.length ? `your marks of ${listed(marks)}` : ""].filter(Boolean);
+  return lost.length ? `; it replaces ${lost.join(" and ")} (undo brings them back)` : "";
+}
 document.querySelectorAll(".walk").forEach(block => {
   const t = walk.findIndex(tree => tree.name === block.dataset.superclass), tree = walk[t], all = leavesOf(tree);
   const slider = block.querySelector("input"), said = block.querySelector("output"), list = block.querySelector("ul"), take = block.querySelector("button");
@@ -37,7 +43,8 @@ document.querySelectorAll(".walk").forEach(block => {
   }
   slider.oninput = () => { show(); colourByCuts(); };
   take.onclick = () => {
-    if (edit({do: "cut", superclass: treeNumber[t], count: cuts[t]})) say(`Done: ${inWords(edited.done.at(-1))}. The names stand under “Edit the subclasses”.`);
+    const before = edited.state;
+    if (edit({do: "cut", superclass: treeNumber[t], count: cuts[t]})) say(`Done: ${inWords(edited.done.at(-1))}${replaced(before, treeNumber[t])}. The names stand under “Edit the subclasses”.`);
     said.textContent = document.getElementById("spoken").textContent;
   };
   block.hidden = false;
