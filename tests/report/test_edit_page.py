@@ -247,7 +247,6 @@ def test_all_can_be_edited_kept_and_saved(made, kind):
         person.push("#to-move")
         assert page.evaluate("document.activeElement.closest('#move') !== null")
         person.push("#none")
-        page.once("dialog", lambda dialog: dialog.accept())
         page.reload()
         assert shown(page) == sizes(wanted)
         assert "from before" in said(page)
@@ -291,7 +290,6 @@ def check_file(text, made):
 
 def test_a_cut_that_is_looked_at_can_be_taken(made):
     with opened(made.page) as page:
-        page.on("dialog", lambda dialog: dialog.accept())
         before = shown(page)
         walk = page.locator(".walk[data-superclass=animals]")
         walk.locator("input").press("ArrowRight")
@@ -307,7 +305,6 @@ def test_a_cut_that_is_looked_at_can_be_taken(made):
 
 def test_a_cut_keeps_the_names_of_what_it_leaves_whole_and_tells_the_others(made):
     with opened(made.page) as page:
-        page.on("dialog", lambda dialog: dialog.accept())
         walk = page.locator(".walk[data-superclass=animals]")
         walk.locator("input").press("ArrowRight")
         whole = re.search(r"(animals/\d) becomes", walk.locator("output").inner_text())[1]
@@ -329,7 +326,6 @@ def test_a_cut_keeps_the_names_of_what_it_leaves_whole_and_tells_the_others(made
 
 def test_a_merged_subclass_is_called_by_what_it_holds_unless_a_person_named_it(made):
     with opened(made.page) as page:
-        page.on("dialog", lambda dialog: dialog.accept())
         before = shown(page)
         for first, second, called in (("animals/0", "animals/2", "animals/0+2"), ("plants/0", "shrubs", "shrubs")):
             if called == "shrubs":
@@ -348,7 +344,6 @@ def test_a_merged_subclass_is_called_by_what_it_holds_unless_a_person_named_it(m
 def test_what_a_lasso_holds_becomes_a_subclass(made):
     """Of those that the filters leave, and no other."""
     with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
-        page.on("dialog", lambda dialog: dialog.accept())
         page.select_option("#filters [name=superclass]", label="animals")
         Pointer(page).lasso()
         inside = int(page.locator("#said").inner_text().split()[0])
@@ -363,7 +358,6 @@ def test_what_a_lasso_holds_becomes_a_subclass(made):
 
 def test_what_is_selected_and_not_shown_is_said_and_moves_with_the_rest(made):
     with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
-        page.on("dialog", lambda dialog: dialog.accept())
         assert not page.locator("#show-all").is_visible()
         page.locator("[aria-label='Show animals/0']").click()
         assert page.locator("#part").inner_text() == f"{2 * EACH} of {2 * KINDS * EACH} shown"
@@ -383,7 +377,6 @@ def test_what_is_selected_and_not_shown_is_said_and_moves_with_the_rest(made):
 
 def test_images_of_another_superclass_that_stay_are_named(made):
     with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
-        page.on("dialog", lambda dialog: dialog.accept())
         for name, last in (("animals/0", 4), ("plants/0", 1)):
             page.locator(f"[aria-label='Show {name}']").click()
             page.locator("#tile0").click()
@@ -394,3 +387,32 @@ def test_images_of_another_superclass_that_stay_are_named(made):
         assert shown(page)["a few"] == 5
         assert said(page).endswith("2 of “plants” not moved: images stay in their superclass.")
         assert page.locator("#chosen").inner_text().startswith("2 images selected")
+
+
+def test_colours_of_the_legend_stay_with_the_names(made):
+    """At first they are those of the subclasses as discovered; a merge and a split change what they touch alone."""
+    with opened(made.page) as page:
+        first = colours(page)
+        page.locator("[aria-label='Split animals/0']").click()
+        split = colours(page)
+        assert {name: colour for name, colour in split.items() if name in first} == {
+            name: colour for name, colour in first.items() if name != "animals/0"
+        }
+        page.locator("[aria-label='Choose plants/0, to merge']").click()
+        page.locator("[aria-label='Choose plants/1, to merge']").click()
+        page.locator("#merge").click()
+        merged = colours(page)
+        assert {name: merged[name] for name in split if name in merged} == {
+            name: colour for name, colour in split.items() if name not in ("plants/0", "plants/1")
+        }
+        for each in (first, split, merged):
+            assert len(set(each.values())) == len(each)
+
+
+def colours(page):
+    """By name the colour in the map's legend."""
+    buttons = page.locator("#legend button").all()
+    return {
+        button.inner_text().rpartition(" (")[0].strip(): button.locator("svg > *").get_attribute("fill")
+        for button in buttons
+    }

@@ -1,6 +1,15 @@
 // The table of subclasses as edited: each can be renamed, marked, split, shown; several become one.
 const table = document.getElementById("groups"), merge = document.getElementById("merge"), checked = new Set();
-const asEdited = {title: "as edited", names: [], ids: null};
+const asEdited = {title: "as edited", names: [...kindCalled("discovered subclass").names], ids: null};  // at first in the colours of those
+
+function seat(names) {  // each known name keeps its place, and so its colour; a new one takes the first that is free
+  const places = asEdited.names.map(name => names.includes(name) ? name : null);
+  for (const name of names.filter(each => !places.includes(each))) {
+    const free = places.indexOf(null);
+    places[free < 0 ? places.length : free] = name;
+  }
+  asEdited.names = places;
+}
 
 function groupIds() {  // of each image on the map
   const place = new Map(asEdited.names.map((name, k) => [name, k]));
@@ -71,14 +80,14 @@ function drawGroups() {
   });
   showMerge();
   if (focused) [...table.querySelectorAll("[data-key]")].find(each => each.dataset.key === focused)?.focus();
-  asEdited.names = groups.map(group => group.name);
+  seat(groups.map(group => group.name));
   if (edited.done.length || data.kinds.some(kind => kind.title === asEdited.title)) {
     tell("colouring", {...asEdited, ids: groupIds()}, !data.kinds.some(kind => kind.title === asEdited.title));
   }
 }
 function drawBook() {  // what is done and kept
   const n = edited.done.length, save = document.getElementById("save");
-  document.getElementById("book").textContent = n ? `${plural(n, "edit", "edits")}, ${isUnsaved() ? "not saved to a file" : "saved"}` : isUnsaved() ? "all undone since they were saved" : "nothing edited";
+  document.getElementById("book").textContent = n ? `${plural(n, "edit", "edits")}, ${isUnsaved() ? `${isKept ? "kept in this browser; " : ""}not yet saved as a file` : "saved"}` : isUnsaved() ? "all undone since they were saved" : "nothing edited";
   save.classList.toggle("wanted", isUnsaved());
   document.getElementById("undo").setAttribute("aria-disabled", String(!n));
   document.getElementById("redo").setAttribute("aria-disabled", String(!edited.undone.length));

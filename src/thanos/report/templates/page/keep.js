@@ -51,6 +51,7 @@ function changed() {
 const START = mixed(JSON.stringify([base.name, base.moved, base.marks, count]));  // edits of another start may not fit
 const written = () => JSON.stringify({format: 1, start: START, ...edited, state: undefined});
 const LOST = "This browser keeps nothing for this page (a private window, or its storage is full): edits are lost when it is closed. Save them to a file.";
+let isKept = true;  // whether the storage holds what is done
 let waiting = null;  // edits of another page of this table, until a person says what becomes of them
 function mixed(text) {  // FNV-1a
   let hash = 0x811c9dc5;
@@ -58,9 +59,11 @@ function mixed(text) {  // FNV-1a
   return hash.toString(16);
 }
 function keep() {
+  isKept = false;
   if (waiting) return;
   try {
     localStorage.setItem(KEY, written());
+    isKept = true;
     warn("");
   } catch { warn(LOST); }
 }
@@ -139,7 +142,7 @@ addEventListener("storage", ({key, newValue}) => {
   tell("state");
   say("Taken over from another window of this page.");
 });
-addEventListener("beforeunload", event => { if (isUnsaved()) event.preventDefault(); });
+addEventListener("beforeunload", event => { if (isUnsaved() && !isKept) event.preventDefault(); });
 
 // As a file. Strings are JSON's, with what YAML does not take as it is, or nobody sees, written as an escape.
 const UNSEEN = /[\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff\u{e0000}-\u{e0fff}]/gu;
@@ -186,5 +189,5 @@ function save() {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
   edited.saved = JSON.stringify(edited.done);
   changed();
-  say(`Saved as ${FILE}, where this browser puts downloads.`);
+  say(`Saved as ${FILE}: your browser puts it into its downloads. Move it to where you type the command, or give its path.`);
 }
