@@ -389,6 +389,17 @@ def test_images_of_another_superclass_that_stay_are_named(made):
         assert page.locator("#chosen").inner_text().startswith("2 images selected")
 
 
+def test_a_picture_of_a_subclass_or_of_a_cut_is_looked_at_by_a_click(made):
+    with opened(made.page) as page:
+        page.locator(".walk[data-superclass=animals] input").press("ArrowRight")
+        for pictures in (page.locator(".row img"), page.locator(".walk[data-superclass=animals] .parts canvas")):
+            pictures.nth(2).click()
+            assert page.locator("#path").inner_text() == pictures.nth(2).get_attribute("title")
+            assert page.locator("#nth").inner_text().startswith("3 of ")
+            page.keyboard.press("Escape")
+            assert not page.locator("#light").is_visible()
+
+
 def test_colours_of_the_legend_stay_with_the_names(made):
     """At first they are those of the subclasses as discovered; a merge and a split change what they touch alone."""
     with opened(made.page) as page:

@@ -84,6 +84,9 @@ def test_a_page_made_with_the_edits_starts_from_them_and_saves_them_again(edited
         rows = again.locator("#groups tr:has(input)").all()
         assert {row.locator("th input").input_value(): int(row.locator(".size").inner_text()) for row in rows} == shown
         assert again.locator("[aria-label='Mark of b/2']").input_value() == "harmful"
+        assert "2 subclasses among 240 images (as discovered 3, as edited 2)." in again.locator("main").inner_text()
+        cut = again.locator(".walk[data-superclass=a] output")
+        assert cut.inner_text() == "3: as discovered; as edited 2"
         with again.expect_download() as saved:
             again.locator("#save").click()
         assert saved.value.path().read_text() == file.read_text()

@@ -1,5 +1,6 @@
 // One image closely: what is known of it, its nearest neighbours, and where it should be.
 const light = document.getElementById("light"), large = document.getElementById("large"), known = document.getElementById("known"), near = document.getElementById("near");
+const placeOfName = new Map(data.names.map((name, i) => [name, i]));
 const looking = {i: -1, rows: [], opener: null};
 
 function neighboursOf(i) {  // by the vectors where they are known, else on the map
@@ -47,6 +48,14 @@ on("look", (i, rows) => {
   looking.rows = rows;
   if (!light.open) light.showModal();
   look(i);
+});
+document.querySelectorAll(".row").forEach(row => {  // pictures of a subclass's section
+  const pictures = [...row.querySelectorAll("img")], images = pictures.map(each => placeOfName.get(each.title));
+  pictures.forEach((each, k) => {
+    if (images[k] === undefined) return;  // it is not on the map
+    each.style.cursor = "pointer";
+    each.onclick = () => tell("look", images[k], images.filter(i => i !== undefined));
+  });
 });
 light.addEventListener("keydown", event => {
   if (event.target.matches("input, select") || event.ctrlKey || event.metaKey) return;

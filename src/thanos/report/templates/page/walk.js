@@ -17,6 +17,8 @@ function part(tree, node, isNew) {
   const shown = data.sprite ? typical.map(i => {
     const canvas = thumbnail(i, 48);
     canvas.title = data.names[i];
+    canvas.style.cursor = "pointer";
+    canvas.onclick = () => tell("look", i, typical);
     return canvas;
   }) : typical.map(i => document.createTextNode(`${data.names[i]} `));
   return element("li", {class: isNew ? "new" : "", children: [element("div", {text: `${name} · ${number(size)}${truly ? ` · truly ${truly}` : ""}`}), ...shown]});
@@ -31,14 +33,19 @@ document.querySelectorAll(".walk").forEach(block => {
   const t = walk.findIndex(tree => tree.name === block.dataset.superclass), tree = walk[t], all = leavesOf(tree);
   const slider = block.querySelector("input"), said = block.querySelector("output"), list = block.querySelector("ul"), take = block.querySelector("button");
   const title = node => tree.nodes[node].name;
-  function show() {
-    const many = cuts[t] = Number(slider.value), nodes = nodesOf(tree, many), undone = tree.merges[all - many], done = tree.merges[all - many - 1];
-    let fresh = [], what = "as discovered";
+  function describe() {  // the cut; returns the nodes that it has anew
+    const many = cuts[t], undone = tree.merges[all - many], done = tree.merges[all - many - 1];
+    const now = groupsOf(base, edited.state).filter(group => group.superclass === treeNumber[t]).length;
+    let fresh = [], what = `as discovered${now === tree.found ? "" : `; as edited ${now}`}`;
     if (many > tree.found) { fresh = undone; what = `${title(all + all - many)} becomes ${undone.map(title).join(" and ")}`; }
     if (many < tree.found) { fresh = [all + all - many - 1]; what = `${done.map(title).join(" and ")} become one`; }
-    said.textContent = `${many}: ${what}`;
+    if (said.textContent !== `${many}: ${what}`) said.textContent = `${many}: ${what}`;
     slider.setAttribute("aria-valuetext", said.textContent);
-    list.replaceChildren(...[...new Set(nodes)].map(node => part(tree, node, fresh.includes(node))));
+    return fresh;
+  }
+  function show() {
+    const many = cuts[t] = Number(slider.value), fresh = describe();
+    list.replaceChildren(...[...new Set(nodesOf(tree, many))].map(node => part(tree, node, fresh.includes(node))));
     list.hidden = many === tree.found;
   }
   slider.oninput = () => { show(); colourByCuts(); };
@@ -49,4 +56,5 @@ document.querySelectorAll(".walk").forEach(block => {
   };
   block.hidden = false;
   show();
+  on("state", describe);
 });
