@@ -30,6 +30,7 @@ def test_nothing_serious_is_found(page, scheme, width):
         assert findings(shown) == []
         shown.locator("summary", has_text="Keys").click()
         shown.locator("[aria-label='Split animals/1']").click()
+        shown.locator("[aria-label='Show plants/0']").click()
         shown.locator("#tile3").click()
         shown.locator("#tile4").click()
         shown.locator("#lasso").click()

@@ -43,7 +43,7 @@ function closeRope() {
   stop();
   if (corners.length < 3 || !inside.length) { said.textContent = "No image lies inside the lasso."; return; }
   choose(inside);
-  said.textContent = `${plural(inside.length, "image", "images")} inside the lasso ${inside.length === 1 ? "is" : "are"} selected.`;
+  said.textContent = `${plural(inside.length, "image", "images")} ${inside.length === 1 ? "lies" : "lie"} inside the lasso.`;
   document.getElementById("to-move").focus();
 }
 const byLasso = {
