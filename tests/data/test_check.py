@@ -106,7 +106,7 @@ def test_what_could_be_meant_is_remarked_upon(photos, tmp_path):
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / name)
     checked = found(photos(*more, ["wide.png", "cat", "day", "train"], changes=changes))
     assert checked.faults == []
-    assert any("images of one size are wanted" in remark for remark in checked.remarks)
+    assert any("images of one square size are wanted" in remark for remark in checked.remarks)
     assert any("'doog'" in remark and "did you mean 'dog'" in remark for remark in checked.remarks)
     assert any("dog has 19 times the images of doog" in remark for remark in checked.remarks)
 

@@ -104,3 +104,18 @@ def test_a_report_says_of_each_subclass_its_own_probability(vectors, tmp_path):
     assert {name: float(found[1]) for name, found in told.items()} == {
         name: pytest.approx(100 * stated[name]) for name in ("four/0", "four/1", "four/3")
     }
+
+
+def test_it_says_that_what_discover_wrote_may_be_others(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    np.savez(tmp_path / "e.npz", vectors=rng.normal(size=(200, 4)).astype(np.float32), labels=y)
+    run_command(["split", str(tmp_path / "e.npz")])
+    assert "need not be" not in capsys.readouterr().out
+    run_command(["discover", str(tmp_path / "e.npz"), "--clusters", "2"])
+    capsys.readouterr()
+    run_command(["split", str(tmp_path / "e.npz")])
+    assert (
+        "e-subclasses.csv, which may be counted otherwise; to write these down: thanos discover"
+        in capsys.readouterr().out
+    )

@@ -50,6 +50,9 @@ def split(
     found = discover(embeddings, config, properties=properties)
     for line in split_lines(found, typical(embeddings, found)):
         say(line)
+    if (kept := from_.own("subclasses", ".csv")) is not None and kept.is_file():
+        again = f"thanos discover {from_.again(None)} --number merging"
+        say(f"these need not be the subclasses of {kept}, which may be counted otherwise; to write these down: {again}")
 
 
 def typical(embeddings: "Embeddings", found: "Discovered") -> dict[str, list[str]]:

@@ -62,7 +62,7 @@ def check(config: DataConfig) -> Checked:
         images, changes = load_together(config)
     remarks = []
     if changes and images.size is not None:
-        wanted = " and ".join(["one size"] * ("size" in changes) + ["one mode"] * ("convert" in changes))
+        wanted = " and ".join(["one square size"] * ("size" in changes) + ["one mode"] * ("convert" in changes))
         told = [f"`size={images.size[0]}`"] * ("size" in changes) + ["`convert`"] * ("convert" in changes)
         remarks.append(
             f"images of {wanted} are wanted; thanos discover brings them together by itself, thanos train if told "
