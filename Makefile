@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= runs/demo
+PYTEST ?=
 
 .PHONY: setup demo test test-fast lint docs bench lock clean
 
@@ -20,7 +21,7 @@ demo: setup
 	$(BIN)/thanos demo --out $(DEMO_OUT)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST)
 
 test-fast: setup
 	$(BIN)/python -m pytest -m "not slow"
