@@ -106,6 +106,7 @@ def write_page(
         mark: Of the table, where the subclasses were read from it; None: it is about to be written.
         linked: Whether thumbnails go into files beside the page.
     """
+    from thanos.data.group_table import mark as mark_of_table
     from thanos.report.discover_page import write_discover_page
     from thanos.report.edit import Base
     from thanos.report.summary import advice_line
@@ -119,7 +120,8 @@ def write_page(
         advice = advise(source.embeddings, found, errors)
     if advice is not None:
         say(f"next: {advice_line(advice)}")
-    picked = _portfolio(source, mark)
+    subclasses = dict(zip(source.embeddings.names, (found.names[k] for k in found.cluster), strict=True))
+    picked = _portfolio(source, mark or mark_of_table(subclasses))
     with doing("the page"):
         write_discover_page(
             page,
@@ -156,7 +158,7 @@ def check_thumbnails(page: Path, thumbnails: "Thumbnails") -> None:
         check_folder_free(page)
 
 
-def _portfolio(source: "Source", subclasses: str | None) -> dict[str, Any]:
+def _portfolio(source: "Source", subclasses: str) -> dict[str, Any]:
     """What ``thanos robust`` left of its portfolio on these embeddings and subclasses; empty where it left nothing."""
     from thanos.embeddings import marks_of
     from thanos.storage.schemas import Picked
