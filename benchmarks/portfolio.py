@@ -2,7 +2,7 @@
 
 A world is Gaussian: some directions hold the class, others an attribute that goes with it in training, or does not.
 They differ in how wide the attribute is beside the class, how closely it goes with it, dimensions, images, classes,
-wrong labels. The rule was made on worlds of odd number (those below 180); those of even number below 40 are reported,
+wrong labels. The rule was made on worlds of odd number (those below 240); those of even number below 40 are reported,
 with --worlds more even ones beside, and the odd ones below 40 apart. With --celeba (an .npz of
 benchmarks/portfolio_sets.py) and --attributes (list_attr_celeba.txt) pairs of CelebA's attributes stand beside, one as
 superclass, one that goes with it as the shortcut: of those drawn the first 40 helped to settle the rule, 40 others,

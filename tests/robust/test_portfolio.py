@@ -39,7 +39,7 @@ def test_a_shortcut_is_seen_through_and_every_candidate_is_told(make_shortcut):
         return min(right[fresh.group == group].mean() for group in range(4))
 
     assert worst(found.chosen.head) > worst(plain.candidate.head) + 0.2
-    assert found.chosen.name in found.reason
+    assert found.chosen.short in found.reason
     assert len({each.candidate.name for each in found.scored}) == len(found.scored)
     assert {each.candidate.method for each in found.scored} == {"mean", *room.WITHOUT, *room.WITH}
     best = sorted((each for each in found.scored if each.candidate.method != "mean"), key=lambda each: -each.score)
@@ -131,7 +131,7 @@ def test_scores_by_hand(make_shortcut):
     assert [each.worst for each in scored[1:]] == [0.0, 1.0]
     assert plain is every[0]
     assert chosen is scored[0].candidate
-    assert "the mean of a reweight; erm (strength 0.1) has" in reason
+    assert "the mean of a reweight, erm has" in reason
 
 
 def test_scores_of_resamples_are_those_of_the_images_repeated():
@@ -145,6 +145,14 @@ def test_scores_of_resamples_are_those_of_the_images_repeated():
         rows = np.repeat(np.arange(60), times[sample])
         expected = [slow_score(each, y, partitions, rows) for each in soft]
         np.testing.assert_allclose(found[sample], expected)
+
+
+def test_a_name_without_settings_counts_the_heads_of_a_mean():
+    head = along(0)
+    one = Candidate("early", "groupdro", {"strength": 0.1, "adjustment": 2.0}, head)
+    assert (one.name, one.short) == ("early groupdro (strength 0.1, adjustment 2)", "early groupdro")
+    mean = Candidate("", "mean", {"of": [one.name, "early groupdro (strength 0.01, adjustment 2)", "afr"]}, head)
+    assert mean.short == "the mean of 2 of early groupdro, afr"
 
 
 def test_the_mean_is_of_heads_in_units_of_their_own_margin(make_shortcut):

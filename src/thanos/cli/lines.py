@@ -1,7 +1,5 @@
 """Scores as lines on a terminal. Knows numbers and words; measures nothing."""
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -127,21 +125,13 @@ def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]
     """By what a classifier was chosen on validation images."""
     if config.method == "portfolio":
         aside = [f"{name} steps aside: {why}" for name, why in selection["aside"].items()]
-        return [f"portfolio, {selection['candidates']} candidates: {_without_settings(selection['reason'])}", *aside]
+        return [f"portfolio, {selection['candidates']} candidates: {selection['reason']}", *aside]
     sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
     reached = f"AUROC {selection['auroc']:.1%}" if "auroc" in selection else f"{selection['accuracy']:.1%}"
     return [
         f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
         f"{selection['rule']} on validation: {reached} (n = {sizes})"
     ]
-
-
-def _without_settings(reason: str) -> str:
-    """The portfolio's reason with its heads counted; every setting of theirs is in the file of scores."""
-    before, mean, after = re.sub(r" \((?!difference)[^()]*\)", "", reason).partition("the mean of ")
-    heads, has, rest = after.partition(" has ")
-    counted = Counter(heads.split("; ")).items() if mean else ()
-    return before + mean + ", ".join(name if n == 1 else f"{n} of {name}" for name, n in counted) + has + rest
 
 
 def robust_lines(outcome: "Outcome", plain: "Outcome", method: str) -> list[str]:

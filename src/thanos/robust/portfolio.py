@@ -1,5 +1,6 @@
 """Every way to infer groups, heads on them in several settings; and a rule that picks without any group label."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -61,6 +62,14 @@ class Candidate:
             return f"the mean of {'; '.join(self.settings['of'])}"
         told = ", ".join(f"{key} {value:g}" for key, value in self.settings.items() if key != "errors")
         return " ".join(filter(None, (self.inferrer, self.method, told and f"({told})")))
+
+    @property
+    def short(self) -> str:
+        """Without settings; of a mean its heads, counted."""
+        if self.method != "mean":
+            return " ".join(filter(None, (self.inferrer, self.method)))
+        counted = Counter(name.partition(" (")[0] for name in self.settings["of"])
+        return f"the mean of {', '.join(name if n == 1 else f'{n} of {name}' for name, n in counted.items())}"
 
 
 @dataclass(frozen=True)
@@ -179,8 +188,8 @@ def choose(
     gain = float(total[0] - total[plain])
     error = _standard_error(soft[[0, plain]], y, partitions, seen.seed)
     kept = gain <= ERRORS * error
-    told = f"{best.name} has {total[0]:.3f} over the groups of {', '.join(partitions)}"
-    beside = f"plain {every[plain].name} {total[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
+    told = f"{best.short} has {total[0]:.3f} over the groups of {', '.join(partitions)}"
+    beside = f"plain {every[plain].short} {total[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
     reason = f"{'plain ERM is as good: ' if kept else ''}{told}, {beside}."
     worst = np.min([_by_group(right, p).min(axis=1) for p in partitions.values()], axis=0)
     numbers = (total.tolist(), right.mean(axis=1).tolist(), worst.tolist())
