@@ -68,8 +68,8 @@ TYPOS = [
     (["train", "--views-per-image", "1", "--out", "x"], "--views-per-image should be greater than or equal to 2"),
     (["train", "--precision", "bf17", "--out", "x"], "--precision"),
     (["clasify", "x"], 'Did you mean "classify"?'),
-    (["check"], "DATA is missing. For examples: thanos check --help"),
-    (["train"], "--out is missing. For examples: thanos train --help"),
+    (["check"], "DATA is missing. For examples: thanos check -h"),
+    (["train"], "--out is missing. For examples: thanos train -h"),
     (["train", "--out"], "--out takes a value; none came"),
     (["frobnicate"], "See thanos --help."),
     (["embed", "."], "a run directory holds a config.yaml and weights; . does not"),
@@ -491,6 +491,21 @@ def test_help_and_version_as_words(capsys):
     assert run(capsys, "help")[1] == run(capsys, "--help")[1]
     assert run(capsys, "help", "check")[1] == run(capsys, "check", "--help")[1]
     assert run(capsys, "version")[1] == run(capsys, "--version")[1]
+
+
+@pytest.mark.parametrize("typed", [["discover"], ["reproduce", "table3"], ["data", "build"]])
+def test_help_in_short_is_what_a_command_does_and_its_examples(capsys, typed):
+    out = run(capsys, *typed, "-h")[1]
+    name = " ".join(["thanos", *typed])
+    assert out.startswith(f"{name}: ")
+    assert f"\n  {name} " in out
+    assert out.endswith(f"\nAll options: {name} --help\n")
+    assert len(out.splitlines()) < 20 < len(run(capsys, *typed, "--help")[1].splitlines())
+
+
+def test_help_in_short_of_what_consists_of_commands_lists_them(capsys):
+    assert run(capsys, "data", "-h")[1] == run(capsys, "data", "--help")[1]
+    assert run(capsys, "-h")[1] == run(capsys, "--help")[1]
 
 
 def test_settings_become_flags_and_names_stay_names():

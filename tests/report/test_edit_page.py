@@ -427,3 +427,24 @@ def colours(page):
         button.inner_text().rpartition(" (")[0].strip(): button.locator("svg > *").get_attribute("fill")
         for button in buttons
     }
+
+
+@pytest.mark.parametrize("kind", [Keys, Pointer])
+def test_a_subclass_is_named_beside_its_pictures(made, kind):
+    with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
+        person, here = kind(page), page.locator("[data-subclass='animals/0']")
+        field = here.locator("input")
+        person.write("[aria-label='Rename animals/0']", "cats")
+        assert field.input_value() == "cats"
+        assert "cats" in shown(page)
+        assert "as edited: cats" in here.inner_text()
+        assert "“animals/0” is called “cats”" in here.inner_text()
+        person.write("[aria-label='Rename animals/0']", "plants/0")
+        assert "Not done: “plants/0” is a subclass of plants" in here.inner_text()
+        assert field.input_value() == "cats"
+        person.undo()
+        assert field.input_value() == "animals/0"
+        assert "as edited" not in here.inner_text()
+        person.push("[aria-label='Split animals/0']")
+        assert not field.is_visible()  # several names stand in the table
+        assert "as edited: animals/0a, animals/0b" in here.inner_text()

@@ -1,5 +1,7 @@
 """What a subclass is: planted causes are named first, chance is not named, and numbers are those of others."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -173,4 +175,6 @@ def test_discover_and_its_page_say_what_a_subclass_is(tmp_path, capsys, monkeypa
     said = capsys.readouterr().out
     assert "beside their siblings: " in said
     assert "(AUC" in said
-    assert "Beside its siblings: " in (tmp_path / "run" / "subclasses.html").read_text("utf-8")
+    page = (tmp_path / "run" / "subclasses.html").read_text("utf-8")
+    assert "Beside its siblings: " in page
+    assert re.search(r"held against its siblings in \d+ simple properties", page)

@@ -46,8 +46,8 @@ from thanos.names import nearest
 app = App(
     name="thanos",
     help="Learn image representations that keep the classes nobody labelled.",
-    help_epilogue="First: `thanos demo`. `thanos VERB --help` shows examples. --config FILE reads settings from "
-    "YAML (flags beside it win); --debug shows tracebacks.",
+    help_epilogue="First: `thanos demo`. `thanos COMMAND -h` shows examples, `thanos COMMAND --help` all options. "
+    "--config FILE reads settings from YAML (flags beside it win); --debug shows tracebacks.",
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
     version_flags=["--version"],
@@ -154,6 +154,10 @@ def run_command(tokens: list[str]) -> int:
     console.TYPED[:] = tokens
     if tokens and tokens[0] in ("help", "version"):
         tokens = [*tokens[1:2], f"--{tokens[0]}"]
+    if tokens[-1:] == ["-h"] and (short := _help_in_short(tokens[:-1])):
+        for line in short.splitlines():
+            say(line)
+        return 0
     tokens, settings = _take_config(tokens)
     if settings and tokens[:1] == ["discover"] and settings.get("method") in registry.methods():
         raise ConfigError(
@@ -181,11 +185,22 @@ def run_command(tokens: list[str]) -> int:
         what = f"{name} takes a value; none came"
         if name not in tokens:
             what = f"{name if error.argument.index is None else name.lstrip('-').upper()} is missing"
-        raise ConfigError(f"{what}. For examples: thanos {tokens[0]} --help") from error
+        raise ConfigError(f"{what}. For examples: thanos {tokens[0]} -h") from error
     except CycloptsError as error:
         of_a_value = isinstance(error, CoercionError | cyclopts.ValidationError)
         raise ConfigError((of_a_value and _unknown_flag(tokens)) or _one_line(error)) from error
     return 0
+
+
+def _help_in_short(tokens: list[str]) -> str:
+    """What a command does, and its examples; empty for one that consists of others, or that there is not."""
+    chain, apps, _ = app.parse_commands(tokens)
+    command = apps[-1].default_command
+    if not chain or command is None or not apps[-1].help_epilogue:
+        return ""
+    does = " ".join(inspect.cleandoc(command.__doc__ or "").partition("\n\n")[0].split())
+    name = " ".join(["thanos", *chain])
+    return f"{name}: {does}\n\n{apps[-1].help_epilogue}\n\nAll options: {name} --help"
 
 
 def _check_words(tokens: list[str]) -> None:

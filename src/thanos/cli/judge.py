@@ -134,7 +134,7 @@ def write_page(
             training=source.training(),
             scores=scores,
             table=table,
-            told={} if told is None else told.words(found.names),
+            told=told,
             base=None if table is None or mark is None else Base(mark, _origin(source, table), found.marks),
             linked=linked,
             advice=advice,

@@ -253,7 +253,8 @@ def _check_contrast(images: Samples, train: NDArray[np.int64], method: str) -> N
         only = images.superclass_names[int(train.argmax())]
         raise DataError(
             f"{method} contrasts two or more superclasses; {images.name} has only {only!r} among its training "
-            f"{images.kind}. Add a second superclass, or train by {able}, which need none."
+            f"{images.kind}. Add a second superclass, or train by {able}, which need none (thanos discover then "
+            f"takes one of these by itself)."
         )
     if (train < 2).any():
         thin = images.superclass_names[int((train < 2).argmax())]

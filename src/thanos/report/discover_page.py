@@ -24,6 +24,7 @@ from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
 from thanos.runs.encoder_io import ModelCard
 from thanos.storage import write_text
+from thanos.subclasses.explain import Explained
 from thanos.subclasses.fitted import Discovered
 
 TITLE = "thanos: discovered subclasses"
@@ -60,7 +61,7 @@ def write_discover_page(
     training: Training | None,
     scores: dict[str, Any],
     table: Path | None = None,
-    told: Mapping[str, str] | None = None,
+    told: Explained | None = None,
     base: Base | None = None,
     linked: bool = False,
     advice: Advice | None = None,
@@ -80,7 +81,7 @@ def write_discover_page(
         scores: ``geometry``, ``transfer``, ``apart``, ``recovery`` and ``recovery_by_level``, as far as they were
             measured.
         table: The CSV that holds the subclasses, which the text mentions.
-        told: By subclass, what simple properties tell it from its siblings.
+        told: What simple properties tell each subclass from its siblings; None: none were looked at.
         base: What edits start from; the page bears the mark of its table. None: the subclasses found.
         linked: Whether thumbnails of all images on the map go into files beside the page; else those of at most 5,000
             stand in it.
@@ -108,7 +109,9 @@ def write_discover_page(
         "table": table,
         "mark": "" if base is None or base.mark is None else f"{SUBCLASSES} {base.mark}",
         "again": again,
-        "told": told or {},
+        "told": {} if told is None else told.words(found.names),
+        "tried": 0 if told is None or not told.differences else told.tried,
+        "alike": 0 if told is None else sum(not each for each in told.differences.values()),
         "found": found.superclasses,
         "worst": worst(found, errors),
         "next": advice_line(advice),

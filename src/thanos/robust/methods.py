@@ -162,7 +162,9 @@ def dfr(task: Task) -> Candidates:
         half[mine[: len(mine) // 2]] = True
     first, other = np.flatnonzero(half), np.flatnonzero(~half)
     if len(np.unique(superclass)) < 2:
-        raise DataError("a head tells superclasses apart; the validation images, on which DFR fits it, have one only.")
+        raise DataError(
+            "a head tells superclasses apart; the validation images, on which DFR fits it, have one only. Add another."
+        )
     if len(np.unique(group[first])) < len(np.unique(group)):
         raise DataError("DFR halves every group's validation images; a group has one only. Hold out more, or merge.")
     watch = Watch("worst-group", group[other], tuple(str(i) for i in range(int(group.max()) + 1)))
@@ -270,7 +272,7 @@ def fit_robust(method: RobustMethod, embeddings: Embeddings, group: Ids | None, 
     if not len(train):
         raise DataError("heads are fitted on training images, and there are none. Name the splits.")
     if len(np.unique(embeddings.superclass[train])) < 2:
-        raise DataError("a head tells superclasses apart; the training images have one only.")
+        raise DataError("a head tells superclasses apart; the training images have one only. Add another.")
     of_train = of_held_out = None
     if method in TRAIN_GROUPS:
         of_train = _dense(_known(method, group, train, "training"))

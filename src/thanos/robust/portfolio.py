@@ -116,7 +116,7 @@ def fit_portfolio(
     if not (embeddings.in_split("train").any() and embeddings.in_split("validation").any()):
         raise DataError("heads are fitted on training images and chosen on validation images. Name some of each.")
     if len(np.unique(embeddings.superclass[embeddings.in_split("train")])) < 2:
-        raise DataError("a head tells superclasses apart; the training images have one only.")
+        raise DataError("a head tells superclasses apart; the training images have one only. Add another.")
     seen = Seen.of(embeddings, seed, known)
     found, aside = infer_all(seen)
     every = tuple(candidates(seen, found, aside))

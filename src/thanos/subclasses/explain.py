@@ -67,12 +67,12 @@ class Explained:
         return [f"beside their siblings: {'; '.join(shown)}"] if shown else []
 
     def words(self, names: tuple[str, ...]) -> dict[str, str]:
-        """By the name of a subclass, what a page says of it."""
+        """By the name of a subclass, what a page says of it; of one that no property tells apart, nothing."""
         said = {}
         for c, found in self.differences.items():
             each = [f"{d.says} (AUC {d.auc:.2f}, {d.interval[0]:.2f} to {d.interval[1]:.2f})" for d in found]
-            none = f"none of {self.tried} properties (light, colour, sharpness, file, columns) tells it apart"
-            said[names[c]] = "; ".join(each) if each else none
+            if each:
+                said[names[c]] = "; ".join(each)
         return said
 
 

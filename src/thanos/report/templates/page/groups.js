@@ -91,11 +91,6 @@ function drawBook() {  // what is done and kept
   save.classList.toggle("wanted", isUnsaved());
   document.getElementById("undo").setAttribute("aria-disabled", String(!n));
   document.getElementById("redo").setAttribute("aria-disabled", String(!edited.undone.length));
-  document.querySelectorAll("[data-subclass]").forEach(line => {  // beside the subclasses as they were discovered
-    const names = new Set(base.name.flatMap((name, leaf) => name === line.dataset.subclass ? [edited.state.names[leaf]] : []));
-    const now = [...names].map(name => edited.state.marks.has(name) ? `${name} (${edited.state.marks.get(name)})` : name).join(", ");
-    line.textContent = n && now !== line.dataset.subclass ? `as edited: ${now}` : "";
-  });
 }
 on("state", drawGroups);
 on("state", drawBook);
