@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from thanos import DataConfig, embed, load
+from thanos.encoders.detailed import Detailed
 from thanos.encoders.frozen import Frozen
 from thanos.encoders.zoo import SideBySide, build_encoder
 from thanos.report.snippet import loading_code
@@ -41,12 +42,15 @@ def test_the_code_gives_our_vectors(encoders, tmp_path, monkeypatch):
     assert_the_code_embeds_alike(encoder, images, tmp_path, monkeypatch)
 
 
+@pytest.mark.parametrize("grid", [0, 2])
 @pytest.mark.parametrize("heads", [("mlp-16-8",), ("mlp-16-8", "mlp-24-12")], ids="+".join)
-def test_the_code_of_a_frozen_backbone_gives_our_vectors(heads, tmp_path, monkeypatch):
+def test_the_code_of_a_frozen_backbone_gives_our_vectors(heads, grid, tmp_path, monkeypatch):
     monkeypatch.setenv("THANOS_CACHE", str(tmp_path / "cache"))
     images = load(DataConfig(size=32)).take(np.arange(40))
     torch.manual_seed(0)
     backbone = build_encoder("test_resnet", channels=1, size=(32, 32))
+    if grid:
+        backbone = Detailed(backbone, grid, channels=1, size=(32, 32))
     parts = [build_encoder(name, channels=backbone.num_features, size=None) for name in heads]
     head = parts[0] if len(parts) == 1 else SideBySide(parts)
     if len(parts) > 1:
@@ -54,5 +58,5 @@ def test_the_code_of_a_frozen_backbone_gives_our_vectors(heads, tmp_path, monkey
     width = backbone.num_features
     module = Frozen(backbone, head, [0.1] * width, [0.5] * width).eval()
     card = card_for(images, heads, module, method="spread", mean=(0.5,), std=(0.5,))
-    encoder = Encoder(module, card.model_copy(update={"backbone": "test_resnet"}))
+    encoder = Encoder(module, card.model_copy(update={"backbone": "test_resnet", "grid": grid}))
     assert_the_code_embeds_alike(encoder, images, tmp_path, monkeypatch)

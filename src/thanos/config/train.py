@@ -11,7 +11,7 @@ from thanos.config.data import DataConfig, ViewSpec
 
 OF_FEATURES = ("feature_noise", "feature_dropout", "feature_neighbours")
 """Settings that say nothing of images: about features and vectors."""
-_OF_FROZEN = ("head", "frozen_views", "keep_features", *OF_FEATURES)
+_OF_FROZEN = ("head", "frozen_grid", "frozen_views", "keep_features", *OF_FEATURES)
 """Settings that say nothing without ``frozen``, but for vectors."""
 _OF_FINE_TUNING = ("backbone_rate", "layer_decay", "head_first", "batch_norm", "unfreeze")
 """Settings that say nothing unless pretrained weights are trained."""
@@ -32,6 +32,9 @@ class TrainConfig(DataConfig):
     """Keep a pretrained timm model as it is, and train a small network on its features, which are computed once."""
     head: str = "mlp"
     """frozen: that network, mlp-HIDDEN-DIM; mlp is mlp-256-64."""
+    frozen_grid: Annotated[int, Field(ge=0, le=16)] = 0
+    """frozen: beside the last layer's features take a middle one's, averaged over the cells of a grid of so many a
+    side: shape and place, for images far from photographs; 0: none."""
     frozen_views: Annotated[int, Field(ge=0)] = 4
     """frozen: augmented views of each image whose features are computed beside its own; 0: noise alone tells views
     apart."""

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from thanos import registry
+from thanos.encoders.detailed import MIDDLE
 from thanos.runs.encoder_io import ModelCard
 
 _TIMM = """\
@@ -65,16 +66,22 @@ from safetensors.torch import load_file
     return module.eval()
 
 state = load_file({weights!r})
-backbone = part("backbone.", timm.create_model({name!r}, num_classes=0, in_chans={channels}{sized}))
+backbone = part({prefix!r}, timm.create_model({name!r}, num_classes=0, in_chans={channels}{sized}))
 heads = [part(prefix, Head(len(state["mean"]), *sizes)) if sizes else None for prefix, sizes in {heads}]
 scales = state.get("head.scale", torch.ones(len(heads)))
-
+{detailed}
 @torch.inference_mode()
 def embed(images):  # uint8 (n, {height}, {width}, {channels}) -> (n, {dim})
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in ({mean}, {std}))
-    features = backbone((torch.as_tensor(images).permute(0, 3, 1, 2) / 255 - mean) / std)
+    features = {features}((torch.as_tensor(images).permute(0, 3, 1, 2) / 255 - mean) / std)
     x = (features - state["mean"]) / state["std"]
     return torch.cat([(head(x) if head else features) * scale for head, scale in zip(heads, scales)], dim=1)
+"""
+_DETAILED = """
+def detailed(x):  # the last layer's features, then a middle one's over the cells of a grid
+    last, middle = backbone.forward_intermediates(x, indices=[{middle}])
+    cells = torch.nn.functional.adaptive_avg_pool2d(middle[0], {grid}).flatten(1)
+    return torch.cat([backbone.forward_head(last), cells], dim=1)
 """
 _OF_VECTORS = """\
 import json, torch
@@ -135,7 +142,11 @@ def loading_code(card: ModelCard, weights: Path) -> str:
     if card.backbone is not None:
         alone = len(card.encoders) == 1
         heads = [("head." if alone else f"head.parts.{k}.", _sizes(head)) for k, head in enumerate(card.encoders)]
-        return "".join(text.format(heads=heads, built=_HEAD, **facts) for text in (_FROZEN, _READ))
+        facts |= {"heads": heads, "built": _HEAD, "prefix": "backbone.", "features": "backbone", "detailed": ""}
+        if card.grid:
+            detailed = _DETAILED.format(grid=card.grid, middle=MIDDLE)
+            facts |= {"prefix": "backbone.network.", "features": "detailed", "detailed": detailed}
+        return "".join(text.format(**facts) for text in (_FROZEN, _READ))
     builds, own = _TIMM, registry.encoder(name)
     if own is not None and own.alone:
         builds = registry.text(own.alone, own)

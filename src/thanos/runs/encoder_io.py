@@ -17,6 +17,7 @@ from thanos.config import FeatureViewSpec, Settings, ViewSpec, explain
 from thanos.data.imageset import ImageSet
 from thanos.data.samples import Samples, Values
 from thanos.embeddings import MARK, encoder_fingerprint, kept_fingerprint
+from thanos.encoders.detailed import Detailed
 from thanos.encoders.features import Pass, frozen_features
 from thanos.encoders.frozen import Frozen
 from thanos.encoders.pretrained import describe_weights, preprocessing
@@ -58,6 +59,8 @@ class ModelCard(Settings):
     """Of the images it was trained on."""
     backbone: str | None = None
     """The timm model that was not trained, on whose features the encoders stand; None: they take images themselves."""
+    grid: Annotated[int, Field(ge=0, le=16)] = 0
+    """Cells a side, where a middle layer's features stand beside that model's last; 0: they do not."""
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -80,8 +83,9 @@ class ModelCard(Settings):
 
 
 def facts_of(card: ModelCard, indent: int | None = None) -> str:
-    """The card as JSON; cards without a backbone say nothing of it, as they did before there were any."""
-    return card.model_dump_json(indent=indent, exclude={"backbone"} if card.backbone is None else None)
+    """The card as JSON; cards without a backbone or a grid say nothing of it, as they did before there were any."""
+    absent = {name for name in ("backbone", "grid") if not getattr(card, name)}
+    return card.model_dump_json(indent=indent, exclude=absent)
 
 
 def card_for(
@@ -281,8 +285,13 @@ def _module(card: ModelCard) -> nn.Module:
     """What the weights of a card are those of."""
     if card.backbone is None:
         return _together(_parts(card.encoders, card.channels, card.size))
-    backbone = build_encoder(card.backbone, channels=card.channels, size=card.size)
+    backbone = _detailed(build_encoder(card.backbone, channels=card.channels, size=card.size), card)
     return Frozen(backbone, _together(_parts(card.encoders, dimension(backbone), None)))
+
+
+def _detailed(network: nn.Module, card: ModelCard) -> nn.Module:
+    """With a middle layer's features beside its own, where the card says so."""
+    return network if not card.grid else Detailed(network, card.grid, channels=card.channels, size=card.image_size)
 
 
 def _parts(names: Sequence[str], channels: int, size: tuple[int, int] | None) -> list[nn.Module]:
@@ -343,7 +352,12 @@ def _of_checkpoint(file: Path) -> Encoder:
 
 
 def timm_encoder(
-    name: str, weights: Literal[True] | Path, images: Samples, say: Callable[[str], None] = lambda line: None
+    name: str,
+    weights: Literal[True] | Path,
+    images: Samples,
+    say: Callable[[str], None] = lambda line: None,
+    *,
+    grid: int = 0,
 ) -> Encoder:
     """A timm model as it is, for images of this kind: with its weights at hand or published, or those of a file.
 
@@ -352,14 +366,18 @@ def timm_encoder(
         weights: A file; True: as :func:`build_encoder` finds them.
         images: Whose channels and size it takes.
         say: Receives the line that tells which weights were taken.
+        grid: Cells a side, over which a middle layer's features are averaged and put beside its own; 0: none are.
     Raises:
         ConfigError: for a name or a file that does not fit.
         DataError, OutputError: as :func:`build_encoder`.
     """
     module = build_encoder(name, channels=images.channels, size=images.size, pretrained=weights)
     say(describe_weights(name, weights))
+    if grid:
+        assert images.size is not None  # of vectors there is no timm model
+        module = Detailed(module, grid, channels=images.channels, size=images.size)
     mean, std = preprocessing(name).normalisation(images.channels)
-    card = card_for(images, (name,), module, method=UNTRAINED, mean=mean, std=std)
+    card = card_for(images, (name,), module, method=UNTRAINED, mean=mean, std=std).model_copy(update={"grid": grid})
     return Encoder(module.eval(), card)
 
 

@@ -19,7 +19,7 @@ def backbone_of(config: TrainConfig, images: ImageSet, say: Callable[[str], None
         ConfigError, DataError, OutputError: if it, or its weights, cannot be had for images of this size.
     """
     weights: Literal[True] | Path = config.pretrained if isinstance(config.pretrained, Path) else True
-    return timm_encoder(config.encoder, weights, images, say)
+    return timm_encoder(config.encoder, weights, images, say, grid=config.frozen_grid)
 
 
 def features_of(config: TrainConfig, images: ImageSet, backbone: Encoder, say: Callable[[str], None]) -> FeatureSet:
