@@ -176,7 +176,7 @@ def test_what_changed_or_is_gone_stays_where_it_was(table):
     file = save(table, moved=moved)
     found = homes(read_table(table, file, at_hand(names, said, pixels=other)))
     assert [image for image, home in found.items() if home == "rust"] == ["a/1.png", "a/4.png"]
-    assert said == [f"2 of 4 moved images of {file} still fit: 1 are not here, 1 hold something else"]
+    assert said == [f"2 of 4 moved images of {file} are here as they were: 1 are not here, 1 hold something else"]
 
 
 def test_a_new_name_that_is_nearly_another_is_said(table):

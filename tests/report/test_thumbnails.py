@@ -32,9 +32,14 @@ def images(count, side):
 
 def tile(sheet, made, k):
     """The mean colour of a thumbnail."""
-    side, columns = made["side"], made["columns"]
-    left, top = k % columns * side, k // columns * side
-    return np.asarray(sheet)[top + 2 : top + side - 2, left + 2 : left + side - 2].mean(axis=(0, 1))
+    return pixels(sheet, made, k)[2:-2, 2:-2].mean(axis=(0, 1))
+
+
+def pixels(sheet, made, k):
+    """A thumbnail as the page's script cuts it out."""
+    side, cell = made["side"], made["side"] + 2 * made["edge"]
+    left, top = (place * cell + made["edge"] for place in (k % made["columns"], k // made["columns"]))
+    return np.asarray(sheet)[top : top + side, left : left + side].astype(float)
 
 
 @pytest.mark.parametrize(("side", "shown"), [(8, 8), (48, 48), (64, 64), (100, 64)])
@@ -55,6 +60,15 @@ def test_each_image_has_its_own(tmp_path):
     for k in rows:
         sheet = Image.open(tmp_path / made["sheets"][k // made["each"]])
         assert np.abs(tile(sheet, made, k % made["each"]) - some.images[k].mean(axis=(0, 1))).max() < 12
+
+
+def test_no_thumbnail_has_a_frame_of_its_neighbours_colours():
+    some = images(100, 64)
+    some.images[:] = np.where(np.arange(100)[:, None, None, None] % 2, [255, 230, 220], [40, 60, 160])  # light, dark
+    made = thumbnails.embedded(some, np.arange(100))
+    sheet = Image.open(io.BytesIO(base64.b64decode(made["sheets"][0].partition(",")[2])))
+    for k in range(100):
+        assert np.abs(pixels(sheet, made, k) - some.images[k]).max() < 12
 
 
 def test_thumbnails_in_a_page_keep_to_their_room(monkeypatch):

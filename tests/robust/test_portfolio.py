@@ -9,7 +9,7 @@ from thanos.errors import DataError
 from thanos.robust import portfolio as room
 from thanos.robust.head import Head
 from thanos.robust.infer import Seen
-from thanos.robust.portfolio import Candidate, choose, fit_portfolio, over_groups, soft_accuracy
+from thanos.robust.portfolio import INFERRED, YOURS, Candidate, choose, fit_portfolio, over_groups, soft_accuracy
 
 
 def along(dimension, dim=6):
@@ -49,7 +49,8 @@ def test_a_shortcut_is_seen_through_and_every_candidate_is_told(make_shortcut):
 def test_groups_of_a_person_are_what_the_rule_looks_at(make_shortcut):
     data = make_shortcut(900)
     found = fit_portfolio(data, known=data.group, for_these=True)
-    assert "over the groups of superclasses, your groups, plain" in found.reason
+    assert "of 1 over superclasses, your groups (half the worst group, half the mean), plain" in found.reason
+    assert found.rule == YOURS
     assert {each.candidate.inferrer for each in found.scored} == {"", *room.INFERRERS}  # candidates are the same
     right = {id(each.candidate): each.score for each in found.scored}
     seen = Seen.of(data, 0, data.group)
@@ -86,7 +87,8 @@ def test_what_steps_aside_stops_nothing_else(make_shortcut, monkeypatch):
         monkeypatch.setitem(room.INFERRERS, name, none)
     found = fit_portfolio(data)
     assert set(found.aside) == set(room.INFERRERS)
-    assert "over the groups of superclasses, plain" in found.reason
+    assert "of 1 over superclasses (half the worst group, half the mean), plain" in found.reason
+    assert found.rule == INFERRED
 
 
 def eight(make_shortcut):
@@ -131,7 +133,7 @@ def test_scores_by_hand(make_shortcut):
     assert [each.worst for each in scored[1:]] == [0.0, 1.0]
     assert plain is every[0]
     assert chosen is scored[0].candidate
-    assert "the mean of a reweight, erm has" in reason
+    assert "the mean of a reweight, erm scores" in reason
 
 
 def test_scores_of_resamples_are_those_of_the_images_repeated():

@@ -5,6 +5,7 @@ import html
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from thanos.cli import main
-from thanos.cli.lines import gain_line
+from thanos.cli.lines import changes_line, gain_line
 from thanos.config import RobustConfig, TrainConfig
 from thanos.data.group_table import read_table
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, write_embeddings
+from thanos.evaluate.robustness import group_scores
 from thanos.robust.head import read_head
 from thanos.robust.stage import Difference, Gain, WorstDifference
 
@@ -60,7 +62,7 @@ def test_discover_name_merge_and_be_fair(capsys, source):
     names.write_text("a/1: odd\nb/1: odd\n")  # not merged: a subclass lies in one superclass
     code, out, _ = run(capsys, "robust", file, "--method", "groupdro", "--table", table, "--names", names)
     assert code == 0
-    assert "discovered odd" in out
+    assert "subclass odd" in out
     found = json.loads(file.with_name("e-robust-groupdro.json").read_text())
     assert set(found["selection"]["n"]) == {"a/0", "b/0", "odd (a)", "odd (b)"}
     fair, plain = (
@@ -93,6 +95,12 @@ def test_the_portfolio_picks_and_tells_of_every_candidate(capsys, source):
     chosen = found["scores"]["groups"]["worst_group"]["accuracy"]
     assert chosen == pytest.approx(worst)
     assert any(row["test_worst_group"] == pytest.approx(worst) for row in table)
+    plain, _ = read_head(file.with_name("e-robust-portfolio-plain.npz"))  # what it was held against, as a classifier
+    assert (plain.predict(test.vectors) == test.superclass).mean() == pytest.approx(
+        found["plain"]["scores"]["sample_accuracy"]
+    )
+    assert "e-robust-portfolio-plain.npz" not in run(capsys, "classify", file)[1]  # which is never taken unasked
+    assert [row.get("picked", False) for row in table].count(True) == 1
     code, _, err = run(capsys, "robust", file, "--method", "portfolio", "--groups", "given")
     assert code == 2
     assert "drop `groups`" in err or "drop --groups" in err
@@ -100,9 +108,20 @@ def test_the_portfolio_picks_and_tells_of_every_candidate(capsys, source):
     page = file.with_name("e-report.html").read_text()
     assert found["selection"]["reason"] in html.unescape(page)
     for row in table:  # each with its scores
-        shown = re.search(">" + re.escape(row["candidate"]) + r"</td><td>([\d.]+)</td><td>([\d.]+)</td>", page)
+        mark = r" \(picked\)" if "picked" in row else ""
+        shown = re.search(">" + re.escape(row["candidate"]) + mark + r"</td><td>([\d.]+)</td><td>([\d.]+)</td>", page)
         assert float(shown[1]) == pytest.approx(row["score"], abs=6e-4)
         assert float(shown[2]) == pytest.approx(100 * row["validation_accuracy"], abs=0.06)
+    groups, other = (each["scores"]["groups"]["groups"] for each in (found, found["plain"]))
+    for name, one in groups.items():  # each with the plain one's
+        cells = (
+            re.escape(html.escape(name)),
+            f"{one['n']:,}",
+            rf"{100 * one['accuracy']:.1f}",
+            r"[^<]*",
+            rf"{100 * other[name]['accuracy']:.1f}",
+        )
+        assert re.search("".join(f"<td[^>]*>{cell}</td>" for cell in cells), page)
 
 
 def test_the_portfolio_takes_the_subclasses_that_were_discovered_and_named(capsys, source):
@@ -113,7 +132,7 @@ def test_the_portfolio_takes_the_subclasses_that_were_discovered_and_named(capsy
     assert run(capsys, "discover", file, "--clusters", 2)[0] == 0
     code, out, err = run(capsys, "robust", file)
     assert (code, err) == (0, "")
-    assert "discovered a/1" in out
+    assert "subclass a/1" in out
     found = json.loads(file.with_name("e-robust-portfolio.json").read_text())
     assert set(found["scores"]["discovered_groups"]["groups"]) == {"a/0", "a/1", "b/0", "b/1"}
     assert found["subclasses"]
@@ -287,7 +306,7 @@ def test_discovered_subclasses_become_the_groups_of_a_training(tmp_path):
             3,
             "few images: 3), all images -5.0 (95% -6.0 to -4.0). The worst group's gain may be chance. Over all",
         ),
-        (-0.1, (-0.3, 0.1), 400, "all images -5.0 (95% -6.0 to -4.0). No group is served better here. Over all"),
+        (-0.1, (-0.3, 0.1), 400, "all images -5.0 (95% -6.0 to -4.0). The worst group is not served better. Over all"),
     ],
 )
 def test_what_a_method_gives_and_costs_is_said(difference, interval, n, said):
@@ -295,3 +314,20 @@ def test_what_a_method_gives_and_costs_is_said(difference, interval, n, said):
     line = gain_line(Gain(worst, Difference(-0.05, (-0.06, -0.04))), "thanos robust runs/a --method erm")
     assert said in line
     assert ("thanos robust runs/a --method erm" in line) == (interval[0] < 0)
+
+
+def scored(**groups):
+    """Scores by group, from (right, n)."""
+    right = np.concatenate([np.arange(n) < many for many, n in groups.values()])
+    ids = np.repeat(np.arange(len(groups)), [n for _, n in groups.values()])
+    return SimpleNamespace(groups=None, discovered_groups=group_scores(right, ids, tuple(groups)))
+
+
+def test_what_groups_gain_and_lose_is_counted():
+    before = scored(a=(50, 100), b=(80, 100), c=(9, 10), d=(60, 100))
+    after = scored(a=(70, 100), b=(78, 100), c=(5, 10), d=(54, 100))
+    assert changes_line(after, before) == (
+        "of 4 groups 1 gain and 2 lose 5 points or more; c loses most, 40.0 (n = 10, few images)"
+    )
+    assert changes_line(before, before) == ""
+    assert changes_line(SimpleNamespace(groups=None, discovered_groups=None), before) == ""

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from thanos.cli.app import Judged, Of, Out, app, say
 from thanos.config import SourceConfig
 from thanos.evaluate.intervals import FEW
 from thanos.inputs import Source
-from thanos.storage import has_columns, refuse_foreign, write_csv
+from thanos.storage import has_columns, read_json, refuse_foreign, write_csv
 
 if TYPE_CHECKING:
     from thanos.embeddings import Embeddings
@@ -52,6 +53,8 @@ def classify(
 
     refuse_foreign(where, is_predictions, "thanos classify")
     (fitted, kinds), known = read_head(head), from_.places(names)
+    if names is None and known is not None and (made_with := _names_of(head)) is not None:
+        say(f"subclasses as discovered; --names {quote(made_with)}, with which {head} was made, gives them your names")
     embeddings = from_.embeddings
     told = tell(fitted, kinds, embeddings, classifier=str(head), of=str(source), again=from_.again(None))
     if known is not None:
@@ -60,6 +63,14 @@ def classify(
     from_.list_skipped(where)
     for line in lines_of(from_, told, head, where):
         say(line)
+
+
+def _names_of(head: Path) -> str | None:
+    """The file of names that thanos robust was given for a classifier."""
+    from thanos.storage.schemas import Classifier
+
+    facts = head.with_suffix(".json")
+    return read_json(facts, Classifier).get("names") if facts.is_file() else None
 
 
 PREDICTED, PLACED = ("image", "predicted", "probability", "superclass"), ("subclass", "subclass_confidence")

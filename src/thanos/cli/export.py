@@ -1,5 +1,6 @@
 """``thanos export``: a run's encoder, vectors, or images with their subclasses, in another program's format."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,10 @@ from thanos.storage import is_writable
 if TYPE_CHECKING:
     from thanos.export.handed import Handed
     from thanos.subclasses.fitted import Discovered
+
+
+NEEDED = {"onnx": ("onnx", "onnxscript"), "parquet": ("pyarrow",)}
+"""The packages of an extra of that name, without which a form cannot be written: looked for before any work."""
 
 
 @app.command(
@@ -59,6 +64,8 @@ def export(
     link
         Make links to the image files instead of copies.
     """
+    if absent := [package for package in NEEDED.get(to, ()) if find_spec(package) is None]:
+        raise ConfigError(f"--to {to} needs {absent[0]}; install it with `pip install thanos-repr[{to}]`.")
     from_ = Source(source, of, say)
     if to not in ("onnx", "safetensors", "csv"):
         say(images(from_, to, _free(out, to), table, names, link=link))

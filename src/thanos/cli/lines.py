@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from thanos.evaluate.recovery import Recovered
     from thanos.evaluate.robustness import GroupScores
     from thanos.evaluate.transfer import Transfer
-    from thanos.robust.stage import Gain, Outcome
+    from thanos.robust.stage import Gain, Outcome, RobustScores
     from thanos.subclasses.fitted import Discovered
 
 
@@ -124,7 +124,7 @@ def _p(p: float) -> str:
 def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]:
     """By what a classifier was chosen on validation images."""
     if config.method == "portfolio":
-        aside = [f"{name} steps aside: {why}" for name, why in selection["aside"].items()]
+        aside = [f"{name} is left out: {why}" for name, why in selection["aside"].items()]
         return [f"portfolio, {selection['candidates']} candidates: {selection['reason']}", *aside]
     sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
     reached = f"AUROC {selection['auroc']:.1%}" if "auroc" in selection else f"{selection['accuracy']:.1%}"
@@ -138,13 +138,13 @@ def robust_lines(outcome: "Outcome", plain: "Outcome", method: str) -> list[str]
     """Each group's accuracy under the method and under the plain head, with the interval of the method's."""
     mine, other = outcome.scores, plain.scores
     lines = [f"{'test images':<36}{'n':>8}{method:>12}{'plain':>9}  95% of {method}"]
-    pairs = (("group", mine.groups, other.groups), ("discovered", mine.discovered_groups, other.discovered_groups))
+    pairs = (("group", mine.groups, other.groups), ("subclass", mine.discovered_groups, other.discovered_groups))
     for title, a, b in pairs:
         if a is None or b is None:
             continue
         lines += [_beside(f"{title} {name}", share, b.groups[name].accuracy) for name, share in a.groups.items()]
-        lines.append(_beside(f"{title}: worst group", a.worst_group, b.worst_group.accuracy) + f"  ({_worst_of(a, b)})")
-        lines.append(_beside(f"{title}: group mean", a.group_mean, b.group_mean.accuracy))
+        lines.append(_beside(f"{title}: worst one", a.worst_group, b.worst_group.accuracy) + f"  ({_worst_of(a, b)})")
+        lines.append(_beside(f"{title}: mean of all", a.group_mean, b.group_mean.accuracy))
     lines.append(_beside("worst superclass", mine.worst_class, other.worst_class.accuracy))
     return [*lines, _beside("all images", mine.all_images, other.all_images.accuracy)]
 
@@ -163,12 +163,31 @@ def _beside(label: str, share: Any, plain: float) -> str:
     return f"{label:<{44 - len(count)}}{count}{share.accuracy:>12.1%}{plain:>9.1%}  {low:.1%} to {high:.1%}{mark}"
 
 
-def gain_line(found: "Gain", plain_command: str) -> str:
+PLAIN_TO_SEE = 0.05
+"""A change of a group's accuracy that is counted."""
+
+
+def changes_line(mine: "RobustScores", plain: "RobustScores") -> str:
+    """How many groups gain and lose, and the largest loss; empty where no group changes much."""
+    a, b = mine.groups or mine.discovered_groups, plain.groups or plain.discovered_groups
+    if a is None or b is None:
+        return ""
+    change = {name: share.accuracy - b.groups[name].accuracy for name, share in a.groups.items()}
+    more, less = (sum(sign * each >= PLAIN_TO_SEE for each in change.values()) for sign in (1, -1))
+    if not (more or less):
+        return ""
+    said = f"of {len(change)} groups {more} gain and {less} lose {100 * PLAIN_TO_SEE:.0f} points or more"
+    most = min(change, key=lambda name: change[name])
+    few = ", few images" if a.groups[most].small else ""
+    return said + (f"; {most} loses most, {-100 * change[most]:.1f} (n = {a.groups[most].n:,}{few})" if less else "")
+
+
+def gain_line(found: "Gain", plain: str) -> str:
     """What a method gives and takes, in a sentence, and how sure that is.
 
     Args:
         found: The difference to the plain classifier.
-        plain_command: What is typed to have that one.
+        plain: Where that one is.
     """
     worst, everyone = found.worst, found.all_images
     (low, high), few = worst.interval, f", few images: {worst.n}" if worst.small else ""
@@ -180,11 +199,11 @@ def gain_line(found: "Gain", plain_command: str) -> str:
     if low <= 0 and worst.difference > 0:
         said += f". The worst {worst.of}'s gain may be chance"
     elif low <= 0:
-        said += f". No {worst.of} is served better here"
+        said += f". The worst {worst.of} is not served better"
     if everyone.interval[1] < 0:
         said += ". Over all images it is worse, and that is no chance"
     if low <= 0:
-        said += f". The plain one: {plain_command}"
+        said += f". The plain one: {plain}"
     return said
 
 

@@ -2,12 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from thanos.cli.app import Flat, Judged, Of, Out, app, say
 from thanos.cli.judge import described, earlier
-from thanos.cli.lines import chosen_lines, gain_line, robust_lines
+from thanos.cli.lines import changes_line, chosen_lines, gain_line, robust_lines
 from thanos.config import RobustConfig, SourceConfig
 from thanos.console import command, doing
 from thanos.errors import ConfigError
@@ -47,7 +46,8 @@ def robust(
     Parameters
     ----------
     out
-        The classifier (.npz); its scores go beside it as .json. Default: robust-METHOD.npz in the run directory.
+        The classifier (.npz); its scores go beside it as .json, and the plain one that it is held against as
+        -plain.npz. Default: robust-METHOD.npz in the run directory.
     table
         Discovered subclasses from an earlier thanos discover; default: those of the run or the .npz, else discover now
         (the portfolio: clusters of its own).
@@ -55,7 +55,7 @@ def robust(
         A YAML file 'discovered subclass: your name' for that table, equal names merge; or the edits that its page saved
         (subclasses-edited.yaml); default: the file beside the table.
     """
-    from_, asked, theirs = Source(source, of, say), table is not None, names is not None
+    from_, asked, given = Source(source, of, say), table is not None, names is not None
     takes_them = config.groups == "discovered" or config.method == "portfolio"
     if (table or names) is not None and not takes_them:
         option = "--table holds" if names is None else "--names names"
@@ -66,13 +66,19 @@ def robust(
     from thanos.robust.head import is_head
 
     facts = where.with_suffix(".json")
-    refuse_foreign(where, is_head, "thanos robust")
+    for file in (where, plain_beside(where)):
+        refuse_foreign(file, is_head, "thanos robust")
     refuse_foreign(facts, holds("settings", "selection", "scores", "plain"), "thanos robust")
     discovered = None if table is None else earlier(from_, table, names, asked=asked)
     if config.groups == "discovered" or table is not None:
         say(f"subclasses {described(table, names)}{'; to see them: thanos discover' if table is None else ''}")
-    theirs = theirs or (discovered is not None and discovered.is_named(from_.embeddings.superclass_names))
-    make(from_, where, facts, config, table, discovered, for_these=theirs)
+    theirs = given or (discovered is not None and discovered.is_named(from_.embeddings.superclass_names))
+    make(from_, where, facts, config, table, discovered, for_these=theirs, names=names if given else None)
+
+
+def plain_beside(classifier: Path) -> Path:
+    """Where the plain classifier goes that another is held against."""
+    return classifier.with_name(f"{classifier.stem}-plain.npz")
 
 
 def make(
@@ -84,6 +90,7 @@ def make(
     discovered: "Discovered | None",
     *,
     for_these: bool = False,
+    names: Path | None = None,
 ) -> None:
     """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
     from thanos.data.group_table import mark_of
@@ -91,7 +98,7 @@ def make(
     from thanos.robust.head import write_head
     from thanos.robust.stage import beside_plain, gain
 
-    embeddings = source.embeddings
+    embeddings, plain = source.embeddings, plain_beside(out) if config.method != "erm" else None
     with doing(f"{config.method}: heads on {len(embeddings):,} embeddings, seconds to minutes"):
         outcome, beside = beside_plain(embeddings, config, discovered, for_these=for_these)
     found, selection = gain(outcome, beside), outcome.robust.selection
@@ -103,6 +110,7 @@ def make(
         say(f"not scored, for want of a test image: {', '.join(unseen)}")
     scores = {
         "command": command(),
+        "names": None if names is None else str(names),
         "settings": config.model_dump(mode="json") | outcome.robust.settings,
         "selection": selection,
         "subclasses": mark_of(table),
@@ -117,10 +125,14 @@ def make(
         },
     }
     with alone(out):  # the scores are to be of that classifier
-        write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, out)
+        for each, file in ((outcome, out), *([] if plain is None else [(beside, plain)])):
+            write_head(replace(each.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, file)
         write_marked_json(facts, scores)
     source.list_skipped(out)
     say(f"classifier: {out} · scores: {facts}")
-    if config.method != "erm":
-        plain_one = quote(str(out.with_name("plain.npz")))
-        say(gain_line(found, f"thanos robust {source.again(None)} --method erm --out {plain_one}"))
+    if plain is not None:
+        say(gain_line(found, str(plain)))
+        if changed := changes_line(outcome.scores, beside.scores):
+            say(changed)
+    if source.run is not None:
+        say(f"next: thanos classify {source.again(None)} --data NEW -o new.csv")

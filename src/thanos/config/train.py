@@ -202,7 +202,7 @@ class AutoTrainConfig(Settings):
     """What a training from images can be told; what is not is chosen to suit images and device, with a reason."""
 
     train_method: str | None = None
-    """How the encoder is trained: {methods}; default: thanos."""
+    """How the encoder is trained: {methods}; default: spread on frozen features, from pixels thanos."""
     encoder: str | None = None
     """{encoders}, or any timm model by name."""
     epochs: Annotated[int, Field(ge=1)] | None = None

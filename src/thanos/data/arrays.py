@@ -13,7 +13,7 @@ from thanos.config import DataConfig
 from thanos.data.columns import columns_of, said_columns
 from thanos.data.decode import squared
 from thanos.data.files import default_views
-from thanos.data.imageset import ImageSet, check_enlarged
+from thanos.data.imageset import ImageSet, check_enlarged, cut_off
 from thanos.data.labels import known_units, label_fields, split_names
 from thanos.data.splits import with_splits
 from thanos.errors import DataError
@@ -113,8 +113,10 @@ def read_arrays(file: Path, config: DataConfig) -> ImageSet:
     if isinstance(config.size, int) and pictures.shape[1:3] != (config.size, config.size):
         side = config.size
         check_enlarged(side, min(pictures.shape[1:3]))
-        pictures = np.stack([np.asarray(squared(Image.fromarray(picture.squeeze()), side)) for picture in pictures])
-        notes.append(f"{len(pictures)} of {len(pictures)} brought to {side}x{side}")
+        from_ = pictures
+        pictures = np.stack([np.asarray(squared(Image.fromarray(picture.squeeze()), side)) for picture in from_])
+        height, width = from_.shape[1:3]
+        notes.append(f"{len(from_)} of {len(from_)} brought to {side}x{side}{cut_off([(width, height)])}")
     read = _image_set(pictures, labels, refs, file.stem, config.unknown)
     return replace(read, notes=tuple(notes), together=tuple(together))
 

@@ -108,7 +108,7 @@ def still_fitting(moved: Mapping[str, Moved], here: AtHand | None, file: Path) -
         )
     doubt = "; by name alone, for they are not read as the page had them" if known and values is None else ""
     lost = f": {gone:,} are not here, {len(changed):,} hold something else" if len(fitting) < len(moved) else ""
-    here.say(f"{count} of {file} still fit{lost}{doubt}")
+    here.say(f"{count} of {file} are here as they were{lost}{doubt}")
     return fitting
 
 

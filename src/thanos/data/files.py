@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from thanos.config import DataConfig, ViewSpec
 from thanos.data.cache import cached_images, remembered, stamp
 from thanos.data.decode import LYING, MOST_THREADS, FileImages, How, allow, decode_all, orientation
-from thanos.data.imageset import Images, ImageSet, check_enlarged
+from thanos.data.imageset import Images, ImageSet, check_enlarged, cut_off
 from thanos.data.labels import known_words, label_fields
 from thanos.data.pixels import DEEP, EIGHT_BITS, Scale, limits_of, scale_of
 from thanos.data.samples import Samples
@@ -222,7 +222,7 @@ def _agree_on_size(listing: Listing, looks: list[_Look], config: DataConfig) -> 
     check_enlarged(size, own)
     changed = sum(s != (size, size) for s in sizes)
     enlarged = f", enlarged from {own} pixels" if size > own else ""
-    return size, [f"{changed} of {len(sizes)} brought to {size}x{size}{enlarged}"] if changed else []
+    return size, [f"{changed} of {len(sizes)} brought to {size}x{size}{enlarged}{cut_off(sizes)}"] if changed else []
 
 
 def _typical_size(sizes: list[tuple[int, int]]) -> int:

@@ -1,5 +1,6 @@
 """The one record everything else takes: images, their superclass, and whatever else is known of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import blake2b
@@ -24,6 +25,12 @@ def check_enlarged(side: int, own: int) -> None:
             f"`size={side}` would enlarge images of {own} pixels {side / own:.0f} times: no detail comes with that, "
             f"and every step costs {(side / own) ** 2:,.0f} times as much. Give at most {ENLARGED * own}."
         )
+
+
+def cut_off(sizes: Sequence[tuple[int, int]]) -> str:
+    """What bringing images of these widths and heights to a square takes from them, in words; empty: nothing."""
+    lost = float(np.median([1 - min(size) / max(size) for size in sizes]))
+    return "" if lost < 0.01 else f": their middle, {lost:.0%} of the longer side is cut off"
 
 
 class Images(Protocol):

@@ -102,6 +102,7 @@ def write_discover_page(
     facts = {
         "title": TITLE,
         "errors": errors is not None,
+        "named": found.is_named(embeddings.superclass_names),
         "n": len(embeddings),
         "run": trained,
         "shape": shape(scores.get("geometry", {})),

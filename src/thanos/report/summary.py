@@ -12,6 +12,7 @@ from thanos.embeddings import Embeddings
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
 from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
+from thanos.robust.portfolio import YOURS
 from thanos.subclasses.fitted import Discovered
 
 LOWEST = 10
@@ -114,19 +115,37 @@ def portfolio_table(robust: Mapping[str, Any]) -> dict[str, Any]:
     """What the portfolio of ``thanos robust`` picked, and its candidates by the score that the rule compares.
 
     Returns:
-        ``reason``, ``worst`` (which groups' lowest accuracy the pick changes, by how much, with its interval), the
-        ``candidates`` from the best on, ``aside``, and whether scores on ``test`` images and by ``groups`` are known.
+        ``reason``, ``named`` (whether the rule looked at groups that a person named), ``beside`` (of each group the
+        accuracies of the pick and of plain ERM on test images), ``worst`` (which groups' lowest accuracy the pick
+        changes, by how much, with its interval), the ``candidates`` from the best on, ``aside``, and whether scores on
+        ``test`` images and by ``groups`` are known.
     """
     selection, gain = robust["selection"], robust["gain"]["worst"]
     table = sorted(selection["table"], key=lambda row: -row["score"])
     return {
         "reason": selection["reason"],
+        "named": selection["rule"] == YOURS,
+        "beside": _beside_plain(robust["scores"], robust["plain"]["scores"]),
         "worst": gain,
         "candidates": table,
         "aside": selection["aside"],
         "test": "test_accuracy" in table[0],
         "groups": "test_worst_group" in table[0],
     }
+
+
+def _beside_plain(picked: Mapping[str, Any], plain: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row for each group, true ones where they are known."""
+    by = "groups" if picked.get("groups") else "discovered_groups"
+    if not (picked.get(by) and plain.get(by)):
+        return []
+    other = plain[by]["groups"]
+    return [
+        {"name": name, "picked": one["accuracy"], "plain": other[name]["accuracy"]}
+        | {key: one[key] for key in ("n", "interval", "small")}
+        for name, one in picked[by]["groups"].items()
+        if name in other
+    ]
 
 
 def worst(found: Discovered, errors: Errors | None) -> dict[str, Any] | None:

@@ -25,6 +25,9 @@ ROOM = 5_500_000
 """Bytes that the thumbnails inside a page may take; as text they are a third longer."""
 TRIED = ((64, 75), (64, 55), (64, 35), (48, 50), (32, 60), (32, 30))
 """Pixels and quality, the best first: the first that fits is taken."""
+EDGE = 2
+"""Pixels by which each is continued on all sides: lossy pictures share colour between neighbouring pixels, and a page
+would show that of the thumbnail beside it as a frame."""
 BESIDE = 400
 """Thumbnails in a picture beside the page."""
 
@@ -38,8 +41,8 @@ def embedded(images: ImageSet, rows: NDArray[np.int64]) -> dict[str, Any]:
     """Thumbnails of these rows in one picture.
 
     Returns:
-        ``sheets`` (one data URI), ``each`` (thumbnails in a sheet), ``columns``, ``side`` and ``stride`` (every
-        so-manieth row has one).
+        ``sheets`` (one data URI), ``each`` (thumbnails in a sheet), ``columns``, ``side``, ``edge`` (pixels around
+        each) and ``stride`` (every so-manieth row has one).
     """
     stride = stride_of(len(rows))
     shown = rows[::stride]
@@ -51,7 +54,7 @@ def embedded(images: ImageSet, rows: NDArray[np.int64]) -> dict[str, Any]:
         if len(sample) * len(shown) / min(len(shown), 500) < 0.9 * ROOM:
             break
     uri = "data:image/webp;base64," + base64.b64encode(_sheet(images, shown, columns, side, quality)).decode()
-    return {"sheets": [uri], "each": len(shown), "columns": columns, "side": side, "stride": stride}
+    return {"sheets": [uri], "each": len(shown), "columns": columns, "side": side, "edge": EDGE, "stride": stride}
 
 
 def linked(images: ImageSet, rows: NDArray[np.int64], page: Path) -> dict[str, Any]:
@@ -70,7 +73,7 @@ def linked(images: ImageSet, rows: NDArray[np.int64], page: Path) -> dict[str, A
         content = _sheet(images, part, columns, side, 80)
         write_atomically(file, lambda target, content=content: target.write(content))  # type: ignore[misc]
         sheets.append(f"{quote(folder.name)}/{file.name}")
-    return {"sheets": sheets, "each": BESIDE, "columns": columns, "side": side, "stride": 1}
+    return {"sheets": sheets, "each": BESIDE, "columns": columns, "side": side, "edge": EDGE, "stride": 1}
 
 
 def folder_of(page: Path) -> Path:
@@ -97,14 +100,18 @@ def _foreign(folder: Path) -> Iterator[Path]:
 
 
 def _sheet(images: ImageSet, rows: NDArray[np.int64], columns: int, side: int, quality: int) -> bytes:
-    """Thumbnails side by side, as lossy WebP."""
-    sheet = Image.new("RGB", (columns * side, -(-len(rows) // columns) * side), "white")
+    """Thumbnails side by side, each continued at its edges, as lossy WebP."""
+    cell = side + 2 * EDGE
+    sheet = Image.new("RGB", (columns * cell, -(-len(rows) // columns) * cell), "white")
     for k, row in enumerate(rows):
         picture = Image.fromarray(images.images[np.array([row])][0].squeeze()).convert("RGB")
         scale = side / max(picture.size)
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        corner = (k % columns * side + (side - size[0]) // 2, k // columns * side + (side - size[1]) // 2)
-        sheet.paste(picture.resize(size, Image.Resampling.LANCZOS) if scale < 1 else picture, corner)
+        tile = Image.new("RGB", (side, side), "white")
+        corner = ((side - size[0]) // 2, (side - size[1]) // 2)
+        tile.paste(picture.resize(size, Image.Resampling.LANCZOS) if scale < 1 else picture, corner)
+        continued = np.pad(np.asarray(tile), ((EDGE, EDGE), (EDGE, EDGE), (0, 0)), mode="edge")
+        sheet.paste(Image.fromarray(continued), (k % columns * cell, k // columns * cell))
     buffer = io.BytesIO()
     sheet.save(buffer, format="webp", quality=quality)
     return buffer.getvalue()

@@ -21,6 +21,8 @@ WITHOUT: tuple[RobustMethod, ...] = ("erm", "jtt", "afr")
 """Heads that need no groups. Not ``dpe``: on worlds of odd number it adds nothing to them, and
 where it scores best alone it may be far off."""
 WITH: tuple[RobustMethod, ...] = ("reweight", "groupdro", "dfr")
+INFERRED, YOURS = "inferred groups", "your groups"
+"""For which groups a classifier is chosen."""
 WATCHED = ("clusters", "twins", "early")
 """Whose groups the rule looks at, beside the superclasses themselves: where labels are wrong, inferred groups are the
 wrong labels, and what is fair to them is wrong about a whole superclass. Not those of ``mistakes`` and ``surest``,
@@ -96,6 +98,8 @@ class Portfolio:
     reason: str
     scored: tuple[Scored, ...] = field(repr=False)
     inferred: dict[str, Inferred] = field(repr=False)
+    rule: str
+    """Whose groups it was chosen for: :data:`INFERRED` or :data:`YOURS`."""
     aside: dict[str, str]
     """Inferrers and heads that could not be fitted, and why."""
 
@@ -122,12 +126,12 @@ def fit_portfolio(
     every = tuple(candidates(seen, found, aside))
     watched = {name: found[name].held_out for name in WATCHED if name in found}
     if for_these and "clusters" in watched:
-        watched = {"your groups": watched["clusters"]}
-    return Portfolio(*choose(every, seen, watched), found, aside)
+        watched = {YOURS: watched["clusters"]}
+    return Portfolio(*choose(every, seen, watched), found, YOURS if YOURS in watched else INFERRED, aside)
 
 
 def infer_all(seen: Seen) -> tuple[dict[str, Inferred], dict[str, str]]:
-    """The groups of every inferrer; and of those that step aside, why."""
+    """The groups of every inferrer; and of those that are left out, why."""
     found, aside = {}, {}
     for name, infer in INFERRERS.items():
         try:
@@ -188,7 +192,7 @@ def choose(
     gain = float(total[0] - total[plain])
     error = _standard_error(soft[[0, plain]], y, partitions, seen.seed)
     kept = gain <= ERRORS * error
-    told = f"{best.short} has {total[0]:.3f} over the groups of {', '.join(partitions)}"
+    told = f"{best.short} scores {total[0]:.3f} of 1 over {', '.join(partitions)} (half the worst group, half the mean)"
     beside = f"plain {every[plain].short} {total[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
     reason = f"{'plain ERM is as good: ' if kept else ''}{told}, {beside}."
     worst = np.min([_by_group(right, p).min(axis=1) for p in partitions.values()], axis=0)

@@ -177,6 +177,7 @@ def of_portfolio(embeddings: Embeddings, found: Portfolio) -> Robust:
     table = []
     for one in found.scored:
         row: dict[str, Any] = {"candidate": one.candidate.name, "score": one.score}
+        row |= {"picked": True} if one.candidate is found.chosen else {}
         row |= {"validation_accuracy": one.accuracy, "worst_inferred_group": one.worst}
         if len(test):
             right = one.candidate.head.predict(test.vectors) == test.superclass
@@ -187,7 +188,7 @@ def of_portfolio(embeddings: Embeddings, found: Portfolio) -> Robust:
         table.append(row)
     chosen = next(one for one in found.scored if one.candidate is found.chosen)
     settings = {"inferrer": found.chosen.inferrer, "head": found.chosen.method} | found.chosen.settings
-    selection = {"rule": "inferred groups", "n": {}, "accuracy": chosen.worst, "candidates": len(table)}
+    selection = {"rule": found.rule, "n": {}, "accuracy": chosen.worst, "candidates": len(table)}
     selection |= {"reason": found.reason, "aside": found.aside, "table": table}
     return Robust("portfolio", found.chosen.head, settings, selection)
 

@@ -206,6 +206,8 @@ class GroupShare(Kept):
 
     accuracy: Share
     n: Some
+    interval: Interval
+    small: bool
 
 
 class Groups(Kept):
@@ -231,6 +233,7 @@ class Classifier(Kept):
     """The JSON beside a classifier of ``thanos robust``."""
 
     command: str = ""
+    names: str | None = None
     selection: Selection = Selection()
     scores: ClassifierScores = ClassifierScores()
     of: Marks | None = None
@@ -252,6 +255,7 @@ class PortfolioSelection(Selection):
     """What the rule of a portfolio picked."""
 
     reason: str
+    rule: str
     aside: dict[str, str]
     table: Annotated[list[Candidate], Field(min_length=1)]
 
@@ -271,8 +275,15 @@ class PortfolioGain(Kept):
     worst: Change
 
 
+class PlainClassifier(Kept):
+    """What a classifier of ``thanos robust`` is held against."""
+
+    scores: ClassifierScores
+
+
 class Picked(Classifier):
     """The JSON beside the classifier that a portfolio picked."""
 
     selection: PortfolioSelection
+    plain: PlainClassifier
     gain: PortfolioGain

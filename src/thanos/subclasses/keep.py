@@ -210,5 +210,8 @@ def places_of(
     if names is None and (beside := table.with_suffix(".yaml")).is_file():
         called = renamed(table, beside)
     if names is not None and (untold := sorted(set(groups_of(table, names)) - set(called.values()))):
-        say(f"not told of new images, whose places are those of discovery: {', '.join(untold)}")
+        say(
+            f"never said of new images: {', '.join(untold)}. A new one gets the discovered subclass nearest to it, "
+            f"under your name for that; what was moved or split by hand has no place of its own"
+        )
     return places, called

@@ -163,7 +163,11 @@ def settle(
     frozen = given.frozen or "frozen" in chosen or images.size is None
     if method is None and len(images.superclass_names) < 2:
         method = "infonce"
-        choices.reasons.append(f"`train_method=infonce`: {images.name} has one superclass; it contrasts {images.kind}")
+        choices.reasons.append(
+            f"`train_method=infonce`: {images.name} has one superclass ({images.superclass_names[0]}); it contrasts "
+            f"{images.kind}. What two superclasses allow is missing: no classifier, no fairness. If {images.name} is a "
+            f"folder of one class, name the folder above it"
+        )
     elif method is None:
         method = HEAD_METHOD if frozen else "thanos"
         how = "draws superclasses together and spreads" if frozen else "by two encoders keeps"

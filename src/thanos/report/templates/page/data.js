@@ -48,7 +48,7 @@ function whenLoaded(place, paint) {  // pictures beside the page are loaded when
   else sheet.addEventListener("load", () => paint(sheet), {once: true});
 }
 function paintThumbnail(canvas, i) {  // onto all of a canvas; nothing where the image has none
-  const pen = canvas.getContext("2d"), {each, columns, side, stride} = data.sprite || {};
+  const pen = canvas.getContext("2d"), {each, columns, side, edge, stride} = data.sprite || {}, cell = side + 2 * edge;
   pen.clearRect(0, 0, canvas.width, canvas.height);
   canvas.dataset.shows = i;
   if (!isPictured(i)) return;
@@ -56,7 +56,7 @@ function paintThumbnail(canvas, i) {  // onto all of a canvas; nothing where the
   whenLoaded(Math.floor(i / stride / each), sheet => {
     if (canvas.dataset.shows !== String(i)) return;  // it shows another image by now
     pen.imageSmoothingEnabled = side >= 32 && canvas.width > side;
-    pen.drawImage(sheet, k % columns * side, Math.floor(k / columns) * side, side, side, 0, 0, canvas.width, canvas.height);
+    pen.drawImage(sheet, k % columns * cell + edge, Math.floor(k / columns) * cell + edge, side, side, 0, 0, canvas.width, canvas.height);
   });
 }
 function thumbnail(i, size) {

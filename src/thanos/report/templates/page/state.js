@@ -89,7 +89,7 @@ function badName(name) {
 }
 function elsewhere(base, state, home, name) {
   const there = homeOf(base, state, name);
-  return there < 0 || there === home ? "" : `“${name}” is a subclass of ${base.superclasses[there]}; a name belongs to one superclass`;
+  return there < 0 || there === home ? "" : `“${name}” is a subclass of ${base.superclasses[there]}; a name belongs to one superclass, so call it, for example, “${name} (${base.superclasses[home]})”`;
 }
 
 function homeOf(base, state, name) {  // the superclass that has a subclass of this name; -1: none
@@ -155,7 +155,7 @@ function halvesOf(base, state, name) {  // the two parts whose merging made a su
   const taken = new Set(state.names.filter(each => each !== name).concat([...state.moved.values()]));
   const names = parts.map((part, half) => {
     const node = under.findIndex(each => each.length === part.length && part.every(leaf => each.includes(leaf)));
-    const wanted = node >= 0 ? tree.nodes[node] : `${name} ${"ab"[half]}`;
+    const wanted = node >= 0 && !isGiven(base, base.home[leaves[0]], name) ? tree.nodes[node] : `${name} ${"ab"[half]}`;
     let free = wanted;
     for (let k = 2; taken.has(free); k++) free = `${wanted} (${k})`;
     taken.add(free);
