@@ -148,3 +148,29 @@ def test_of_many_images_some_have_a_thumbnail_and_all_have_neighbours(tmp_path, 
                 best = np.argsort(-unit @ unit[0])[1:9]
                 assert near == [made.images.names[5 * row] for row in best]
             page.locator("#close").click()
+
+
+def test_what_is_looked_at_closely_is_the_file_itself(tmp_path, monkeypatch):
+    """While it lies where it was; else its thumbnail is enlarged."""
+    monkeypatch.setenv("THANOS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for k in range(60):
+        file = tmp_path / "my photos" / f"{'ab'[k % 2]}#" / f"{k:02d} é.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 99, (30, 40, 3)) + 90 * (k % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(file)
+    words = ["discover", "my photos", "--size", "16", "--encoder", "tiny", "--epochs", "1", "--batch", "16"]
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--clusters", "2", "-o", "runs/a"])
+    with opened(tmp_path / "runs" / "a" / "subclasses.html") as page:
+        page.locator("#closer").click()
+        page.wait_for_selector("#original", state="visible")
+        assert page.evaluate("[original.naturalWidth, original.naturalHeight]") == [40, 30]
+        assert not page.locator("#large").is_visible()
+        name = page.locator("#path").inner_text()
+        assert page.evaluate("original.alt") == f"The image {name}"
+        page.locator("#close").click()
+    assert map.files_from([str(tmp_path / "my photos" / "a#" / "00 é.png")], tmp_path / "p.html") == "file://"
+    assert map.files_from(["my photos/a#/00 é.png"], tmp_path / "x" / "p.html") == "../"
+    assert map.files_from(["my photos/a#/none.png"], tmp_path / "p.html") is None

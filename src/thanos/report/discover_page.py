@@ -96,7 +96,7 @@ def write_discover_page(
     trained = None if training is None else _trained(training)
     final = {} if training is None else training.metrics["final"]
     wrong = None if errors is None else errors.wrong
-    drawn = map_data(embeddings, found, images, wrong, beside=page if linked else None)
+    drawn = map_data(embeddings, found, images, wrong, page, beside=linked)
     values: Values = embeddings.vectors if images is None else images.images
     cuts = found.cuts if drawn else None
     facts = {

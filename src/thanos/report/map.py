@@ -1,6 +1,8 @@
 """The map of a page: all images in the plane by t-SNE, as plain data."""
 
 import base64
+from collections.abc import Sequence
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +24,18 @@ GRID = 4095
 """Coordinates are whole numbers up to this one."""
 
 
+LOOKED_FOR = 20
+"""Images whose files are looked for, to know whether images are files."""
+
+
 def map_data(
     embeddings: Embeddings,
     found: Discovered,
     images: ImageSet | None,
     wrong: NDArray[np.bool_] | None,
+    page: Path,
     *,
-    beside: Path | None = None,
+    beside: bool = False,
 ) -> dict[str, Any] | None:
     """What the page's script draws.
 
@@ -37,12 +44,13 @@ def map_data(
         found: Their discovered subclasses.
         images: Their pictures; None: the map has no thumbnails.
         wrong: Which rows a plain classifier gets wrong; None: unknown.
-        beside: The page beside which thumbnails of all images go; None: those of some stand in it.
+        page: Where it will be.
+        beside: Whether thumbnails of all images go beside the page; else those of some stand in it.
     Returns:
         ``x``, ``y`` (0 to GRID, :func:`packed`), ``names``, ``confidence`` (0 to 255, packed), ``kinds`` (what points
         can be coloured by: title, names, a packed id each, -1 unknown), ``sprite`` (:func:`thanos.report.thumbnails.
-        embedded`, or None), ``placed`` (how many t-SNE placed); None where all embeddings point in one direction, so
-        that there is nothing to draw.
+        embedded`, or None), ``files`` (:func:`files_from`), ``placed`` (how many t-SNE placed); None where all
+        embeddings point in one direction, so that there is nothing to draw.
     """
     from sklearn.decomposition import PCA
 
@@ -66,7 +74,7 @@ def map_data(
     kinds.append(("split", SPLITS, embeddings.split.astype(np.int64)))
     refs, sprite = embeddings.names, None
     if images is not None:
-        sprite = embedded(images, rows) if beside is None else linked(images, rows, beside)
+        sprite = linked(images, rows, page) if beside else embedded(images, rows)
     return {
         "x": packed(place[:, 0], "<u2"),
         "y": packed(place[:, 1], "<u2"),
@@ -74,6 +82,7 @@ def map_data(
         "confidence": packed(np.round(found.confidence[rows] * 255), "<u1"),
         "kinds": [{"title": t, "names": list(names), "ids": packed(ids[rows], "<i4")} for t, names, ids in kinds],
         "sprite": sprite,
+        "files": None if images is None else files_from(refs, page),
         "placed": len(placed),
     }
 
@@ -81,6 +90,18 @@ def map_data(
 def on_map(count: int) -> NDArray[np.int64]:
     """Which of so many images the map shows."""
     return np.arange(count)[:: max(1, -(-count // MOST))]
+
+
+def files_from(names: Sequence[str], page: Path) -> str | None:
+    """What stands before the images' names in the addresses of their files, as seen from the page.
+
+    None: they are no files, or some are named by whole paths and some are not.
+    """
+    some = [Path(name) for name in names[:: max(1, len(names) // LOOKED_FOR)]]
+    whole = {path.is_absolute() for path in some}
+    if len(whole) != 1 or not all(path.is_file() for path in some):
+        return None
+    return "file://" if whole == {True} else f"{Path(relpath(Path.cwd(), page.resolve().parent)).as_posix()}/"
 
 
 def packed(values: NDArray[Any], kind: str) -> str:

@@ -18,11 +18,24 @@ function neighboursOf(i) {  // by the vectors where they are known, else on the 
   }
   return {how: "Nearest on the map", images};
 }
+const original = document.getElementById("original");
+function showOriginal(i) {  // the file itself in the thumbnail's place, where it still lies where it was
+  original.hidden = true;
+  if (data.files === null) return;
+  original.onload = () => {
+    if (looking.i !== i) return;
+    original.hidden = false;
+    large.hidden = true;
+  };
+  original.alt = `The image ${data.names[i]}`;
+  original.src = data.files + data.names[i].split("/").map(encodeURIComponent).join("/");
+}
 function look(i) {
   if (i !== looking.i) document.getElementById("spoken-here").textContent = "";
   looking.i = i;
   document.getElementById("path").textContent = data.names[i];
   large.hidden = !isPictured(i);
+  showOriginal(i);
   paintThumbnail(large, i);
   large.setAttribute("aria-label", `The image ${data.names[i]}`);
   const place = looking.rows.indexOf(i), {how, images} = neighboursOf(i);
