@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from thanos.cli import main
-from thanos.cli.lines import changes_line, gain_line
+from thanos.cli.lines import changes_line, chosen_lines, gain_line
 from thanos.config import RobustConfig, TrainConfig
 from thanos.data.group_table import read_table
 from thanos.data.load import load
@@ -311,9 +311,19 @@ def test_discovered_subclasses_become_the_groups_of_a_training(tmp_path):
 )
 def test_what_a_method_gives_and_costs_is_said(difference, interval, n, said):
     worst = WorstDifference(difference, interval, "group", n, n < 50)
-    line = gain_line(Gain(worst, Difference(-0.05, (-0.06, -0.04))), "thanos robust runs/a --method erm")
+    line = gain_line(Gain(worst, Difference(-0.05, (-0.06, -0.04)), 0.8, 0.7), "plain.npz")
     assert said in line
-    assert ("thanos robust runs/a --method erm" in line) == (interval[0] < 0)
+    assert ("The plain one: plain.npz" in line) == (interval[0] < 0)
+    assert "most frequent" not in line
+    ruined = gain_line(Gain(worst, Difference(-0.05, (-0.06, -0.04)), 0.456, 0.667), "plain.npz")
+    assert "45.6% of all images; always saying the most frequent superclass would be right on 66.7%" in ruined
+
+
+def test_groups_too_small_to_choose_by_are_named():
+    selection = {"candidates": 3, "rule": "worst-group", "accuracy": 0.5, "n": {"a/0": 40, "a/1": 9}}
+    lines = chosen_lines(RobustConfig(method="dfr"), selection)
+    assert lines[1].startswith("a/1: fewer than 10 validation images")
+    assert len(chosen_lines(RobustConfig(method="dfr"), selection | {"n": {"a/0": 40}})) == 1
 
 
 def scored(**groups):

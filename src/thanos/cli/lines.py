@@ -121,6 +121,10 @@ def _p(p: float) -> str:
     return "< .0001" if p < 1e-4 else f"{p:.4f}".lstrip("0") if p < 1 else "1"
 
 
+FEWEST = 10
+"""Validation images of a group, by which it makes sense to choose."""
+
+
 def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]:
     """By what a classifier was chosen on validation images."""
     if config.method == "portfolio":
@@ -128,10 +132,16 @@ def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]
         return [f"portfolio, {selection['candidates']} candidates: {selection['reason']}", *aside]
     sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
     reached = f"AUROC {selection['auroc']:.1%}" if "auroc" in selection else f"{selection['accuracy']:.1%}"
-    return [
+    lines = [
         f"{config.method}, groups {config.groups}; of {selection['candidates']} settings chosen by "
         f"{selection['rule']} on validation: {reached} (n = {sizes})"
     ]
+    if few := [name for name, n in selection["n"].items() if n < FEWEST]:
+        lines.append(
+            f"{', '.join(few)}: fewer than {FEWEST} validation images, by which settings cannot be told apart; the "
+            f"portfolio, the default, leans on such groups less"
+        )
+    return lines
 
 
 def robust_lines(outcome: "Outcome", plain: "Outcome", method: str) -> list[str]:
@@ -202,6 +212,11 @@ def gain_line(found: "Gain", plain: str) -> str:
         said += f". The worst {worst.of} is not served better"
     if everyone.interval[1] < 0:
         said += ". Over all images it is worse, and that is no chance"
+    if found.right < found.most_frequent:
+        said += (
+            f". It is right on {found.right:.1%} of all images; always saying the most frequent superclass would be "
+        )
+        said += f"right on {found.most_frequent:.1%}"
     if low <= 0:
         said += f". The plain one: {plain}"
     return said

@@ -79,6 +79,10 @@ class Gain(Scores):
 
     worst: WorstDifference
     all_images: Difference
+    right: float
+    """On how many of all test images the method is."""
+    most_frequent: float
+    """How many are of the most frequent superclass: what a classifier that says nothing else is right on."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class Outcome:
     scores: RobustScores
     right: NDArray[np.bool_] = field(repr=False)
     """Whether it tells the superclass of each test image."""
+    most_frequent: float
+    """The share of test images that are of the most frequent superclass."""
 
 
 def make_robust(
@@ -122,7 +128,8 @@ def _check_test_images(embeddings: Embeddings) -> None:
 def _scored(embeddings: Embeddings, robust: Robust, discovered: Discovered | None) -> Outcome:
     test = embeddings.of("test")
     scores = score_test_images(embeddings, robust.head, discovered)
-    return Outcome(robust, discovered, scores, robust.head.predict(test.vectors) == test.superclass)
+    most = float(np.bincount(test.superclass).max() / len(test))
+    return Outcome(robust, discovered, scores, robust.head.predict(test.vectors) == test.superclass, most)
 
 
 def choose_head(
@@ -234,6 +241,8 @@ def gain(outcome: Outcome, plain: Outcome) -> Gain:
     return Gain(
         WorstDifference(worst.accuracy - beside.accuracy, around, of, min(worst.n, beside.n), small),
         Difference(everyone, paired_difference_interval(outcome.right, plain.right)),
+        float(outcome.right.mean()),
+        outcome.most_frequent,
     )
 
 
