@@ -47,7 +47,8 @@ class Terminated(KeyboardInterrupt):
 
 def describe_stop(stop: KeyboardInterrupt) -> tuple[str, int]:
     """The line that a stopped command ends with, and its exit code."""
-    return ("stopped by SIGTERM.", 143) if isinstance(stop, Terminated) else ("stopped.", 130)
+    again = "the same command does it again, from what was finished"
+    return (f"stopped by SIGTERM; {again}.", 143) if isinstance(stop, Terminated) else (f"stopped; {again}.", 130)
 
 
 _MEMORY = re.compile(

@@ -9,8 +9,9 @@ from PIL import Image
 
 from thanos.cli import run_command
 from thanos.config import DataConfig, RunConfig, TrainConfig
+from thanos.config.data import check_data
 from thanos.data.check import check
-from thanos.errors import DataError, OutputError
+from thanos.errors import ConfigError, DataError, OutputError
 from thanos.training.fit import train
 
 
@@ -135,3 +136,15 @@ def test_training_mentions_test_images_that_it_trains_on(photos, tmp_path):
     config = TrainConfig(data=str(table), batch=8, epochs=1, method="spread")
     train(config, tmp_path / "run", run=RunConfig(quiet=True, threads=1), say=said.append)
     assert sum("under two superclasses: 1; thanos check" in line for line in said) == 1
+
+
+def test_a_misspelt_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new").mkdir()
+    for name in ("nwe", str(tmp_path / "nwe")):
+        with pytest.raises(ConfigError, match=r"no such path exists \(did you mean 'new'\?\)"):
+            check_data(name)
+    with pytest.raises(ConfigError, match=r"no such path exists \(did you mean 'digits'\?\)"):
+        check_data("digts")
+    with pytest.raises(ConfigError, match="no such path exists[.]"):
+        check_data(str(tmp_path / "photographs"))

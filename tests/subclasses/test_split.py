@@ -41,7 +41,7 @@ def test_classes_that_hide_others_come_first_with_images_of_each_side(vectors, c
     assert said["two"].startswith("2 subclasses of 400 images (p ")
     assert said["cloud"].startswith("one class as far as these vectors tell (400 images; p ")
     assert said["equal"].startswith("one class as far as these vectors tell (30 images; p 1, ")
-    sides = re.findall(r"^  (four/\d) +\d+, holds 100% · (.*)$", out, re.MULTILINE)
+    sides = re.findall(r"^  (part \d of four) +\d+, found again in 100% of fresh draws · (.*)$", out, re.MULTILINE)
     assert len(sides) == 4
     for _, shown in sides:
         assert len(shown.split(", ")) == 5

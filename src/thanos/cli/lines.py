@@ -112,8 +112,9 @@ def _split_lines(name: str, fact: Mapping[str, Any], typical: Mapping[str, list[
     lines = [f"{name}: {fact['clusters']} subclasses of {fact['images']:,} images{doubt} (p {_p(p)}, {seen})"]
     for number, size in enumerate(fact["sizes"]):
         one = f"{name}/{number}"
-        sure = f", holds {held[one]:.0%}" if one in held else ""
-        lines.append(f"  {one:<24} {size:>7,}{sure} · {', '.join(typical[one])}")
+        sure = f", found again in {held[one]:.0%} of fresh draws" if one in held else ""
+        part = f"part {number + 1} of {name}"  # not the name of a subclass that thanos discover wrote
+        lines.append(f"  {part:<24} {size:>7,}{sure} · {', '.join(typical[one])}")
     return lines
 
 

@@ -1,5 +1,6 @@
 """Which images and labels, how they are read, and how views of them are drawn."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -145,7 +146,20 @@ def check_data(name: str) -> None:
     if registry.dataset(name) is not None or path.exists():
         return
     known = registry.datasets()
+    near = nearest(path.name, _beside(path)) or nearest(name, known)
     raise ConfigError(
         f"`data` takes a data set ({', '.join(known)}), a folder, a CSV, an .npz or a file of vectors; {name!r} "
-        f"is none of these and no such path exists{nearest(name, known)}{registry.broken()}."
+        f"is none of these and no such path exists{near}{registry.broken()}."
     )
+
+
+MANY = 1000
+"""Names in a folder among which the one that was meant is looked for."""
+
+
+def _beside(path: Path) -> list[str]:
+    """The names that its folder has."""
+    try:
+        return [each.name for each in islice(path.parent.iterdir(), MANY)]
+    except OSError:
+        return []

@@ -118,7 +118,7 @@ def picture_names(handed: Handed) -> list[str]:
 
 def as_file_name(name: str) -> str:
     """A name that every file system takes, and that leads nowhere else."""
-    plain = re.sub(r"[^\w .+()-]", "_", name)[:LONGEST].strip(" .")
+    plain = re.sub(r"[^\w .,+()-]", "_", name)[:LONGEST].strip(" .")
     return f"_{plain}" if not plain or plain.lower().partition(".")[0] in RESERVED else plain
 
 

@@ -177,7 +177,7 @@ def advice_line(advice: Advice | None) -> str:
     if advice.what == "nothing":
         return f"nothing here: {right}, {advice.subclass}, and {advice.gain.more} more labels would bring {brings}"
     doubt = "; it may be nothing" if advice.gain.interval[0] <= 0 else ""
-    return f"label {advice.gain.more} more of {advice.subclass}: {right}, expected {brings}{doubt}"
+    return f"label {advice.gain.more} more of {advice.subclass}: {right}, which is expected to rise by {brings}{doubt}"
 
 
 def _apart(scores: dict[str, Any]) -> list[Row]:

@@ -147,7 +147,7 @@ class Progress(Callback):
         assert isinstance(module, TrainingModule)
         shown = {
             "train/loss": "loss",
-            "spread/within": "cosine within superclasses",
+            "spread/within": "cosine within superclasses of a batch",
             "validation/superclass_accuracy": "neighbours' accuracy",
         }
         values = module.newest
