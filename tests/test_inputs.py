@@ -204,7 +204,7 @@ def test_names_that_a_person_gave_are_on_the_page(inputs, tmp_path, capsys):
     run_command(["report", *inputs["run"], "--table", str(table), "--out", str(page)])
     for fact in json.loads((tmp_path / "found.json").read_text())["superclasses"].values():
         said = ", ".join(f"{k}: {value:.2f}" for k, value in fact["silhouette"].items())
-        assert f"Silhouette by number of clusters:\n{said}" in page.read_text()
+        assert f"by number of clusters:\n{said}" in page.read_text()
     (tmp_path / "other.html").write_text("mine")
     with pytest.raises(Exception, match="was not written by thanos"):
         run_command(["report", *inputs["run"], "--out", str(tmp_path / "other.html")])
@@ -225,7 +225,7 @@ def test_a_run_s_own_subclasses_and_names_are_taken(inputs, tmp_path, capsys):
     run_command(["robust", str(run)])
     said = capsys.readouterr().out
     assert f"subclasses of {run}/subclasses.csv, named by {names}" in said
-    assert len(re.findall("^discovered mine ", said, re.MULTILINE)) == 1
+    assert len(re.findall("^subclass mine ", said, re.MULTILINE)) == 1
     run_command(["report", str(run)])
     assert "<h3>mine</h3>" in (run / "report.html").read_text()
     fair = compare([run])[0].cells["worst discovered group"]
@@ -293,7 +293,7 @@ def test_what_lies_beside_an_npz_is_taken_and_told_of(inputs, tmp_path, capsys):
     run_command(["report", str(file)])
     assert "<h3>mine</h3>" in (tmp_path / "v-report.html").read_text()
     run_command(["robust", str(file)])
-    assert "discovered mine" in capsys.readouterr().out
+    assert "subclass mine" in capsys.readouterr().out
     run_command(["classify", str(file)])
     assert (tmp_path / "v-predicted.csv").is_file()
     run_command(["discover", str(file), "--clusters", "3"])

@@ -146,5 +146,5 @@ def test_a_misspelt_folder_is_named(tmp_path, monkeypatch):
             check_data(name)
     with pytest.raises(ConfigError, match=r"no such path exists \(did you mean 'digits'\?\)"):
         check_data("digts")
-    with pytest.raises(ConfigError, match="no such path exists[.]"):
+    with pytest.raises(ConfigError, match=r"no such path exists\."):
         check_data(str(tmp_path / "photographs"))

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from thanos.cli import main
-from thanos.cli.lines import changes_line, chosen_lines, gain_line
+from thanos.cli.lines import changes_lines, chosen_lines, gain_line
 from thanos.config import RobustConfig, TrainConfig
 from thanos.data.group_table import read_table
 from thanos.data.load import load
@@ -336,8 +336,8 @@ def scored(**groups):
 def test_what_groups_gain_and_lose_is_counted():
     before = scored(a=(50, 100), b=(80, 100), c=(9, 10), d=(60, 100))
     after = scored(a=(70, 100), b=(78, 100), c=(5, 10), d=(54, 100))
-    assert changes_line(after, before) == (
+    assert changes_lines(after, before) == [
         "of 4 groups 1 gain and 2 lose 5 points or more; c loses most, 40.0 (n = 10, few images)"
-    )
-    assert changes_line(before, before) == ""
-    assert changes_line(SimpleNamespace(groups=None, discovered_groups=None), before) == ""
+    ]
+    assert changes_lines(before, before) == []
+    assert changes_lines(SimpleNamespace(groups=None, discovered_groups=None), before) == []

@@ -31,7 +31,7 @@ TRAINED = {
 }  # fmt: skip
 FOUND = {
     "embeddings.npz", "subclasses.csv", "subclasses.json", "subclasses.yaml", "subclasses.html",
-    "subclasses-places.npz", "robust-portfolio.npz", "robust-portfolio.json",
+    "subclasses-places.npz", "robust-portfolio.npz", "robust-portfolio-plain.npz", "robust-portfolio.json",
 }  # fmt: skip
 
 

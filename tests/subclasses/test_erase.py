@@ -104,6 +104,7 @@ def test_by_command_on_vectors_with_columns(world, tmp_path, capsys):
     assert run_command(["discover", str(tmp_path / "v.npz"), "--without", "hospital", "--clusters", "2"]) == 0
     assert "hospital h" not in capsys.readouterr().out
     page = (tmp_path / "v-subclasses.html").read_text()
-    assert "none of 1 properties" in page
+    assert "in 1 simple property" in page
+    assert "none tells any of them apart" in page
     with pytest.raises(ConfigError, match="hospital; got 'weight'"):
         run_command(["discover", str(tmp_path / "v.npz"), "--without", "weight"])

@@ -178,19 +178,19 @@ PLAIN_TO_SEE = 0.05
 """A change of a group's accuracy that is counted."""
 
 
-def changes_line(mine: "RobustScores", plain: "RobustScores") -> str:
+def changes_lines(mine: "RobustScores", plain: "RobustScores") -> list[str]:
     """How many groups gain and lose, and the largest loss; empty where no group changes much."""
     a, b = mine.groups or mine.discovered_groups, plain.groups or plain.discovered_groups
     if a is None or b is None:
-        return ""
+        return []
     change = {name: share.accuracy - b.groups[name].accuracy for name, share in a.groups.items()}
     more, less = (sum(sign * each >= PLAIN_TO_SEE for each in change.values()) for sign in (1, -1))
     if not (more or less):
-        return ""
+        return []
     said = f"of {len(change)} groups {more} gain and {less} lose {100 * PLAIN_TO_SEE:.0f} points or more"
     most = min(change, key=lambda name: change[name])
     few = ", few images" if a.groups[most].small else ""
-    return said + (f"; {most} loses most, {-100 * change[most]:.1f} (n = {a.groups[most].n:,}{few})" if less else "")
+    return [said + (f"; {most} loses most, {-100 * change[most]:.1f} (n = {a.groups[most].n:,}{few})" if less else "")]
 
 
 def gain_line(found: "Gain", plain: str) -> str:

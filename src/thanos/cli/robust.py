@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from thanos.cli.app import Flat, Judged, Of, Out, app, say
 from thanos.cli.judge import described, earlier
-from thanos.cli.lines import changes_line, chosen_lines, gain_line, robust_lines
+from thanos.cli.lines import changes_lines, chosen_lines, gain_line, robust_lines
 from thanos.config import RobustConfig, SourceConfig
 from thanos.console import command, doing
 from thanos.errors import ConfigError
@@ -15,6 +15,8 @@ from thanos.storage import holds, refuse_foreign, write_marked_json
 from thanos.storage.locks import alone
 
 if TYPE_CHECKING:
+    from thanos.embeddings import Embeddings
+    from thanos.robust.stage import Outcome
     from thanos.subclasses.fitted import Discovered
 
 
@@ -76,6 +78,12 @@ def robust(
     make(from_, where, facts, config, table, discovered, for_these=theirs, names=names if given else None)
 
 
+def _keep(outcome: "Outcome", embeddings: "Embeddings", file: Path) -> None:
+    from thanos.robust.head import write_head
+
+    write_head(replace(outcome.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, file)
+
+
 def plain_beside(classifier: Path) -> Path:
     """Where the plain classifier goes that another is held against."""
     return classifier.with_name(f"{classifier.stem}-plain.npz")
@@ -95,16 +103,13 @@ def make(
     """Fit the method and the plain head beside it; write the head (.npz) and the scores of both (.json)."""
     from thanos.data.group_table import mark_of
     from thanos.embeddings import marks_of
-    from thanos.robust.head import write_head
     from thanos.robust.stage import beside_plain, gain
 
     embeddings, plain = source.embeddings, plain_beside(out) if config.method != "erm" else None
     with doing(f"{config.method}: heads on {len(embeddings):,} embeddings, seconds to minutes"):
         outcome, beside = beside_plain(embeddings, config, discovered, for_these=for_these)
     found, selection = gain(outcome, beside), outcome.robust.selection
-    for line in chosen_lines(config, selection):
-        say(line)
-    for line in robust_lines(outcome, beside, config.method):
+    for line in (*chosen_lines(config, selection), *robust_lines(outcome, beside, config.method)):
         say(line)
     if unseen := embeddings.groups_outside("test"):
         say(f"not scored, for want of a test image: {', '.join(unseen)}")
@@ -125,14 +130,13 @@ def make(
         },
     }
     with alone(out):  # the scores are to be of that classifier
-        for each, file in ((outcome, out), *([] if plain is None else [(beside, plain)])):
-            write_head(replace(each.robust.head, encoder=embeddings.encoder), embeddings.superclass_names, file)
+        _keep(outcome, embeddings, out)
+        if plain is not None:
+            _keep(beside, embeddings, plain)
         write_marked_json(facts, scores)
     source.list_skipped(out)
     say(f"classifier: {out} · scores: {facts}")
     if plain is not None:
         say(gain_line(found, str(plain)))
-        if changed := changes_line(outcome.scores, beside.scores):
-            say(changed)
-    if source.run is not None:
-        say(f"next: thanos classify {source.again(None)} --data NEW -o new.csv")
+        for line in changes_lines(outcome.scores, beside.scores):
+            say(line)

@@ -25,6 +25,7 @@ from thanos.encoders.zoo import SideBySide, build_encoder, dimension
 from thanos.errors import ConfigError, DataError
 from thanos.runs.checkpoint import read_checkpoint
 from thanos.runs.run_dir import RunDir
+from thanos.runs.taken import check_taken
 from thanos.storage import write_atomically
 from thanos.storage.manifest import check_whole
 from thanos.views import clean_view, random_views
@@ -151,10 +152,10 @@ class Encoder:
         """
         if isinstance(self.module, Frozen):
             assert isinstance(images, ImageSet)
-            _check_taken(self.card, images)
+            check_taken(self.card, images)
             return self._embed_features(self.module, images, batch)
         if self.card.method == UNTRAINED and isinstance(images, ImageSet):
-            _check_taken(self.card, images)
+            check_taken(self.card, images)
             wanted = Pass(self.module, self.card.mean, self.card.std, views=None)
             return np.array(frozen_features(wanted, images, lambda line: None)[:, 0])
         mean, std = self.card.mean, self.card.std
@@ -184,7 +185,7 @@ class Encoder:
     def _run(
         self, images: Samples, values: Values, batch: int, to_input: Callable[[Tensor], Tensor]
     ) -> NDArray[np.float32]:
-        _check_taken(self.card, images)
+        check_taken(self.card, images)
         module = self.module.to(self.device).eval()
         out = np.empty((len(images), self.card.dim), dtype=np.float32)
         with torch.inference_mode():  # the module was moved outside: its weights stay ordinary ones
@@ -193,25 +194,6 @@ class Encoder:
                 pixels = torch.from_numpy(np.ascontiguousarray(values[rows])).to(self.device)
                 out[rows] = module(to_input(pixels)).float().cpu().numpy()
         return out
-
-
-def _check_taken(card: ModelCard, images: Samples) -> None:
-    """Raise DataError unless an encoder takes images, or vectors, of this kind."""
-    if (images.channels, images.size) == (card.channels, card.size):
-        return
-    if card.size is None or images.size is None:
-        wanted = f"vectors of {card.channels}" if card.size is None else f"images of {card.size[0]}x{card.size[1]}"
-        raise DataError(
-            f"the encoder takes {wanted}; {images.name} has {images.kind} of {images.shown_size}. Give it such as it "
-            f"was trained on."
-        )
-    (height, width), came = card.size, images.size
-    way = f"Pass `size={height}`" if height == width else "Bring them to that size"
-    raise DataError(
-        f"the encoder takes {card.channels}-channel images of {height}x{width}; {images.name} has "
-        f"{images.channels} of {came[0]}x{came[1]}. {way}"
-        f"{' `convert`' if images.channels != card.channels else ''}."
-    )
 
 
 def balance_parts(encoder: Encoder, images: Samples, most: int = 5000) -> None:

@@ -43,6 +43,10 @@ HEAD_METHOD = "spread"
 """How it is trained, where no method is named."""
 SMALLEST = 16
 """Pixels a side of what may be a photograph."""
+_ALONE = (
+    "`train_method=infonce`: {0} has one superclass ({1}); it contrasts {2}. What two superclasses allow is "
+    "missing: no classifier, no fairness. If {0} is a folder of one class, name the folder above it"
+)
 TRIED = 600
 """Training images, at most, on which features and pixels are compared."""
 
@@ -163,11 +167,7 @@ def settle(
     frozen = given.frozen or "frozen" in chosen or images.size is None
     if method is None and len(images.superclass_names) < 2:
         method = "infonce"
-        choices.reasons.append(
-            f"`train_method=infonce`: {images.name} has one superclass ({images.superclass_names[0]}); it contrasts "
-            f"{images.kind}. What two superclasses allow is missing: no classifier, no fairness. If {images.name} is a "
-            f"folder of one class, name the folder above it"
-        )
+        choices.reasons.append(_ALONE.format(images.name, images.superclass_names[0], images.kind))
     elif method is None:
         method = HEAD_METHOD if frozen else "thanos"
         how = "draws superclasses together and spreads" if frozen else "by two encoders keeps"
