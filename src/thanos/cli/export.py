@@ -1,6 +1,5 @@
 """``thanos export``: a run's encoder, vectors, or images with their subclasses, in another program's format."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -9,16 +8,13 @@ from thanos.cli.app import Of, Out, app, say
 from thanos.cli.judge import described, earlier
 from thanos.config import SourceConfig
 from thanos.errors import ConfigError, OutputError
+from thanos.export.extras import check_extra
 from thanos.inputs import Source
 from thanos.storage import is_writable
 
 if TYPE_CHECKING:
     from thanos.export.handed import Handed
     from thanos.subclasses.fitted import Discovered
-
-
-NEEDED = {"onnx": ("onnx", "onnxscript"), "parquet": ("pyarrow",)}
-"""The packages of an extra of that name, without which a form cannot be written: looked for before any work."""
 
 
 @app.command(
@@ -64,8 +60,7 @@ def export(
     link
         Make links to the image files instead of copies.
     """
-    if absent := [package for package in NEEDED.get(to, ()) if find_spec(package) is None]:
-        raise ConfigError(f"--to {to} needs {absent[0]}; install it with `pip install thanos-repr[{to}]`.")
+    check_extra(to)  # before any work
     from_ = Source(source, of, say)
     if to not in ("onnx", "safetensors", "csv"):
         say(images(from_, to, _free(out, to), table, names, link=link))

@@ -214,10 +214,8 @@ def gain_line(found: "Gain", plain: str) -> str:
     if everyone.interval[1] < 0:
         said += ". Over all images it is worse, and that is no chance"
     if found.right < found.most_frequent:
-        said += (
-            f". It is right on {found.right:.1%} of all images; always saying the most frequent superclass would be "
-        )
-        said += f"right on {found.most_frequent:.1%}"
+        always = f"always saying the most frequent superclass would be right on {found.most_frequent:.1%}"
+        said += f". It is right on {found.right:.1%} of all images; {always}"
     if low <= 0:
         said += f". The plain one: {plain}"
     return said

@@ -25,6 +25,7 @@ class Detailed(nn.Module):
     def __init__(self, network: nn.Module, grid: int, *, channels: int, size: tuple[int, int]):
         super().__init__()
         self.network, self.grid = network, grid
+        self.register_buffer("cells", torch.tensor(grid))  # what is kept under the weights tells grids apart
         training = network.training
         try:
             with torch.no_grad():

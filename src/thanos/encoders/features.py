@@ -19,7 +19,6 @@ from torch import Generator, nn
 from thanos.config import ViewSpec
 from thanos.data.cache import cache_folder, check_room, claimed, mapped
 from thanos.data.imageset import ImageSet
-from thanos.encoders.detailed import Detailed
 from thanos.encoders.folded import folded
 from thanos.encoders.zoo import dimension
 from thanos.storage import write_text
@@ -55,15 +54,7 @@ class Pass:
         for name, value in sorted(self.backbone.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.cpu().contiguous().numpy().tobytes())
-        facts: tuple[object, ...] = (
-            VERSION,
-            images.pixels,
-            images.size,
-            *map(tuple, (self.mean, self.std)),
-            self.count,
-        )
-        if isinstance(self.backbone, Detailed):
-            facts += (self.backbone.grid,)
+        facts = (VERSION, images.pixels, images.size, tuple(self.mean), tuple(self.std), self.count)
         digest.update(
             repr((facts, self.views.model_dump() if self.views is not None and self.count else None)).encode()
         )

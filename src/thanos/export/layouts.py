@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from thanos.data.labels import SPLITS
-from thanos.errors import ConfigError
+from thanos.export.extras import check_extra
 from thanos.export.handed import Handed, folder_names, new_folder, picture_names, put_picture
 from thanos.storage import write_atomically, write_csv, write_json
 
@@ -95,11 +95,10 @@ def write_parquet(handed: Handed, out: Path, *, link: bool) -> None:
     Raises:
         ConfigError: without pyarrow.
     """
-    try:
-        import pyarrow as pa
-        from pyarrow import parquet
-    except ModuleNotFoundError:
-        raise ConfigError("`to=parquet` is written by pyarrow: pip install thanos-repr[parquet]") from None
+    check_extra("parquet")
+    import pyarrow as pa
+    from pyarrow import parquet
+
     words = ("path", "split", "superclass", "subclass", "mark", "fine_label")
     schema = pa.schema(
         [*((name, pa.string()) for name in words), ("confidence", pa.float64()), ("vector", pa.list_(pa.float32()))]

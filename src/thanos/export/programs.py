@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from thanos.data.labels import SPLITS
 from thanos.embeddings import Embeddings
-from thanos.errors import ConfigError, ThanosError
+from thanos.errors import ThanosError
+from thanos.export.extras import check_extra
 from thanos.runs.encoder_io import Encoder, save_encoder
 from thanos.storage import naming, write_csv
 
@@ -70,11 +71,7 @@ def export_onnx(encoder: Encoder, file: Path) -> float | None:
         ConfigError: without the packages.
         ThanosError: if the exported model gives other vectors.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ModuleNotFoundError:
-        raise ConfigError("`to=onnx` needs its packages; install them with `pip install thanos-repr[onnx]`.") from None
+    check_extra("onnx")
     of_vectors = encoder.card.size is None
     model = (FromVectors if of_vectors else FromPixels)(encoder).eval()
     taken, given = ("vectors", "embeddings") if of_vectors else ("images", "vectors")

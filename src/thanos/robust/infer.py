@@ -1,7 +1,7 @@
 """Groups that no label tells, inferred from vectors and superclasses: one function for each way, from a paper's text.
 
 Each returns groups inside the superclasses, of training images (to be fair to) and of validation images (to watch), or
-steps aside with a line that says why. What a network does in the papers a linear head does here, on frozen vectors.
+is left out with a line that says why. What a network does in the papers a linear head does here, on frozen vectors.
 """
 
 from collections.abc import Callable
