@@ -25,20 +25,39 @@ def plain(text: str) -> str:
 
 def say(line: str = "") -> None:
     """Print one line at once."""
+    clear()
     print(plain(line), flush=True)
+
+
+_passing = False
+"""Whether the terminal's last line is one that the next takes the place of."""
+
+
+def show(what: str) -> None:
+    """Show on a terminal what takes a while, until the next line; elsewhere nothing."""
+    global _passing
+    clear()
+    if sys.stderr.isatty():
+        print(f"{plain(what)} ...", end="", file=sys.stderr, flush=True)
+        _passing = True
+
+
+def clear() -> None:
+    """Take away what ``show`` left."""
+    global _passing
+    if _passing:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        _passing = False
 
 
 @contextmanager
 def doing(what: str) -> Iterator[None]:
     """Show on a terminal what takes a while, until it has ended; elsewhere nothing."""
-    shown = sys.stderr.isatty()
-    if shown:
-        print(f"{plain(what)} ...", end="", file=sys.stderr, flush=True)
+    show(what)
     try:
         yield
     finally:
-        if shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        clear()
 
 
 TYPED: list[str] = []

@@ -124,6 +124,8 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in tokens
     tokens = [t for t in tokens if t != "--debug"]
     try:
+        if tokens and tokens[0] in app and not {"-h", "--help", "--version"} & set(tokens):
+            console.show("starting")  # seconds of imports
         sys.exit(run_command(tokens))
     except ThanosError as error:
         _fail(str(error), debug, error.exit_code)
@@ -275,6 +277,7 @@ def _one_line(error: CycloptsError) -> str:
 
 
 def _fail(message: str, debug: bool, code: int) -> None:
+    console.clear()
     if debug:
         traceback.print_exc()
     print(f"thanos: {plain(as_flags(message))}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """``thanos classify``: what a classifier says of images."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -73,14 +74,13 @@ def _names_of(head: Path) -> str | None:
     return read_json(facts, Classifier).get("names") if facts.is_file() else None
 
 
-PREDICTED, PLACED = ("image", "predicted", "probability", "superclass"), ("subclass", "subclass_confidence")
-ALL_COLUMNS = (PREDICTED, (*PREDICTED, *PLACED))
-"""Of a table of predictions, without and with discovered subclasses."""
+PREDICTED = ("image", "predicted", "probability")
+"""Columns of every table of predictions."""
 
 
 def is_predictions(file: Path) -> bool:
     """Whether it is a table of predictions."""
-    return any(has_columns(columns)(file) for columns in ALL_COLUMNS)
+    return has_columns(PREDICTED)(file)
 
 
 def with_subclasses(
@@ -102,18 +102,17 @@ def with_subclasses(
 
 def rows_of(told: "Classified", names: tuple[str, ...]) -> list[tuple[str, ...]]:
     """The table: a line for each image."""
-    rows: list[tuple[str, ...]] = [ALL_COLUMNS[1] if told.subclass else PREDICTED]
-    for i, name in enumerate(names):
-        row: tuple[str, ...] = (
-            name,
-            told.names[told.predicted[i]],
-            f"{told.probability[i]:.4f}",
-            told.true[i] if told.true else "",
-        )
-        if told.subclass and told.confidence is not None:
-            row = (*row, told.subclass[i], f"{told.confidence[i]:.4f}")
-        rows.append(row)
-    return rows
+    columns: dict[str, Sequence[str]] = {
+        "image": names,
+        "predicted": [told.names[each] for each in told.predicted],
+        "probability": [f"{each:.4f}" for each in told.probability],
+    }
+    if told.true:
+        columns["superclass"] = told.true
+    if told.subclass and told.confidence is not None:
+        columns["subclass"] = told.subclass
+        columns["subclass_confidence"] = [f"{each:.4f}" for each in told.confidence]
+    return [tuple(columns), *zip(*columns.values(), strict=True)]
 
 
 def lines_of(source: Source, told: "Classified", classifier: Path, out: Path) -> list[str]:

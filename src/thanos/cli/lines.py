@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thanos.names import left_out
+
 if TYPE_CHECKING:
     from thanos.compare import Keeping
     from thanos.config import RobustConfig
@@ -129,8 +131,8 @@ FEWEST = 10
 def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]:
     """By what a classifier was chosen on validation images."""
     if config.method == "portfolio":
-        aside = [f"{name} is left out: {why}" for name, why in selection["aside"].items()]
-        return [f"portfolio, {selection['candidates']} candidates: {selection['reason']}", *aside]
+        reason = f"portfolio, {selection['candidates']} candidates: {selection['reason']}"
+        return [reason, *left_out(selection["aside"])]
     sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
     reached = f"AUROC {selection['auroc']:.1%}" if "auroc" in selection else f"{selection['accuracy']:.1%}"
     lines = [

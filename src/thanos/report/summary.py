@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from thanos.data.splits import watched
 from thanos.embeddings import Embeddings
 from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
+from thanos.names import left_out
 from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
 from thanos.robust.portfolio import YOURS
@@ -115,20 +116,21 @@ def portfolio_table(robust: Mapping[str, Any]) -> dict[str, Any]:
     """What the portfolio of ``thanos robust`` picked, and its candidates by the score that the rule compares.
 
     Returns:
-        ``reason``, ``named`` (whether the rule looked at groups that a person named), ``beside`` (of each group the
-        accuracies of the pick and of plain ERM on test images), ``worst`` (which groups' lowest accuracy the pick
-        changes, by how much, with its interval), the ``candidates`` from the best on, ``aside``, and whether scores on
-        ``test`` images and by ``groups`` are known.
+        ``reason``, ``named`` (whether the rule looked at groups that a person named), ``names`` (the file that names
+        them, where one was given), ``beside`` (of each group the accuracies of the pick and of plain ERM on test
+        images), ``worst`` (which groups' lowest accuracy the pick changes, by how much, with its interval), the
+        ``candidates`` from the best on, ``aside``, and whether scores on ``test`` images and by ``groups`` are known.
     """
     selection, gain = robust["selection"], robust["gain"]["worst"]
     table = sorted(selection["table"], key=lambda row: -row["score"])
     return {
         "reason": selection["reason"],
         "named": selection["rule"] == YOURS,
+        "names": robust.get("names"),
         "beside": _beside_plain(robust["scores"], robust["plain"]["scores"]),
         "worst": gain,
         "candidates": table,
-        "aside": selection["aside"],
+        "aside": left_out(selection["aside"]),
         "test": "test_accuracy" in table[0],
         "groups": "test_worst_group" in table[0],
     }
