@@ -1,5 +1,5 @@
 import io
-import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 import pytest
 
@@ -11,13 +11,12 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def screen(monkeypatch):
-    """What a terminal that shows both streams received."""
+@contextmanager
+def on_a_terminal():
+    """Gives what a terminal that shows both streams received."""
     terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(sys, "stderr", terminal)
-    return terminal
+    with redirect_stdout(terminal), redirect_stderr(terminal):
+        yield terminal
 
 
 def visible(received):
@@ -25,18 +24,19 @@ def visible(received):
     return [line.split("\r\x1b[K")[-1] for line in received.split("\n")]
 
 
-def test_what_takes_a_while_goes_with_the_next_line(screen):
-    console.show("starting")
-    assert visible(screen.getvalue()) == ["starting ..."]
-    console.show("reading")
-    assert visible(screen.getvalue()) == ["reading ..."]
-    console.say("done")
-    console.say("again")
+def test_what_takes_a_while_goes_with_the_next_line():
+    with on_a_terminal() as screen:
+        console.show("starting")
+        assert visible(screen.getvalue()) == ["starting ..."]
+        console.show("reading")
+        assert visible(screen.getvalue()) == ["reading ..."]
+        console.say("done")
+        console.say("again")
     assert visible(screen.getvalue()) == ["done", "again", ""]
 
 
-def test_what_takes_a_while_goes_when_it_ends_or_fails(screen):
-    with pytest.raises(ValueError, match="no"), console.doing("heads"):
+def test_what_takes_a_while_goes_when_it_ends_or_fails():
+    with on_a_terminal() as screen, pytest.raises(ValueError, match="no"), console.doing("heads"):
         assert visible(screen.getvalue()) == ["heads ..."]
         raise ValueError("no")
     assert visible(screen.getvalue()) == [""]
