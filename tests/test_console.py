@@ -36,9 +36,12 @@ def test_what_takes_a_while_goes_with_the_next_line():
 
 
 def test_what_takes_a_while_goes_when_it_ends_or_fails():
-    with on_a_terminal() as screen, pytest.raises(ValueError, match="no"), console.doing("heads"):
+    def fail():
         assert visible(screen.getvalue()) == ["heads ..."]
         raise ValueError("no")
+
+    with on_a_terminal() as screen, pytest.raises(ValueError, match="no"), console.doing("heads"):
+        fail()
     assert visible(screen.getvalue()) == [""]
 
 
