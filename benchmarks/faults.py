@@ -219,17 +219,17 @@ def machine(folder: Path) -> dict[str, Any]:
         print(f"{kind}: {name}: {line}" + (f" | {again.err[-300:]}" if kind.isupper() else ""), flush=True)
 
     named = ("discover", "robust", "transfer", "geometry", "embed", "classify", "report")
-    verbs = {verb: (verb, "a") for verb in named}
-    for verb, words in verbs.items():
-        tried(f"read-only run: {verb}", words, disk.read_only(here / "a"))
+    subcommands = {subcommand: (subcommand, "a") for subcommand in named}
+    for subcommand, words in subcommands.items():
+        tried(f"read-only run: {subcommand}", words, disk.read_only(here / "a"))
     tried("read-only folder: discover on images", FRESH, disk.read_only(here))
     tried("read-only cache: discover on images", FRESH, disk.read_only(here / "cache"))
     for k in (3, 9, 20, 40, 60, 90):
         fault = disk.writes([here / "a"], folder / "notes.txt", at=k, then=disk.gone(here / "a"))
         tried(f"the run's folder vanishes at write {k}: discover on images", FRESH, fault, lost=True)
-    for verb in ("discover", "robust", "geometry"):
+    for subcommand in ("discover", "robust", "geometry"):
         fault = disk.writes([here / "a"], folder / "notes.txt", at=2, then=disk.gone(here / "a"))
-        tried(f"the run's folder vanishes: {verb}", verbs[verb], fault, lost=True)
+        tried(f"the run's folder vanishes: {subcommand}", subcommands[subcommand], fault, lost=True)
     for size in (4096, 65536, 2**20, 2 * 2**20, 3 * 2**20, 4 * 2**20, 6 * 2**20):
         (folder / "sound" / "a2").mkdir(exist_ok=True)
         words = (*FRESH[:-1], "a2")
@@ -246,9 +246,13 @@ def machine(folder: Path) -> dict[str, Any]:
         "128 MB of memory": little_memory(128 * 2**20),
     }.items():
         tried(f"{name}: discover on images", FRESH, fault)
-        tried(f"{name}: robust", verbs["robust"], fault)
-        tried(f"{name}: report", verbs["report"], fault)
-    for name, words in {"discover on images": FRESH, "discover": verbs["discover"], "robust": verbs["robust"]}.items():
+        tried(f"{name}: robust", subcommands["robust"], fault)
+        tried(f"{name}: report", subcommands["report"], fault)
+    for name, words in {
+        "discover on images": FRESH,
+        "discover": subcommands["discover"],
+        "robust": subcommands["robust"],
+    }.items():
         found[f"two commands at once: {name}"] = at_once(words, place, here, expected)
     return {"faults": found, "outcomes": dict(Counter(each["outcome"] for each in found.values()))}
 

@@ -1,7 +1,7 @@
 """What a fresh installation weighs over torch, torchvision and scikit-learn, and how soon its command answers.
 
 Builds the wheel, installs it into an environment of its own (with uv, from the index), and there takes the seconds of
-`thanos --help`, of a verb's help, of a misspelt flag and of Python itself.
+`thanos --help`, of a subcommand's help, of a misspelt flag and of Python itself.
 
 python benchmarks/installed.py --out results/installed.json
 """

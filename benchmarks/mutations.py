@@ -159,8 +159,8 @@ def _make_runs(folder: Path) -> None:
         (runs / f"{run}.npz").rename(runs / "photos.npz")
         words = ("discover", "photos.npz", "--train-method", "spread", "--epochs", 2, "--batch", 32, "-o", run)
         _made(words, runs)
-        for verb in ("robust", "classify"):
-            _made((verb, run), runs)
+        for subcommand in ("robust", "classify"):
+            _made((subcommand, run), runs)
         if run == "a":
             (runs / "photos.npz").rename(runs / "of-a.npz")
     (runs / "photos.npz").rename(runs / "of-b.npz")  # b is not trained or embedded again
@@ -172,8 +172,8 @@ def _make_vectors(folder: Path) -> None:
     place.mkdir()
     for file, run in (("v.npz", "a"), ("w.npz", "b")):
         shutil.copy(folder / "run" / run / "embeddings.npz", place / file)
-        for verb in ("discover", "robust"):
-            _made((verb, file), place)
+        for subcommand in ("discover", "robust"):
+            _made((subcommand, file), place)
 
 
 def _make_exports(folder: Path) -> None:

@@ -23,8 +23,8 @@ def runs(tmp_path_factory):
     for name, method in (("a", "supcon"), ("b <x>", "spread")):
         config = TrainConfig(method=method, epochs=3)
         train(config, folder / name, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
-    for verb, *more in (("transfer", "--neighbours", "5"), ("discover",), ("robust",)):
-        run_command([verb, str(folder / "b <x>"), *more])
+    for subcommand, *more in (("transfer", "--neighbours", "5"), ("discover",), ("robust",)):
+        run_command([subcommand, str(folder / "b <x>"), *more])
     return folder
 
 

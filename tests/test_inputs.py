@@ -1,4 +1,4 @@
-"""One artefact everywhere: every input in every verb, with the same outcome; and nothing asks the network."""
+"""One artefact everywhere: every input in every subcommand, with the same outcome; and nothing asks the network."""
 
 import csv
 import json
@@ -66,18 +66,18 @@ def inputs(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_input_in_every_verb(inputs, verb, tmp_path, capsys):
+@pytest.mark.parametrize("subcommand", VERBS)
+def test_every_input_in_every_subcommand(inputs, subcommand, tmp_path, capsys):
     """Run, checkpoint, weights and embeddings are one encoder's: they print and write the same, but for pictures."""
-    if "onnx" in verb:
+    if "onnx" in subcommand:
         pytest.importorskip("onnxscript")
     said, left = {}, {}
     for kind, source in inputs.items():
-        out = [] if VERBS[verb] is None else ["--out", str(tmp_path / kind / VERBS[verb])]
+        out = [] if VERBS[subcommand] is None else ["--out", str(tmp_path / kind / VERBS[subcommand])]
         (tmp_path / kind).mkdir()
         capsys.readouterr()
-        command = [*verb.split()[:1], *source, *verb.split()[1:], *out]
-        if kind == "embeddings" and verb in ("embed", "export --to onnx", "export --to safetensors"):
+        command = [*subcommand.split()[:1], *source, *subcommand.split()[1:], *out]
+        if kind == "embeddings" and subcommand in ("embed", "export --to onnx", "export --to safetensors"):
             with pytest.raises(ConfigError, match=r"holds embeddings already|holds vectors, no encoder"):
                 run_command(command)
             assert not list((tmp_path / kind).iterdir())
@@ -89,13 +89,13 @@ def test_every_input_in_every_verb(inputs, verb, tmp_path, capsys):
             capsys.readouterr().out,
         )
         left[kind] = sorted(file.name for file in (tmp_path / kind).iterdir())
-        assert VERBS[verb] is None or VERBS[verb] in left[kind]
+        assert VERBS[subcommand] is None or VERBS[subcommand] in left[kind]
     same = [kind for kind in said if kind != "timm"]
     for kind in same[1:]:
         assert left[kind] == left["run"]
-        if verb in ("transfer", "geometry", "discover", "robust"):
+        if subcommand in ("transfer", "geometry", "discover", "robust"):
             assert said[kind] == said["run"], kind
-    if verb == "embed":
+    if subcommand == "embed":
         vectors = {kind: read_embeddings(tmp_path / kind / "v.npz").vectors for kind in ENCODES}
         for kind in ("checkpoint", "weights"):
             np.testing.assert_allclose(vectors[kind], vectors["run"], rtol=1e-5, atol=1e-6)
@@ -256,9 +256,9 @@ def test_images_that_moved(tmp_path, capsys):
     train(config, run, run=RunConfig(quiet=True, threads=1))
     (tmp_path / "photos").rename(tmp_path / "elsewhere")
     capsys.readouterr()
-    for verb in ("embed", "report", "discover"):
+    for subcommand in ("embed", "report", "discover"):
         with pytest.raises(DataError, match=re.escape(f"write their new place into {run}/config.yaml (data: ...)")):
-            run_command([verb, str(run)])
+            run_command([subcommand, str(run)])
     assert capsys.readouterr().out == ""
     settings = run / "config.yaml"
     settings.write_text(settings.read_text().replace(str(tmp_path / "photos"), str(tmp_path / "elsewhere")))

@@ -69,9 +69,9 @@ def test_every_command_knows_what_another_package_added(tmp_path, capsys):
     code, _, err = command(capsys, "train", *words, "--out", run, "--quiet")
     assert code == 0, err
     assert RunDir(run).settings()["method"] == "alignment"
-    for verb, *more in (("embed",), ("geometry",), ("transfer",), ("discover",), ("robust",), ("report",)):
-        code, _, err = command(capsys, verb, run, *more)
-        assert code == 0, (verb, err)
+    for subcommand, *more in (("embed",), ("geometry",), ("transfer",), ("discover",), ("robust",), ("report",)):
+        code, _, err = command(capsys, subcommand, run, *more)
+        assert code == 0, (subcommand, err)
     assert read_embeddings(run / "embeddings.npz").vectors.shape == (240, 24)
     for to in ("onnx", "safetensors", "csv"):
         code, _, err = command(capsys, "export", run, "--to", to, "--out", tmp_path / f"x.{to}")

@@ -1,4 +1,4 @@
-"""What a verb is pointed at: a run, a checkpoint, weights, a timm model or embeddings; what it holds is read once."""
+"""What a command is pointed at: a run, a checkpoint, weights, a timm model or embeddings; read once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -190,7 +190,7 @@ class Source:
         return table == self.own("subclasses", ".csv")
 
     def again(self, table: Path | None) -> str:
-        """What is typed behind a verb to judge this and the table's subclasses again."""
+        """What is typed behind a command to evaluate this and the table's subclasses again."""
         words = [str(self.path)]
         words += [] if self.data is None else ["--data", self.data.data]
         words += [] if self.options.weights == "last" else ["--weights", self.options.weights]

@@ -157,16 +157,16 @@ def test_a_typo_in_a_file(capsys, tmp_path, content, said):
     assert not (tmp_path / "x").exists()
 
 
-@pytest.mark.parametrize("verb", ["train", "discover"])
+@pytest.mark.parametrize("subcommand", ["train", "discover"])
 @pytest.mark.parametrize("place", ["taken", "blocked/run"])
-def test_a_place_that_cannot_be_used_is_refused_before_images_are_read(tmp_path, monkeypatch, verb, place):
+def test_a_place_that_cannot_be_used_is_refused_before_images_are_read(tmp_path, monkeypatch, subcommand, place):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "thesis.tex").write_text("")
     (tmp_path / "blocked").write_text("")
     monkeypatch.setattr("thanos.data.load.load_samples", lambda config: pytest.fail("read the images"))
-    data = ["--data", "cifar10"] if verb == "train" else ["cifar10"]
+    data = ["--data", "cifar10"] if subcommand == "train" else ["cifar10"]
     with pytest.raises(OutputError, match=r"Name another `out`\."):
-        run_command([verb, *data, "--out", str(tmp_path / place)])
+        run_command([subcommand, *data, "--out", str(tmp_path / place)])
     assert [file.name for file in (tmp_path / "taken").iterdir()] == ["thesis.tex"]
 
 
@@ -178,7 +178,7 @@ def test_a_file_of_training_settings_is_not_for_discover(capsys, tmp_path):
 
 
 def test_every_setting_of_a_run_comes_back_from_its_file(tmp_path, monkeypatch):
-    """Also those that are called like a verb: data, robust."""
+    """Also those that are called like a subcommand: data, robust."""
     table = tmp_path / "t.csv"
     table.write_text("")
     wanted = TrainConfig(
@@ -195,9 +195,9 @@ def test_every_setting_of_a_run_comes_back_from_its_file(tmp_path, monkeypatch):
         raise DataError("read")
 
     monkeypatch.setattr("thanos.data.load.load_samples", load)
-    for verb in (["train", "--out", str(tmp_path / "x")], ["bench", "train"]):
+    for subcommand in (["train", "--out", str(tmp_path / "x")], ["bench", "train"]):
         with pytest.raises(DataError, match="read"):
-            run_command([*verb, "--config", str(tmp_path / "config.yaml")])
+            run_command([*subcommand, "--config", str(tmp_path / "config.yaml")])
     assert came == [wanted, wanted]
 
 
@@ -242,10 +242,10 @@ VERBS = [
 ]
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_has_examples(capsys, verb):
-    _, out, _ = run(capsys, verb, "--help")
-    assert f"thanos {verb} " in out.split("Examples:")[1]
+@pytest.mark.parametrize("subcommand", VERBS)
+def test_help_has_examples(capsys, subcommand):
+    _, out, _ = run(capsys, subcommand, "--help")
+    assert f"thanos {subcommand} " in out.split("Examples:")[1]
 
 
 def test_help_says_that_threads_change_the_outcome(capsys):
@@ -324,10 +324,10 @@ def test_the_whole_way_from_the_command_line(capsys, tmp_path):
 
 def test_out_that_holds_something_else_is_left_alone(capsys, tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
-    for verb in ("train", "demo"):
-        code, _, err = run(capsys, verb, "--out", tmp_path)
+    for subcommand in ("train", "demo"):
+        code, _, err = run(capsys, subcommand, "--out", tmp_path)
         assert code == 2
-        assert ("holds thesis.txt" if verb == "train" else "holds something else") in err
+        assert ("holds thesis.txt" if subcommand == "train" else "holds something else") in err
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -419,7 +419,7 @@ def test_mended_the_same_command_works(capsys, tmp_path, fault):
     [
         (["--batch", "2000"], "takes at most the 1294 training images of digits; got 2000"),
         (["--batch", "2", "--method", "spread"], "Raise the batch"),
-        (["--accelerator", "gpu"], "is not to be had here"),
+        (["--accelerator", "gpu"], "is not available here"),
         (["--learning-rate", "1e30", "--epochs", "2"], "training diverges"),
         (["--validation", "0.0001"], "two or more validation images"),
         (["--encoder", "vit_tiny_patch16_224"], "cannot be built for 1x8x8 images"),
@@ -476,7 +476,7 @@ def test_the_shipped_list_of_timm_names_is_timms(monkeypatch):
     assert not missing
 
 
-def test_verbs_that_do_not_train_do_not_import_lightning(tmp_path):
+def test_subcommands_that_do_not_train_do_not_import_lightning(tmp_path):
     """It takes seconds."""
     vectors = tmp_path / "vectors.npz"
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)

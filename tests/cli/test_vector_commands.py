@@ -75,7 +75,7 @@ def test_it_finds_the_subclasses_nobody_named(made):
 
 
 @pytest.mark.parametrize(
-    ("verb", "left"),
+    ("subcommand", "left"),
     [
         (["transfer"], ()),
         (["transfer", "--probe", "released"], ()),
@@ -89,22 +89,22 @@ def test_it_finds_the_subclasses_nobody_named(made):
     ],
     ids=lambda value: " ".join(value),
 )
-def test_a_command_on_a_run(verb, left, run):
-    if "onnx" in verb:
+def test_a_command_on_a_run(subcommand, left, run):
+    if "onnx" in subcommand:
         pytest.importorskip("onnxscript")
-    run_command([verb[0], str(run), *verb[1:]])
+    run_command([subcommand[0], str(run), *subcommand[1:]])
     assert all((run / name).is_file() for name in left)
 
 
 @pytest.mark.parametrize(
-    "verb", ["transfer", "geometry", "discover --out found.csv", "robust --out r.npz", "report --out p.html"]
+    "subcommand", ["transfer", "geometry", "discover --out found.csv", "robust --out r.npz", "report --out p.html"]
 )
 @pytest.mark.parametrize("data", [["--data", "rows.npy", "--labels", "labels.csv"], ["--data", "v.npz"]])
-def test_a_command_on_a_run_and_named_vectors(verb, data, made, run, tmp_path, monkeypatch):
+def test_a_command_on_a_run_and_named_vectors(subcommand, data, made, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = [str(made / word) if "." in word else word for word in data]
-    run_command([*verb.split()[:1], str(run), *words, *verb.split()[1:]])
-    assert all((tmp_path / word).is_file() for word in verb.split() if "." in word)
+    run_command([*subcommand.split()[:1], str(run), *words, *subcommand.split()[1:]])
+    assert all((tmp_path / word).is_file() for word in subcommand.split() if "." in word)
 
 
 def test_new_vectors_need_no_labels(made, run, tmp_path):
@@ -116,7 +116,7 @@ def test_new_vectors_need_no_labels(made, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb",
+    "subcommand",
     [
         "discover --out f.csv",
         "transfer",
@@ -125,9 +125,9 @@ def test_new_vectors_need_no_labels(made, run, tmp_path):
         "report --out p.html",
     ],
 )
-def test_a_command_on_the_vectors_themselves(verb, made, tmp_path, monkeypatch, capsys):
+def test_a_command_on_the_vectors_themselves(subcommand, made, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, *rest = verb.split()
+    first, *rest = subcommand.split()
     outcomes = []
     for source in (["v.npz"], ["rows.npy", "--labels", "labels.csv"]):
         words = [str(made / word) if "." in word else word for word in source]
@@ -167,8 +167,8 @@ def test_the_noise_of_views_is_a_setting(made, tmp_path):
     assert views == {"noise": 0.7, "dropout": 0, "neighbours": 2}
     run_command(["train", "--config", str(out / "config.yaml"), "--out", str(tmp_path / "again"), "--quiet"])
     assert (out / "model.safetensors").read_bytes() == (tmp_path / "again" / "model.safetensors").read_bytes()
-    for verb in (["geometry"], ["discover"], ["transfer", "--probe", "released"]):
-        run_command([verb[0], str(out), *verb[1:]])
+    for subcommand in (["geometry"], ["discover"], ["transfer", "--probe", "released"]):
+        run_command([subcommand[0], str(out), *subcommand[1:]])
 
 
 def test_what_embed_wrote_can_be_trained_on(made, run, tmp_path):

@@ -316,8 +316,8 @@ def test_commands_refuse_another_table_before_they_write(source, capsys):
     edited = save(table, table="12345678", names={"a/0": "x"})
     run(capsys, "robust", file)
     before = {each: each.read_bytes() for each in file.parent.iterdir()}
-    for verb in ("report", "robust", "classify", "discover"):
-        code, _, err = run(capsys, verb, file, "--names", edited)
+    for subcommand in ("report", "robust", "classify", "discover"):
+        code, _, err = run(capsys, subcommand, file, "--names", edited)
         assert code == 2
         assert len(err.strip().splitlines()) == 1
         assert "edits the subclasses of another table" in err

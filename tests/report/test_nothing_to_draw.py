@@ -39,29 +39,31 @@ def kept(vectors, file):
     return file
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
-def test_equal_vectors_are_answered(tmp_path, capsys, verb):
+@pytest.mark.parametrize("subcommand", COMMANDS)
+def test_equal_vectors_are_answered(tmp_path, capsys, subcommand):
     file = kept(np.ones((480, 16)), tmp_path / "e.npz")
-    code, out, err = command(capsys, verb, file, *(["--out", tmp_path / "r.html"] if verb == "report" else []))
+    code, out, err = command(
+        capsys, subcommand, file, *(["--out", tmp_path / "r.html"] if subcommand == "report" else [])
+    )
     assert code == 0, err
-    if verb in ("discover", "report"):
-        page = (tmp_path / ("e-subclasses.html" if verb == "discover" else "r.html")).read_text()
+    if subcommand in ("discover", "report"):
+        page = (tmp_path / ("e-subclasses.html" if subcommand == "discover" else "r.html")).read_text()
         assert "No map: the embeddings of all images point in one direction" in page
         assert "<canvas" not in page
         assert "one subclass" in out or "2 subclasses" in out
 
 
-@pytest.mark.parametrize("verb", COMMANDS)
+@pytest.mark.parametrize("subcommand", COMMANDS)
 @pytest.mark.parametrize("size", [1e30, 3e37, 1e-30])
-def test_long_vectors_give_what_ordinary_ones_give(tmp_path, capsys, verb, size):
+def test_long_vectors_give_what_ordinary_ones_give(tmp_path, capsys, subcommand, size):
     x = blobs().vectors
     scale = np.float32(2.0 ** round(np.log2(size / np.abs(x).max())))  # by a power of two: nothing is rounded
     said = []
     for name, vectors in (("one", x), ("two", x * scale)):
         (tmp_path / name).mkdir()
         file = kept(vectors, tmp_path / name / "e.npz")
-        options = ["--out", tmp_path / name / "r.html"] if verb == "report" else []
-        code, out, err = command(capsys, verb, file, *options)
+        options = ["--out", tmp_path / name / "r.html"] if subcommand == "report" else []
+        code, out, err = command(capsys, subcommand, file, *options)
         assert code == 0, err
         said.append(out.replace(str(tmp_path / name), ""))
         assert "nan" not in out
@@ -160,8 +162,8 @@ def test_what_is_not_defined_is_not_printed(tmp_path, capsys, label, absent):
 def test_vectors_of_one_dimension(tmp_path, capsys):
     vectors, label = np.linspace(-1, 1, 40)[:, None], np.arange(40) % 2
     np.savez(tmp_path / "e.npz", vectors=vectors, superclass=label)
-    for verb in ("geometry", "discover"):
-        code, out, err = command(capsys, verb, tmp_path / "e.npz")
+    for subcommand in ("geometry", "discover"):
+        code, out, err = command(capsys, subcommand, tmp_path / "e.npz")
         assert code == 0, err
         assert err == ""
         assert "nan" not in out

@@ -83,12 +83,12 @@ def read_only(run, tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("verb", ["geometry", "transfer"])
-def test_a_read_only_run_is_judged_and_nothing_written(read_only, capsys, verb):
+@pytest.mark.parametrize("subcommand", ["geometry", "transfer"])
+def test_a_read_only_run_is_judged_and_nothing_written(read_only, capsys, subcommand):
     before = {path.name: path.read_bytes() for path in read_only.iterdir()}
-    run_command([verb, str(read_only)])
+    run_command([subcommand, str(read_only)])
     said = capsys.readouterr().out.splitlines()
-    assert f"{read_only} cannot be written: {verb} is not kept there" in said
+    assert f"{read_only} cannot be written: {subcommand} is not kept there" in said
     assert len(said) > 2
     assert {path.name: path.read_bytes() for path in read_only.iterdir()} == before
 
@@ -214,8 +214,8 @@ def test_commands_that_add_numbers_at_once_lose_none(run, tmp_path, monkeypatch)
     assert {path.name for path in folder.path.iterdir()} == {path.name for path in run.iterdir()}
 
 
-@pytest.mark.parametrize(("verb", "leaves"), [("discover", "subclasses.csv"), ("robust", "robust-portfolio.npz")])
-def test_what_belongs_together_is_written_by_one_command_at_a_time(run, tmp_path, monkeypatch, verb, leaves):
+@pytest.mark.parametrize(("subcommand", "leaves"), [("discover", "subclasses.csv"), ("robust", "robust-portfolio.npz")])
+def test_what_belongs_together_is_written_by_one_command_at_a_time(run, tmp_path, monkeypatch, subcommand, leaves):
     folder = tmp_path / "a"
     shutil.copytree(run, folder)
     seen = []
@@ -228,9 +228,9 @@ def test_what_belongs_together_is_written_by_one_command_at_a_time(run, tmp_path
             seen.append(path)
         write_marked_json(path, content)
 
-    home = import_module("thanos.cli.robust" if verb == "robust" else "thanos.subclasses.table")
+    home = import_module("thanos.cli.robust" if subcommand == "robust" else "thanos.subclasses.table")
     monkeypatch.setattr(home, "write_marked_json", locked)
-    run_command([verb, str(folder)])
+    run_command([subcommand, str(folder)])
     assert len(seen) == 1
     assert not list(folder.glob(".*.lock"))
 

@@ -64,8 +64,14 @@ def test_hostile_names_on_the_terminal_and_in_tables(hostile, capsys):
     code, out, err = command(capsys, "discover", hostile / "photos", "--epochs", 1, "--batch", 16, "-o", run)
     assert code == 0, err
     assert_harmless(out + err)
-    for verb, *more in (["robust"], ["report"], ["classify"], ["geometry"], ["compare", "-o", hostile / "c.html"]):
-        code, out, err = command(capsys, verb, run, *more)
+    for subcommand, *more in (
+        ["robust"],
+        ["report"],
+        ["classify"],
+        ["geometry"],
+        ["compare", "-o", hostile / "c.html"],
+    ):
+        code, out, err = command(capsys, subcommand, run, *more)
         assert code == 0, err
         assert_harmless(out + err)
     code, out, err = command(capsys, "export", run, "--to", "csv", "--out", hostile / "v.csv")
@@ -132,8 +138,8 @@ def test_yaml_that_would_hang_is_refused_at_once(tmp_path, text, said):
     assert len(str(refused.value)) < 500
 
 
-@pytest.mark.parametrize("verb", ["discover", "report", "robust"])
-def test_names_of_nested_aliases_are_refused(tmp_path, capsys, verb):
+@pytest.mark.parametrize("subcommand", ["discover", "report", "robust"])
+def test_names_of_nested_aliases_are_refused(tmp_path, capsys, subcommand):
     rng = np.random.default_rng(0)
     label = np.arange(200) % 2
     split = np.tile([0, 0, 1, 2], 50)
@@ -141,9 +147,9 @@ def test_names_of_nested_aliases_are_refused(tmp_path, capsys, verb):
     assert command(capsys, "discover", tmp_path / "e.npz")[0] == 0
     names = tmp_path / "e-subclasses.yaml"
     names.write_text(ALIASES)
-    options = ["--out", tmp_path / "r.html"] if verb == "report" else []
-    code, _, err = command(capsys, verb, tmp_path / "e.npz", *options)
-    if verb == "discover":  # names that cannot be read stay, beside new ones or as they are
+    options = ["--out", tmp_path / "r.html"] if subcommand == "report" else []
+    code, _, err = command(capsys, subcommand, tmp_path / "e.npz", *options)
+    if subcommand == "discover":  # names that cannot be read stay, beside new ones or as they are
         assert code == 0
         assert names.read_text() == ALIASES
     else:

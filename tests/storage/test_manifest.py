@@ -43,8 +43,8 @@ def used(tmp_path_factory):
     """A run with what commands leave in it."""
     folder = tmp_path_factory.mktemp("runs") / "a"
     train(SMALL, folder, run=QUIET, say=silent)
-    for verb in ("discover", "robust"):
-        run_command([verb, str(folder)])
+    for subcommand in ("discover", "robust"):
+        run_command([subcommand, str(folder)])
     return folder
 
 
@@ -135,8 +135,8 @@ def test_what_does_not_fit_is_named_with_the_command_that_makes_it_anew(run, nam
 def test_a_flipped_bit_is_refused_when_the_file_is_opened(run, capsys, monkeypatch, name, words):
     monkeypatch.chdir(run.parent)
     flip(run / name, 0.7)
-    verb, *options = words
-    code, _, err = command(capsys, verb, run / "last.ckpt" if name == "last.ckpt" else run, *options)
+    subcommand, *options = words
+    code, _, err = command(capsys, subcommand, run / "last.ckpt" if name == "last.ckpt" else run, *options)
     assert code == 2
     assert len(err.splitlines()) == 1
     assert name.removesuffix(".json").removesuffix(".safetensors") in err
@@ -154,9 +154,9 @@ def test_damaged_embeddings_are_made_anew(run, capsys):
 
 
 def test_what_is_damaged_is_made_anew_by_the_command_that_is_named(run, capsys):
-    for name, verb in (("subclasses-places.npz", "discover"), ("robust-portfolio.npz", "robust")):
+    for name, subcommand in (("subclasses-places.npz", "discover"), ("robust-portfolio.npz", "robust")):
         flip(run / name, 0.7)
-        assert command(capsys, verb, run)[0] == 0
+        assert command(capsys, subcommand, run)[0] == 0
         assert not check_run(RunDir(run)).faults
 
 

@@ -170,8 +170,8 @@ def test_a_classifier_of_other_weights_is_refused(runs, run, capsys):
 def test_subclasses_found_in_other_embeddings_are_refused(runs, run, capsys):
     command(capsys, "discover", run)
     of_older_weights(runs, run)
-    for verb in ("report", "robust"):
-        code, _, err = command(capsys, verb, run)
+    for subcommand in ("report", "robust"):
+        code, _, err = command(capsys, subcommand, run)
         assert code == 2
         assert "was found in embeddings of other weights" in err
         assert f"thanos discover {run}" in err
@@ -243,13 +243,13 @@ def test_what_another_run_left_is_not_compared_as_this_one_s(runs, run, tmp_path
         command(capsys, "discover", own, "--clusters", 2 if own == run else 3)
     shutil.copy(other / "subclasses.csv", run)  # the table alone
     (run / "subclasses.yaml").unlink()  # its names bear the mark of the other table
-    for verb in ("report", "robust"):
-        code, _, err = command(capsys, verb, run)
+    for subcommand in ("report", "robust"):
+        code, _, err = command(capsys, subcommand, run)
         assert code == 2
         assert "is not the table that subclasses.json describes" in err
     (run / "subclasses.json").unlink()
-    for verb in ("report", "robust"):
-        code, _, err = command(capsys, verb, run)
+    for subcommand in ("report", "robust"):
+        code, _, err = command(capsys, subcommand, run)
         assert code == 2
         assert "is without subclasses.json, which says what it was found in" in err
 
@@ -299,14 +299,14 @@ def test_damaged_facts_of_a_run_are_answered_in_a_line(run, tmp_path, capsys, ca
     command(capsys, "discover", run)
     command(capsys, "robust", run)
     (run / file).write_bytes(content)
-    for verb, *more in (
+    for subcommand, *more in (
         ("geometry",),
         ("transfer",),
         ("report",),
         ("discover",),
         ("compare", "-o", tmp_path / "c.html"),
     ):
-        code, _, err = command(capsys, verb, run, *more)
+        code, _, err = command(capsys, subcommand, run, *more)
         assert code in (0, 2), err
         assert "a fault of thanos" not in err
         assert len(err.splitlines()) == (code == 2)
@@ -330,8 +330,8 @@ def test_a_table_of_other_images_of_the_same_names(runs, run, tmp_path, capsys):
 def test_weights_of_a_run_on_other_images_are_refused(runs, run, capsys):
     for file in ("model.safetensors", "model.json"):
         shutil.copy(runs / "run-other" / file, run)
-    for verb, *more in (("embed",), ("geometry",), ("discover",), ("robust",), ("export", "--to", "csv")):
-        code, _, err = command(capsys, verb, run, *more)
+    for subcommand, *more in (("embed",), ("geometry",), ("discover",), ("robust",), ("export", "--to", "csv")):
+        code, _, err = command(capsys, subcommand, run, *more)
         assert code == 2
         assert "was trained on other images than" in err
 

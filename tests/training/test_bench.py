@@ -60,7 +60,7 @@ def test_the_gradient_is_that_of_the_sum_of_all_losses(method):
     assert sum(b.grad is not None for _, b in pairs) > 10
 
 
-def test_the_verb_prints_the_parts_and_writes_nothing(tmp_path, monkeypatch, capsys):
+def test_the_subcommand_prints_the_parts_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert run_command(["bench", "train", "--method", "spread", "--batch", "64", "--threads", "1"]) == 0
     said = capsys.readouterr().out

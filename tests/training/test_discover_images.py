@@ -18,7 +18,7 @@ from thanos.embeddings import Embeddings
 from thanos.errors import ConfigError, DataError
 from thanos.report.discover_page import write_discover_page
 from thanos.subclasses.fitted import Discovered
-from thanos.training.auto import LARGEST, load_suitably, settle
+from thanos.training.auto import LARGEST, choose_training, load_suitably
 
 FROM_NOTHING = AutoTrainConfig(encoder="tiny")
 
@@ -145,7 +145,7 @@ def test_what_is_left_open_is_chosen_with_a_reason(tmp_path):
     largest = LARGEST["cuda" if torch.cuda.is_available() else "cpu"]
     assert images.size == (min(largest, 128), min(largest, 128))
     assert any(reason.startswith("`size=") for reason in choices.reasons)
-    config = settle(AutoTrainConfig(), DataConfig(data="x"), images, choices, seed=3)
+    config = choose_training(AutoTrainConfig(), DataConfig(data="x"), images, choices, seed=3)
     assert (config.batch, config.seed, config.size, config.method) == (8, 3, images.size[0], "thanos")
     assert config.epochs == 200
     images, choices = load_suitably(photos(tmp_path / "modes", [(16, 16)], modes=("RGB", "L")), FROM_NOTHING)
@@ -154,7 +154,7 @@ def test_what_is_left_open_is_chosen_with_a_reason(tmp_path):
     images, choices = load_suitably(photos(tmp_path / "plain", [(16, 16)]), FROM_NOTHING)
     assert choices.reasons == []
     given = AutoTrainConfig(encoder="tiny", batch=4, epochs=7, train_method="spread", alpha=0.5)
-    config = settle(given, DataConfig(data="x", size=8), images, choices, seed=0)
+    config = choose_training(given, DataConfig(data="x", size=8), images, choices, seed=0)
     assert choices.reasons == []
     assert (config.encoder, config.batch, config.epochs, config.method, config.alpha) == ("tiny", 4, 7, "spread", 0.5)
 

@@ -54,7 +54,7 @@ app = App(
     default_parameter=Parameter(negative=()),
 )
 Flat = Parameter(name="*")
-Judged = Annotated[
+Embedded = Annotated[
     Path,
     Parameter(
         help="A run directory, its last.ckpt, a .safetensors file or a timm model's name (both with --data), or a "
@@ -241,7 +241,7 @@ def _unknown_flag(tokens: list[str]) -> str | None:
 
 
 class _AnyKeys(Dict):
-    """Settings of whichever verb was called; cyclopts' own leaves keys out that are also verbs: data, robust."""
+    """Settings of whichever command was called; cyclopts' own leaves keys out that are also commands: data, robust."""
 
     def __call__(self, app: App, commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
         settings = self.data

@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from thanos.cli.app import Judged, Of, Out, app, say
+from thanos.cli.app import Embedded, Of, Out, app, say
 from thanos.config import SourceConfig
 from thanos.evaluate.intervals import FEW
 from thanos.inputs import Source
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
   thanos classify embeddings.npz --classifier fair.npz"""
 )
 def classify(
-    source: Judged,
+    source: Embedded,
     *,
     classifier: Path | None = None,
     out: Out = None,

@@ -29,7 +29,7 @@ def build(
     places: Path | None = None,
     out: Out = None,
 ) -> None:
-    """Build a set and print how many images each group has; --data NAME then takes it in every verb.
+    """Build a set and print how many images each group has; --data NAME then takes it in every command.
 
     dominoes-95, dominoes-99: a digit above a vehicle, mostly its own; coloured-digits-large, -medium, -small: pairs of
     digits, mostly on a colour of their own; patched-cifar10: animals, half with a coloured square; rare-cifar10,
@@ -40,7 +40,7 @@ def build(
     name
         The set.
     seed
-        Of every draw; the same as --split-seed in other verbs.
+        Of every draw; the same as --split-seed in other commands.
     root
         Where MNIST and CIFAR-10 lie; default: $THANOS_DATA, else ~/.cache/thanos/data.
     download

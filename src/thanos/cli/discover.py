@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from thanos import registry
 from thanos.cli.app import TRAINING, Flat, Of, Out, Thumbnails, app, say
-from thanos.cli.judge import check_thumbnails, explained, judge, measured, write_page
 from thanos.cli.lines import discovered_lines
+from thanos.cli.shared import check_thumbnails, evaluate, explained, measured, write_page
 from thanos.config import AutoTrainConfig, DataConfig, DiscoverConfig, RunConfig, SourceConfig, check_data
 from thanos.console import doing
 from thanos.errors import ConfigError
@@ -118,7 +118,7 @@ def of_images(
 ) -> None:
     """From images to a run directory with its table and page: choose what was left open, train, embed, discover."""
     from thanos.data.load import check_superclasses, is_of_vectors
-    from thanos.training.auto import load_suitably, settle
+    from thanos.training.auto import choose_training, load_suitably
     from thanos.training.fit import train
     from thanos.training.of_vectors import load_vectors_suitably
 
@@ -130,14 +130,14 @@ def of_images(
         images, choices = load_vectors_suitably(data, training)
     else:
         images, choices = load_suitably(data, training, pretrained)
-    chosen = settle(training, data, images, choices, seed=config.seed, pretrained=pretrained)
+    chosen = choose_training(training, data, images, choices, seed=config.seed, pretrained=pretrained)
     check_superclasses(images, chosen.method)
     for reason in choices.reasons:
         say(f"chosen {reason}")
     trained = train(chosen, run, images=images, run=RunConfig(quiet=quiet), say=say)
     source = Source.of_run(trained, chosen, images, say)
     table = RunDir(run).outcome("subclasses", ".csv")
-    write_found(source, table, config, judge(source), thumbnails=thumbnails)
+    write_found(source, table, config, evaluate(source), thumbnails=thumbnails)
     again, names = quote(str(run)), table.with_suffix(".yaml")
     way = f"edit its subclasses there, or name them in {names}"
     fair = f", thanos robust {again}" if len(images.superclass_names) > 1 else ""

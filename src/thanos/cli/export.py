@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 from thanos import registry
 from thanos.cli.app import Of, Out, app, say
-from thanos.cli.judge import described, earlier
+from thanos.cli.shared import described, earlier
 from thanos.config import SourceConfig
 from thanos.errors import ConfigError, OutputError
 from thanos.export.extras import check_extra

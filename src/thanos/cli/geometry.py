@@ -1,6 +1,6 @@
 """``thanos geometry``: an embedding's shape."""
 
-from thanos.cli.app import Judged, Of, app, say
+from thanos.cli.app import Embedded, Of, app, say
 from thanos.cli.lines import geometry_lines
 from thanos.config import SourceConfig
 from thanos.inputs import Source
@@ -13,7 +13,7 @@ from thanos.inputs import Source
   thanos geometry embeddings.npz"""
 )
 def geometry(
-    source: Judged,
+    source: Embedded,
     *,
     of: Of = SourceConfig(),
 ) -> None:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from thanos.cli.app import Judged, Of, Out, Thumbnails, app, say
-from thanos.cli.judge import check_thumbnails, described, earlier, explained, judge, measured, write_page
+from thanos.cli.app import Embedded, Of, Out, Thumbnails, app, say
+from thanos.cli.shared import check_thumbnails, described, earlier, evaluate, explained, measured, write_page
 from thanos.config import SourceConfig
 from thanos.inputs import Source
 from thanos.storage import refuse_foreign, says
@@ -17,7 +17,7 @@ from thanos.storage import refuse_foreign, says
   thanos report resnet18 --pretrained resnet18.safetensors --data photos/ --size 96 --out resnet18.html"""
 )
 def report(
-    source: Judged,
+    source: Embedded,
     *,
     out: Out = None,
     table: Path | None = None,
@@ -53,7 +53,7 @@ def report(
     embeddings, _ = from_.embeddings, from_.pictures  # pictures that are gone show before the work
     found = discover(embeddings) if table is None else earlier(from_, table, names, asked=asked)
     recovered = recovery_by_split(embeddings, found.cluster)
-    scores = judge(from_) | recovered.to_dict()
+    scores = evaluate(from_) | recovered.to_dict()
     told = explained(from_, found, measured(from_))
     write_page(where, from_, found, scores, table=table, told=told, mark=mark_of(table), linked=images == "linked")
     from_.list_skipped(where)

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from thanos.cli.app import Flat, Judged, Of, Out, app, say
-from thanos.cli.judge import described, earlier
+from thanos.cli.app import Embedded, Flat, Of, Out, app, say
 from thanos.cli.lines import changes_lines, chosen_lines, gain_line, robust_lines
+from thanos.cli.shared import described, earlier
 from thanos.config import RobustConfig, SourceConfig
 from thanos.console import command, doing
 from thanos.errors import ConfigError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
   thanos robust embeddings.npz --method dfr --groups given --out fair.npz"""
 )
 def robust(
-    source: Judged,
+    source: Embedded,
     *,
     out: Out = None,
     table: Path | None = None,

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from thanos.cli.app import Judged, Of, app, say
-from thanos.cli.judge import measured
+from thanos.cli.app import Embedded, Of, app, say
 from thanos.cli.lines import split_lines
+from thanos.cli.shared import measured
 from thanos.config import DiscoverConfig, SourceConfig
 from thanos.inputs import Source
 
@@ -25,7 +25,7 @@ TYPICAL = 5
   thanos split runs/a --without brightness"""
 )
 def split(
-    source: Judged,
+    source: Embedded,
     *,
     part: Annotated[
         Literal["auto", "whole", "features", "head"],

@@ -29,7 +29,7 @@ def reproduce(name: str, config: TableConfig, where: LaunchConfig, results: Path
     """Carry out what of a table is missing, and write its page after every block.
 
     Raises:
-        ThanosError: before any work starts, if a scale, row or data set is not to be had, a record was edited, or
+        ThanosError: before any work starts, if a scale, row or data set is not available, a record was edited, or
             another command is at work in the same folder; at the end, if something failed.
     """
     check_launcher(where)

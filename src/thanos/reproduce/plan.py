@@ -98,7 +98,7 @@ def check_images(blocks: Sequence[Block], left: Sequence[Block], places: Places)
     """Read each data set that is still needed, once, and compare it with what finished rows were measured on.
 
     Raises:
-        DataError: if a data set is not to be had, its cache has no room, or its images are others.
+        DataError: if a data set is not available, its cache has no room, or its images are others.
     """
     known = Records(places.records)
     for first in {block.base.data: block for block in reversed(left)}.values():

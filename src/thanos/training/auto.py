@@ -149,7 +149,7 @@ def _told_by_neighbours(found: tuple[NDArray[np.float32], NDArray[np.int64]]) ->
     return float(neighbour_accuracy(normalize(rows, dim=1), torch.from_numpy(found[1])))
 
 
-def settle(
+def choose_training(
     given: AutoTrainConfig,
     data: DataConfig,
     images: Samples,

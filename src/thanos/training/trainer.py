@@ -47,7 +47,7 @@ def build_trainer(
     """Lightning's Trainer with our callbacks; writes nothing yet.
 
     Raises:
-        ConfigError: for a device, precision or logger that is not to be had here.
+        ConfigError: for a device, precision or logger that is not available here.
     """
     loggers, callbacks = _extra_loggers(run, place.path), _callbacks(config, images, place, run, say)
     try:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from thanos.subclasses.properties import Properties
 
 
-def judge(source: "Source") -> dict[str, Any]:
+def evaluate(source: "Source") -> dict[str, Any]:
     """``geometry`` and, where fine labels stand in every split, ``transfer``; kept with a run."""
     from thanos.evaluate.geometry import evaluate_geometry
     from thanos.evaluate.transfer import evaluate_transfer
