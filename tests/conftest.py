@@ -1,7 +1,10 @@
 import os
 
+import numpy as np
 import pytest
 import torch
+
+from thanos.report.plane import directions, neighbour_plane
 
 collect_ignore = ["plugin.py"]  # another package, which registers as it is imported
 
@@ -91,11 +94,26 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _short_descent():
-    """Most of a page's seconds are t-SNE's thousand steps, which change nothing that a test looks at."""
+def _quick_pages():
+    """Most seconds of a page are t-SNE's, whose places no test looks at: principal components take its place.
+
+    So do a few draws that of many which say how surely a subclass would be found again. tests/report/test_plane.py and
+    tests/subclasses/test_stability.py look at both as they are.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thanos.report.plane.STEPS", 250)
+        for module in ("map", "figures"):
+            patch.setattr(f"thanos.report.{module}.neighbour_plane", _components)
+        patch.setattr("thanos.subclasses.stability.DRAWS", 5)
         yield
+
+
+def _components(vectors):
+    unit = directions(vectors)
+    if len(unit) < 20 or not np.ptp(unit, axis=0).max() > 1e-6:
+        return neighbour_plane(vectors)
+    rows = (unit - unit.mean(axis=0)).astype(np.float64)
+    axes = np.linalg.eigh(rows.T @ rows)[1][:, :-3:-1] if rows.shape[1] > 1 else np.ones((1, 2))
+    return (rows @ axes).astype(np.float32)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from sklearn.datasets import make_blobs
 from thanos.cli import main
 from thanos.embeddings import Embeddings, concat_embeddings, one_size, ordinary_size, read_embeddings, write_embeddings
 from thanos.evaluate.geometry import evaluate_geometry
-from thanos.report.plane import neighbour_plane
 
 COMMANDS = ("discover", "report", "geometry", "robust", "transfer")
 
@@ -106,32 +105,6 @@ def test_concatenation_of_long_and_short_parts():
     long = Embeddings(**vars(embeddings) | {"vectors": embeddings.vectors * np.float32(2.0**100)})
     together = concat_embeddings(embeddings, long)
     np.testing.assert_array_equal(together.vectors[:, :16], together.vectors[:, 16:])
-
-
-ODD = {
-    "equal": np.ones((200, 16)),
-    "zero": np.zeros((50, 8)),
-    "zero and one": np.repeat([[0.0] * 8, [1.0] * 8], 100, axis=0),
-    "two directions": np.repeat(np.eye(2, 16), 100, axis=0),
-    "one apart": np.vstack([np.ones((199, 16)), -np.ones((1, 16))]),
-    "a line": np.outer(np.linspace(-1, 1, 200), np.ones(16)),
-    "one dimension": np.linspace(-1, 1, 200)[:, None],
-    "almost equal": 1 + 1e-7 * np.random.default_rng(0).normal(size=(200, 16)),
-    "wide, few different": np.repeat(np.random.default_rng(0).normal(size=(3, 2000)), 40, axis=0),
-    "one row": np.ones((1, 4)),
-    "two rows": np.eye(2),
-    "below float32's range": np.full((80, 4), 1e-45),
-}
-
-
-@pytest.mark.parametrize("name", ODD)
-def test_the_plane_of_odd_vectors(name):
-    place = neighbour_plane(ODD[name].astype(np.float32))
-    nothing = name in ("equal", "zero", "almost equal", "one row", "below float32's range")
-    assert (place is None) == nothing
-    if place is not None:
-        assert place.shape == (len(ODD[name]), 2)
-        assert np.isfinite(place).all()
 
 
 def test_float16_vectors_are_read(tmp_path):

@@ -10,7 +10,6 @@ from thanos.embeddings import Embeddings
 from thanos.subclasses import merging
 from thanos.subclasses.keep import Places, read_places, write_places
 from thanos.subclasses.merging import choose_by_merging
-from thanos.subclasses.stability import best_overlaps, probability_of_holding
 
 ONE_PIECE = {
     "normal": lambda rng, n, d: rng.normal(size=(n, d)),
@@ -124,26 +123,6 @@ def test_a_valley_is_a_binomial_chance():
     assert deepest == pytest.approx(2 * wanted)
     assert largest == pytest.approx(wanted)
     assert deepest < 1e-4
-
-
-def test_overlaps_by_hand():
-    found, again = np.array([0, 0, 0, 1, 1, 1]), np.array([2, 2, 0, 1, 1, 0])
-    np.testing.assert_allclose(best_overlaps(found, again, 2), [2 / 3, 2 / 3])
-
-
-def test_what_is_there_holds_and_what_is_not_does_not():
-    """Two clouds cut into two hold; into nine they do not."""
-    from sklearn.cluster import KMeans
-
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(400, 8)) + np.where(np.arange(400) % 2, 6, 0)[:, None]
-
-    def cluster(some, count):
-        return KMeans(count, n_init=1, random_state=int(rng.integers(1000))).fit(some).predict
-
-    two, nine = (KMeans(k, n_init=3, random_state=0).fit_predict(x) for k in (2, 9))
-    assert probability_of_holding(x, two, cluster, np.random.default_rng(0)) == [1.0, 1.0]
-    assert np.mean(probability_of_holding(x, nine, cluster, np.random.default_rng(0))) < 0.4
 
 
 def test_discovery_takes_it_and_keeps_it_for_new_images(tmp_path):
