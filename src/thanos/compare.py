@@ -85,6 +85,8 @@ COLUMNS = {
     "minutes": "of training, and of a frozen network's features (hardly any where they lay in the cache)",
 }
 """What is compared, and what it is."""
+UNRANKED = ("minutes", "spread, validation")
+"""Of which more is not better."""
 KEEPS = ("fine accuracy, probe", "recovery", "fine accuracy, neighbours")
 """What says how well hidden subclasses are kept: the first that was measured in most runs."""
 
@@ -223,18 +225,18 @@ def _worst_group(run: RunDir, where: str, kind: str, of: dict[str, Any]) -> Cell
     best: tuple[float, Cell] | None = None
     table = run.outcome("subclasses", ".csv")
     subclasses = mark_of(table if table.is_file() else None)
-    scored = sorted(run.path.glob("robust-*.json"))
-    for file in scored:
+    typed = ""
+    for file in sorted(run.path.glob("robust-*.json")):
         found = _made_of(file, Classifier, of)
+        typed = found.get("command", f"thanos robust {where}")
         if kind == "discovered_groups" and found.get("subclasses") != subclasses:
             continue  # of subclasses that are no longer the run's
         groups = found.get("scores", {}).get(kind, {}).get("groups")
         chosen = found.get("selection", {}).get("accuracy", 0.0)
         if groups and (best is None or chosen > best[0]):
             worst = lowest_share(groups)
-            typed = found.get("command", f"thanos robust {where}")
             best = chosen, Cell(worst["accuracy"], worst["interval"], typed, few=worst["small"])
-    return Cell(None, None, f"thanos robust {where}", ran=bool(scored)) if best is None else best[1]
+    return Cell(None, None, typed or f"thanos robust {where}", ran=bool(typed)) if best is None else best[1]
 
 
 def _validation_images(data: dict[str, Any]) -> int:
@@ -246,6 +248,16 @@ def _made_of(file: Path, schema: type[Kept], of: dict[str, Any]) -> dict[str, An
     """What a command left in a run; empty where it left nothing, or made it of other images or weights."""
     content = read_json(file, schema) if file.is_file() else {}
     return content if content.get("of") == of else {}
+
+
+def _best(cells: Sequence[Cell]) -> float | None:
+    """The largest value, if no other's interval reaches beyond the lower end of its own; None: it may be chance."""
+    values = sorted((cell.value for cell in cells if cell.value is not None), reverse=True)
+    if not values:
+        return None
+    least = min((c.interval[0] for c in cells if c.value == values[0] and c.interval), default=values[0])
+    near = [c for c in cells if c.value not in (None, values[0]) and c.interval and c.interval[1] > least]
+    return None if near else values[0]
 
 
 def write_comparison(lines: list[Line], page: Path, left_out: Sequence[str] = ()) -> None:
@@ -264,11 +276,7 @@ def write_comparison(lines: list[Line], page: Path, left_out: Sequence[str] = ()
     refuse_foreign(page.with_suffix(".csv"), has_columns(columns[: 1 + len(ALWAYS)]), "thanos compare")
     varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
     common = {name: lines[0].settings[name] for name in SETTINGS if name not in varied}
-    best = {
-        name: max((line.cells[name].value or 0.0 for line in lines), default=0.0)
-        for name in COLUMNS
-        if name not in ("minutes", "spread, validation")
-    }
+    best = {name: _best([line.cells[name] for line in lines]) for name in COLUMNS if name not in UNRANKED}
     shown = {k: what for k, what in COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
     unmeasured = [name for name in COLUMNS if name not in shown]
     facts = {"title": TITLE, "lines": lines, "varied": varied, "common": common, "columns": shown, "best": best}

@@ -73,9 +73,12 @@ def test_names_moves_and_marks_together(table):
     }  # fmt: skip
     assert {one.subclass: one.mark for one in found.values()} == {
         "cats": "harmful",
-        "animals (rest)": "",
+        "animals (rest)": "not a group",
         "wheels": "look again",
     }
+    kept = read_table(table, save(table, names=names, moved=moved, marks=marks), rest=False)
+    assert homes(kept) == homes(found) | {"a/2.png": "rust"}
+    assert kept["a/2.png"].mark == "not a group"
 
 
 def test_names_alone_are_those_of_a_file_of_names(table, tmp_path):
@@ -266,7 +269,8 @@ def test_robust_gives_the_classifier_of_exactly_those_groups(source, capsys):
     edited = save(table, names=names, moved=moved, marks=marks)
     code, out, err = run(capsys, "robust", file, "--method", "groupdro", "--names", edited)
     assert (code, err) == (0, "")
-    assert "marked by a person: pair (harmful)" in out
+    assert "marked by a person: b (rest) (not a group), " in out
+    assert "pair (harmful)" in out
     assert f"{len(lasso)} of {len(lasso)} moved images" in out
     by_hand = [
         "new" if i in set(lasso) else {"a/0": "a/0", "b/0": "b/0"}.get(each, "pair" if each[0] == "a" else "b (rest)")
@@ -281,7 +285,7 @@ def test_robust_gives_the_classifier_of_exactly_those_groups(source, capsys):
         np.testing.assert_allclose(getattr(got, name), getattr(wanted, name), rtol=1e-4, atol=1e-6)
     facts = json.loads(file.with_name("e-robust-groupdro.json").read_text())
     assert set(facts["selection"]["n"]) == set(kinds)
-    assert facts["marks"] == {"pair": "harmful"}
+    assert facts["marks"] == {"pair": "harmful", "b (rest)": "not a group"}
 
 
 def test_report_classify_and_discover_take_it(source, capsys):

@@ -180,6 +180,26 @@ def test_a_head_survives_its_file(tmp_path):
     np.testing.assert_allclose(head.probabilities(x).sum(axis=1), 1)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("times", [0.05, 1.0, 30.0])
+def test_calibrated_probabilities_hold_and_predictions_stay(classes, times):
+    """Classes drawn from the softmax of known logits: whatever multiple of these a head has, it is told them again."""
+    rng = np.random.default_rng(classes)
+    weight, x = rng.normal(size=(classes, 4)), rng.normal(size=(20_000, 4))
+    true = np.array([rng.multinomial(1, p).argmax() for p in Head(weight, np.zeros(classes), 0, 1).probabilities(x)])
+    head = Head(times * weight, np.zeros(classes), np.zeros(4), np.ones(4), "encoder")
+    found = head.calibrated(x, true)
+    np.testing.assert_allclose(found.weight, weight, rtol=0.1)
+    np.testing.assert_array_equal(found.predict(x), head.predict(x))
+    assert found.encoder == "encoder"
+
+
+def test_calibrated_on_few_right_images_it_is_not_certain():
+    head = Head(np.array([[-1.0], [1.0]]), np.zeros(2), np.zeros(1), np.ones(1))
+    x, true = np.array([[-1.0], [1.0], [1.0]]), np.array([0, 1, 1])
+    assert head.calibrated(x, true).probabilities(x).max() == pytest.approx(1 - 1 / 5, abs=1e-3)
+
+
 def test_of_one_class_alone_it_is_sure():
     data, _ = problem(2, 50)
     alone = Standardised(data.x, np.ones(50, dtype=np.int64), 2, data.mean, data.scale)

@@ -75,7 +75,7 @@ def test_inferrers_that_find_one_group_say_so_and_the_rest_goes_on(capsys, scarc
     x = scarce.vectors + 40 * (2 * scarce.superclass[:, None] - 1)
     code, out, err, found = robust(capsys, replace(scarce, vectors=x.astype(np.float32)), tmp_path)
     assert (code, err) == (0, "")
-    assert "mistakes, twins, surest are left out: it finds no groups apart, one in each superclass." in out
+    assert "mistakes, twins, surest are left out: no group is found inside a superclass." in out
     assert "clusters" not in found["selection"]["aside"]
 
 

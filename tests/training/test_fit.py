@@ -111,6 +111,33 @@ def test_the_watch_says_once_what_happens(method, within, between, step, said):
     assert said is None or said in lines[0]
 
 
+@pytest.mark.parametrize(("corrected", "formed", "said"), [(False, 300, 1), (True, 300, 0), (True, 700, 1)])
+def test_what_is_over_by_the_end_is_no_alarm(corrected, formed, said):
+    """Alpha that follows has half of the training for it; and what is said stands only as long as it is so."""
+    from thanos.methods.branch import StepSettings, build_branches
+    from thanos.training.module import TrainingModule
+
+    config = TrainConfig(method="spread")
+    settings = StepSettings(config, 0.6, ViewSpec(), (0.5,), (0.5,))
+    module = TrainingModule(
+        settings, build_branches(config, channels=1, size=(8, 8), superclasses=2), total_batches=1000, log_every=1
+    )
+    lines = []
+    watch = SpreadWatch(registry.method("spread"), lines.append, corrected=corrected)
+
+    def see(within, step):
+        module.batches_done = step
+        module.latest = {"spread/within": within, "spread/within_largest": within, "spread/between": -0.3}
+        watch.on_train_batch_end(FakeTrainer(), module)
+
+    for offset in range(20):
+        see(0.99, formed + offset)
+    assert len(lines) == said
+    assert watch.standing == lines
+    see(0.6, formed + 20)
+    assert watch.standing == []
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

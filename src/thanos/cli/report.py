@@ -40,7 +40,7 @@ def report(
         Where thumbnails are: embedded in the page, of 5,000 images at most; or linked, of all images on it, in a folder
         beside it that goes where the page goes.
     """
-    from_, asked = Source(source, of, say), table is not None
+    from_, asked, given = Source(source, of, say), table is not None, names
     where = from_.out(out, "report", suffix=".html")
     table, names = from_.discovered(table, names)
     from thanos.data.group_table import mark_of
@@ -51,10 +51,12 @@ def report(
     refuse_foreign(where, says(TITLE), "thanos report or discover")
     check_thumbnails(where, images)
     embeddings, _ = from_.embeddings, from_.pictures  # pictures that are gone show before the work
-    found = discover(embeddings) if table is None else earlier(from_, table, names, asked=asked)
+    found = discover(embeddings) if table is None else earlier(from_, table, names, asked=asked, rest=False)
     recovered = recovery_by_split(embeddings, found.cluster)
     scores = evaluate(from_) | recovered.to_dict()
     told = explained(from_, found, measured(from_))
-    write_page(where, from_, found, scores, table=table, told=told, mark=mark_of(table), linked=images == "linked")
+    mark, linked = mark_of(table), images == "linked"
+    write_page(where, from_, found, scores, table=table, told=told, names=given, mark=mark, linked=linked)
     from_.list_skipped(where)
-    say(f"{len(found.names)} subclasses {described(table, names)}; to look at: {where}")
+    theirs = names if found.is_named(embeddings.superclass_names) else None
+    say(f"{len(found.names)} subclasses {described(table, theirs)}; to look at: {where}")

@@ -51,8 +51,11 @@ def _apart(source: "Source") -> dict[str, Any] | None:
     return found.to_dict()
 
 
-def earlier(source: "Source", table: Path, names: Path | None, *, asked: bool) -> "Discovered":
-    """Subclasses of an earlier table; ``asked``: it was named, and may be of other embeddings of the same images."""
+def earlier(source: "Source", table: Path, names: Path | None, *, asked: bool, rest: bool = True) -> "Discovered":
+    """Subclasses of an earlier table; ``asked``: it was named, and may be of other embeddings of the same images.
+
+    What is marked as no group becomes the rest of its superclass; without ``rest`` it keeps its name.
+    """
     from thanos.subclasses.table import read_discovered
 
     again = source.again(None)
@@ -65,6 +68,7 @@ def earlier(source: "Source", table: Path, names: Path | None, *, asked: bool) -
         again=again,
         values=lambda: _held_against(source),
         say=say,
+        rest=rest,
     )
     if found.marks:
         say(f"marked by a person: {', '.join(f'{name} ({mark})' for name, mark in found.marks.items())}")
@@ -94,6 +98,7 @@ def write_page(
     *,
     table: Path | None,
     told: "Explained | None",
+    names: Path | None = None,
     mark: str | None = None,
     linked: bool = False,
 ) -> None:
@@ -103,6 +108,7 @@ def write_page(
         page: The file to write.
         source, found, scores, told: What it shows.
         table: The CSV that holds the subclasses.
+        names: The names or edits that were given for them.
         mark: Of the table, where the subclasses were read from it; None: it is about to be written.
         linked: Whether thumbnails go into files beside the page.
     """
@@ -129,6 +135,7 @@ def write_page(
             found,
             of=source.title,
             again=source.again(table),
+            names=names,
             images=source.pictures,
             errors=errors,
             training=source.training(),

@@ -52,7 +52,10 @@ def split(
         say(line)
     if (kept := from_.own("subclasses", ".csv")) is not None and kept.is_file():
         again = f"thanos discover {from_.again(None)} --number merging"
-        say(f"these need not be the subclasses of {kept}, which may be counted otherwise; to write these down: {again}")
+        say(
+            f"these need not be the subclasses of {kept}, which may be found in other features or counted otherwise: "
+            f"where they differ, the pictures on a page tell; to write these down: {again}"
+        )
 
 
 def typical(embeddings: "Embeddings", found: "Discovered") -> dict[str, list[str]]:

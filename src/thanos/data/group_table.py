@@ -34,7 +34,7 @@ class Member:
     finest: str = ""
     """Where it is in the superclass's tree of coarser and finer cuts: ``animals/0ab`` is in ``animals/0a``."""
     mark: str = ""
-    """What a person marked its subclass as: harmful, look again."""
+    """What a person marked its subclass as: harmful, look again; not a group: it is the rest of its superclass."""
 
     @property
     def homes(self) -> list[str]:
@@ -44,7 +44,7 @@ class Member:
 
 
 def read_table(
-    table: Path, names: Path | None = None, here: AtHand | None = None, *, moves: bool = True
+    table: Path, names: Path | None = None, here: AtHand | None = None, *, moves: bool = True, rest: bool = True
 ) -> dict[str, Member]:
     """Subclass of each image, by the image's reference.
 
@@ -57,6 +57,7 @@ def read_table(
         here: The images that it is read for; moved ones that are none of them, or hold something else, stay where
             discovery put them. None: all are as they were.
         moves: Whether moved images are moved; else only subclasses are named.
+        rest: Whether what is marked as no group becomes the rest of its superclass; else it keeps its name.
     Raises:
         DataError: if the table cannot be read, lacks a column, names an image twice, or has a distance or confidence
             that is no number.
@@ -64,7 +65,7 @@ def read_table(
             something else than names; if it moves an image that the table lacks, or to another superclass.
     """
     found = _rows_of(table)
-    return found if names is None else _renamed(found, names, here, moves)
+    return found if names is None else _renamed(found, names, here, moves, rest)
 
 
 def _rows_of(table: Path) -> dict[str, Member]:
@@ -154,10 +155,10 @@ SHAPE = "shape"
 """Under which the JSON beside a table says of what shape its images were: height, width, channels; or numbers."""
 
 
-def _renamed(found: dict[str, Member], file: Path, here: AtHand | None, moves: bool) -> dict[str, Member]:
+def _renamed(found: dict[str, Member], file: Path, here: AtHand | None, moves: bool, rest: bool) -> dict[str, Member]:
     given = read_yaml(file, wanted="names like 'animals/0: horses'")
     if holds_edits(given):
-        return _edited(found, parse_edits(given, file), file, here, moves)
+        return _edited(found, parse_edits(given, file), file, here, moves, rest)
     said = re.search(f"^{MARK}([0-9a-f]+)", file.read_text("utf-8"), re.MULTILINE)
     if said is not None and said[1] != mark({image: one.subclass for image, one in found.items()}):
         raise ConfigError(
@@ -193,11 +194,13 @@ def _told_apart(found: dict[str, Member]) -> dict[str, Member]:
     }
 
 
-def _edited(found: dict[str, Member], edits: Edits, file: Path, here: AtHand | None, moves: bool) -> dict[str, Member]:
+def _edited(
+    found: dict[str, Member], edits: Edits, file: Path, here: AtHand | None, moves: bool, rest: bool
+) -> dict[str, Member]:
     if edits.table != mark({image: one.subclass for image, one in found.items()}):
         raise ConfigError(
             f"{file} edits the subclasses of another table, and would change other images here. Name that table by "
-            f"`table`, or edit the page of this one: thanos report"
+            f"`table`, or edit the page of this one, which thanos report writes."
         )
     named = _named(found, edits.names, file)
     by_name = _by_shown_name(named)
@@ -212,7 +215,7 @@ def _edited(found: dict[str, Member], edits: Edits, file: Path, here: AtHand | N
         _warn_of_near_names(going, by_name, file, here.say)
     fitting = still_fitting(going, here, file) if moves else set()
     moved = {image: replace(one, subclass=going[image].to) if image in fitting else one for image, one in named.items()}
-    return _told_apart(_marked(moved, edits, by_name | _by_shown_name(moved), going, file))
+    return _told_apart(_marked(moved, edits, by_name | _by_shown_name(moved), going, file, rest))
 
 
 def _warn_of_near_names(
@@ -269,8 +272,9 @@ def _marked(
     by_name: Mapping[str, set[tuple[str, str]]],
     going: Mapping[str, Moved],
     file: Path,
+    rest: bool,
 ) -> dict[str, Member]:
-    """With their marks; what is no group is the rest of its superclass."""
+    """With their marks; what is no group becomes the rest of its superclass if it shall."""
     new = {one.to: {(one.superclass, one.to)} for one in going.values()}  # also where no image of it fits
     marks: dict[tuple[str, str], str] = {}
     for name, given in edits.marks.items():
@@ -284,8 +288,8 @@ def _marked(
     marked = {}
     for image, one in found.items():
         said = marks.get((one.superclass, one.subclass), "")
-        rest = said == "not a group"
-        marked[image] = replace(one, subclass=f"{one.superclass} (rest)") if rest else replace(one, mark=said)
+        name = f"{one.superclass} (rest)" if rest and said == "not a group" else one.subclass
+        marked[image] = replace(one, subclass=name, mark=said)
     return marked
 
 

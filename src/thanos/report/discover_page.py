@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ def write_discover_page(
     *,
     of: str,
     again: str,
+    names: Path | None = None,
     images: ImageSet | None,
     errors: Errors | None,
     training: Training | None,
@@ -74,7 +76,8 @@ def write_discover_page(
         embeddings: What was clustered.
         found: The discovered subclasses of all embeddings.
         of: What they are of, in words.
-        again: What is typed behind a command to judge this and its subclasses again.
+        again: What is typed behind a command to evaluate this and its subclasses again.
+        names: The names or edits that were given for them; None: none, or those beside the table.
         images: The pictures; None: names stand in their place.
         errors: Of a plain classifier; None: not known.
         training: Of the encoder; None: not known.
@@ -110,6 +113,7 @@ def write_discover_page(
         "table": table,
         "mark": "" if base is None or base.mark is None else f"{SUBCLASSES} {base.mark}",
         "again": again,
+        "made_by": f"thanos report {again}{'' if names is None else f' --names {quote(str(names))}'}",
         "told": {} if told is None else told.words(found.names),
         "tried": 0 if told is None or not told.differences else told.tried,
         "alike": 0 if told is None else sum(not each for each in told.differences.values()),

@@ -285,7 +285,7 @@ def _groups(seen: Seen, train: Ids, held_out: Ids) -> Inferred:
         home[few[size[few] < LEAST]] = first + int(size[few].argmax())
     kinds, dense = np.unique(home[mine], return_inverse=True)
     if len(kinds) <= len(np.unique(seen.train.y)):
-        raise DataError("it finds no groups apart, one in each superclass.")
+        raise DataError("no group is found inside a superclass.")
     place = np.full(len(size), -1)
     place[kinds] = np.arange(len(kinds))
     known = place[home[other]]

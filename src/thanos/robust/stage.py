@@ -22,7 +22,7 @@ from thanos.evaluate.robustness import (
     worst_class,
 )
 from thanos.evaluate.scores import Scores
-from thanos.robust.head import Classifier
+from thanos.robust.head import Classifier, Head
 from thanos.robust.methods import Robust, fit_robust
 from thanos.robust.plain import plain_head
 from thanos.robust.portfolio import Portfolio, fit_portfolio
@@ -178,9 +178,13 @@ def _ids_of(discovered: Discovered | None) -> NDArray[np.int64] | None:
 def of_portfolio(embeddings: Embeddings, found: Portfolio) -> Robust:
     """The pick of the portfolio's rule; its selection tells of every candidate, with test scores where there are any.
 
-    The rule has chosen before test images or true groups are looked at.
+    The rule has chosen before test images or true groups are looked at. The pick, a mean of heads whose penalties
+    differ, is calibrated on validation images.
     """
-    test = embeddings.of("test")
+    test, held_out = embeddings.of("test"), embeddings.of("validation")
+    head = found.chosen.head
+    if isinstance(head, Head):
+        head = head.calibrated(held_out.vectors, held_out.superclass)
     table = []
     for one in found.scored:
         row: dict[str, Any] = {"candidate": one.candidate.name, "score": one.score}
@@ -197,7 +201,7 @@ def of_portfolio(embeddings: Embeddings, found: Portfolio) -> Robust:
     settings = {"inferrer": found.chosen.inferrer, "head": found.chosen.method} | found.chosen.settings
     selection = {"rule": found.rule, "n": {}, "accuracy": chosen.worst, "candidates": len(table)}
     selection |= {"reason": found.reason, "aside": found.aside, "table": table}
-    return Robust("portfolio", found.chosen.head, settings, selection)
+    return Robust("portfolio", head, settings, selection)
 
 
 def _true_groups_worst(right: NDArray[np.bool_], group: NDArray[np.int64]) -> float:

@@ -114,6 +114,7 @@ def read_discovered(
     again: str,
     values: Callable[[], Values | None] | None = None,
     say: Callable[[str], None] = lambda line: None,
+    rest: bool = True,
 ) -> Discovered:
     """Discovered subclasses of an earlier run, as a person named, merged and edited them.
 
@@ -124,6 +125,7 @@ def read_discovered(
         of, again: For messages: whose embeddings these are, and what is typed to find subclasses in them anew.
         values: Reads their images, which moved ones are held against; None: their vectors are.
         say: Receives how many moved images still fit.
+        rest: Whether what is marked as no group becomes the rest of its superclass; else it keeps its name.
     Raises:
         DataError: if the embeddings' own table is of other images or weights, or is not what the JSON beside it
             describes; if any table is of other images.
@@ -135,7 +137,7 @@ def read_discovered(
     listed = read_table(table)
     here = at_hand(listed, embeddings.names, values or (lambda: embeddings.vectors), table, embeddings.fingerprint, say)
     if names is not None:
-        listed = read_table(table, names, here)
+        listed = read_table(table, names, here, rest=rest)
     subclass = {image: one.subclass for image, one in listed.items()}
     cluster, known = group_ids(subclass, embeddings.names, table, embeddings.fingerprint)
     members = [listed[image] for image in here.names]

@@ -255,7 +255,7 @@ def _finish(plan: _Plan, metrics: dict[str, Any]) -> Run:
     """Write the weights, and last the numbers, which mark the run as finished."""
     place = plan.place
     export_all(plan.settings, plan.branches, plan.images, place, plan.backbone)
-    metrics["alarms"] = [*plan.warnings, *callback_of(plan.trainer, SpreadWatch).said.values()]
+    metrics["alarms"] = [*plan.warnings, *callback_of(plan.trainer, SpreadWatch).standing]
     write_json(place.metrics_file, metrics)
     place.seal()
     shown = {

@@ -168,14 +168,22 @@ class SpreadWatch(Callback):
     """Says, once, when all embeddings are equal, a superclass has collapsed or the superclasses dissolve.
 
     Must come before MetricsFile.
+
+    Args:
+        corrected: Whether alpha follows the spread, which may take half of the training.
     """
 
-    def __init__(self, method: MethodSpec, say: Callable[[str], None]):
-        self._compares_classes, self._remedy = method.attracts, method.spreads
+    def __init__(self, method: MethodSpec, say: Callable[[str], None], *, corrected: bool = False):
+        self._compares_classes, self._remedy, self._corrected = method.attracts, method.spreads, corrected
         self._say = say
         self.said: dict[str, str] = {}
         """Of each state that was announced, the line."""
         self._in_a_row: dict[str, int] = {"equal": 0, "collapsed": 0, "dissolved": 0}
+
+    @property
+    def standing(self) -> list[str]:
+        """The lines whose state was there to the last."""
+        return [line for state, line in self.said.items() if self._in_a_row[state]]
 
     def state_dict(self) -> dict[str, Any]:
         return {"said": self.said, "in_a_row": self._in_a_row}
@@ -195,7 +203,8 @@ class SpreadWatch(Callback):
         states = diagnose(within, between, largest)
         for each, line in self._lines(step, within, between, largest).items():
             # before some way into the training, superclasses have not formed yet
-            due = step > (max(total / 2, FORMED) if each == "dissolved" else total / 10)
+            late = each == "dissolved" or (each == "collapsed" and self._corrected)
+            due = step > (max(total / 2, FORMED) if late else total / 10)
             holds = each in states and due and (self._compares_classes or each == "equal")
             self._in_a_row[each] = self._in_a_row[each] + 1 if holds else 0
             if self._in_a_row[each] >= IN_A_ROW and each not in self.said:

@@ -90,7 +90,7 @@ def _callbacks(
     )
     return [
         SameRun(images.fingerprint, config),
-        SpreadWatch(registry.method(config.method), say),
+        SpreadWatch(registry.method(config.method), say, corrected=config.alpha == "follow"),
         MetricsFile(place.lines),
         *([] if run.quiet else [Progress(config.batch)]),
         best,

@@ -18,6 +18,7 @@ function filter() {
   const fits = i => (superclass === "" || base.home[base.leaf[i]] === Number(superclass))
     && (subclass === "" || `=${nameOf(base, edited.state, i)}` === subclass)
     && (error === "" || errs.ids[i] === Number(error))
+    && (field("picked").value === "" || chosen.has(i))
     && data.confidence[i] <= most
     && (text === "" || data.names[i].toLowerCase().includes(text));
   map.shown = Uint8Array.from({length: count}, (_, i) => fits(i) ? 1 : 0);
@@ -117,11 +118,19 @@ gallery.addEventListener("dblclick", event => { if (placeOf(event) >= 0) tell("l
 function clearChosen() { chosen.clear(); tell("selection"); }
 document.getElementById("all").onclick = () => choose(view.rows);
 document.getElementById("none").onclick = clearChosen;
-document.getElementById("closer").onclick = () => { if (view.rows.length) tell("look", view.rows[view.at], view.rows); };
+document.getElementById("closer").onclick = () => {  // at those that are selected, if some are
+  const rows = chosen.size ? [...chosen].sort((a, b) => a - b) : view.rows;
+  if (rows.length) tell("look", rows.includes(view.rows[view.at]) ? view.rows[view.at] : rows[0], rows);
+};
 document.getElementById("earlier-page").onclick = () => turn(-1);
 document.getElementById("later-page").onclick = () => turn(1);
-document.getElementById("to-move").onclick = () => moveChosen.focus();
-document.getElementById("show-all").onclick = () => { filters.reset(); canvas.focus({preventScroll: true}); };
+document.getElementById("to-move").onclick = () => {  // with what is to be moved before one's eyes
+  filters.reset();
+  field("picked").value = "1";
+  setTimeout(() => moveChosen.focus());
+};
+document.getElementById("show-all").onclick = () => { filters.reset(); say(""); canvas.focus({preventScroll: true}); };
+filters.querySelector("[type=reset]").addEventListener("click", () => say(""));
 filters.addEventListener("input", filter);
 filters.addEventListener("submit", event => event.preventDefault());
 filters.addEventListener("reset", () => setTimeout(filter));
@@ -129,17 +138,21 @@ filters.addEventListener("reset", () => setTimeout(filter));
 on("selection", () => {
   map.ringed = chosen;
   redraw();
+  if (!chosen.size && field("picked").value) { field("picked").value = ""; filter(); }
+  if (!chosen.size) said.textContent = "";
   markTiles();
   sayShown();
 });
 on("toggle", i => { choose([i], !chosen.has(i)); say(`${data.names[i]}: ${chosen.has(i) ? "selected" : "not selected"}; ${number(chosen.size)} selected.`); });
 on("only", group => {
+  const order = field("order").value;
   filters.reset();
+  field("order").value = order;
   fillFilters();
   field("subclass").value = `=${group.name}`;
   filter();
   gallery.focus();
-  gallery.scrollIntoView({block: "center"});
+  document.getElementById("images-head").scrollIntoView({block: "start"});
   say(`${plural(view.rows.length, "image", "images")} of “${group.name}”.`);
 });
 on("state", () => {

@@ -25,6 +25,11 @@ function moveForm(holder, imagesOf, after) {
     go.textContent = moving().length > 1 ? `Move ${number(moving().length)} images` : "Move";
   }
   of.onchange = fillNames;
+  to.onkeydown = event => {  // a list would open, whose choice is made already
+    if (event.key !== "Enter" || !to.value) return;
+    event.preventDefault();
+    form.requestSubmit();
+  };
   form.onsubmit = event => {
     event.preventDefault();
     const images = moving(), target = name.value.trim() || to.value.slice(1);
