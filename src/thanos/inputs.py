@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thanos.embeddings import Embeddings
     from thanos.report.discover_page import Training
     from thanos.runs.encoder_io import Encoder
+    from thanos.subclasses.called import Called
     from thanos.subclasses.keep import Places
     from thanos.training.fit import Run
 
@@ -339,7 +340,7 @@ class Source:
         """The mark of the space that its embeddings lie in, without embedding anything."""
         return self.embeddings.space if self.of_embeddings else self.encoder.fingerprint
 
-    def places(self, names: Path | None = None) -> "tuple[Places, dict[str, str]] | None":
+    def places(self, names: Path | None = None) -> "tuple[Places, Called] | None":
         """What places new images in the discovered subclasses kept here, and their names; None: nothing is kept.
 
         Raises:
@@ -349,7 +350,20 @@ class Source:
 
         own = self.own("subclasses", ".csv")
         table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self._is_folder else own
-        return places_of(table, names, lambda: self.space, str(self.path), self.say)
+        return places_of(table, names, lambda: self.space, self._known, str(self.path), self.say)
+
+    def _known(self) -> "Embeddings | None":
+        """Those of its own images, as far as they are kept."""
+        from thanos.embeddings import read_embeddings
+        from thanos.runs.own_data import differs
+
+        if self.of_embeddings:
+            return self.embeddings
+        kept = self._home.embeddings(self.options.weights)
+        if not kept.is_file():
+            return None
+        found = read_embeddings(kept)
+        return None if differs(found, self._home.weights(self.options.weights)) else found
 
     @property
     def _home(self) -> RunDir:

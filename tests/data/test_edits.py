@@ -10,7 +10,7 @@ from thanos.cli import main, run_command
 from thanos.config import DataConfig
 from thanos.data.content import content_of
 from thanos.data.edits import AtHand
-from thanos.data.group_table import grouped, mark_of, read_table, renamed
+from thanos.data.group_table import grouped, mark_of, read_table
 from thanos.data.load import load
 from thanos.embeddings import Embeddings, write_embeddings
 from thanos.errors import ConfigError
@@ -86,7 +86,6 @@ def test_names_alone_are_those_of_a_file_of_names(table, tmp_path):
     plain = tmp_path / "plain.yaml"
     plain.write_text("".join(f"{old}: {new}\n" for old, new in names.items()))
     assert read_table(table, save(table, names=names)) == read_table(table, plain)
-    assert renamed(table, save(table, names=names)) == renamed(table, plain)
 
 
 def test_json_is_taken_as_well(table):

@@ -9,11 +9,12 @@ from scipy.cluster.hierarchy import cut_tree, linkage
 from sklearn.datasets import make_blobs
 
 from thanos import DiscoverConfig, discover
-from thanos.data.group_table import read_table, renamed
+from thanos.data.group_table import read_table
 from thanos.embeddings import Embeddings
 from thanos.evaluate.recovery import recovery_by_split
 from thanos.storage import read_json, write_marked_json
 from thanos.storage.schemas import Found
+from thanos.subclasses.called import read_called
 from thanos.subclasses.cuts import LEAST, Tree, with_cuts
 from thanos.subclasses.table import read_discovered, write_discovered
 
@@ -132,8 +133,10 @@ def test_a_finer_part_is_taken_by_its_name(tmp_path):
         for leaf in finest
     ]  # fmt: skip
     assert np.array(taken.names)[taken.cluster].tolist() == wanted
-    called = renamed(table, names)
-    assert called == {"all/0": "all/0", "all/1": "pair", "all/2": "all/2"}  # new images have a whole subclass's name
+    called = read_called(table, names, lambda: embeddings, print)
+    assert called.names == {"all/1": "pair"}
+    assert set(called.apart) == {"all/0", "all/2"}
+    assert sum(len(apart.group) for apart in called.apart.values()) == (np.char.find(finest, "all/1") < 0).sum()
 
 
 def test_a_part_of_another_subclass_is_not_taken_for_one(tmp_path):

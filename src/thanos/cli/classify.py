@@ -15,6 +15,7 @@ from thanos.storage import has_columns, read_json, refuse_foreign, write_csv
 if TYPE_CHECKING:
     from thanos.embeddings import Embeddings
     from thanos.robust.classify import Classified
+    from thanos.subclasses.called import Called
     from thanos.subclasses.keep import Places
 
 
@@ -43,7 +44,7 @@ def classify(
         subclasses here that of each image, with a confidence. Needed with --data; of a run's own images by default
         predicted.csv in the run directory.
     names
-        What you called those subclasses: a YAML file, or the edits that a page saved (moved images play no part);
+        What you called those subclasses: a YAML file, or the edits that a page saved;
         default: the file beside their table.
     """
     from_ = Source(source, of, say)
@@ -83,16 +84,15 @@ def is_predictions(file: Path) -> bool:
     return has_columns(PREDICTED)(file)
 
 
-def with_subclasses(
-    told: "Classified", places: "Places", called: dict[str, str], embeddings: "Embeddings"
-) -> "Classified":
+def with_subclasses(told: "Classified", places: "Places", called: "Called", embeddings: "Embeddings") -> "Classified":
     """With the discovered subclass of each image inside what is predicted; of images like none that were seen, none."""
     import numpy as np
 
     from thanos.subclasses.keep import NOBODY
 
     superclass = places.ids_in(told.names)[told.predicted]
-    subclass, confidence = places.place(embeddings.vectors, superclass, called)
+    subclass, confidence = places.place(embeddings.vectors, superclass)
+    subclass = called.of(embeddings.vectors, subclass)
     if places.reach is not None:
         beyond = places.reach.is_beyond(embeddings.vectors)
         subclass = tuple(NOBODY if odd else name for name, odd in zip(subclass, beyond, strict=True))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from thanos.embeddings import Embeddings
+    from thanos.subclasses.called import Called
     from thanos.subclasses.keep import Places
 
 
@@ -62,7 +63,7 @@ def embed(
         say("with them the discovered subclass of each image: discovered, discovered_names, discovered_confidence")
 
 
-def placed(places: "Places", called: dict[str, str], embeddings: "Embeddings") -> "dict[str, NDArray[Any]]":
+def placed(places: "Places", called: "Called", embeddings: "Embeddings") -> "dict[str, NDArray[Any]]":
     """Which discovered subclass new images lie in, where their superclass is known; empty if that of none is."""
     import numpy as np
 
@@ -71,6 +72,6 @@ def placed(places: "Places", called: dict[str, str], embeddings: "Embeddings") -
     superclass = places.ids_in(embeddings.superclass_names)[embeddings.superclass]
     if (superclass < 0).all():
         return {}
-    name, confidence = places.place(embeddings.vectors, superclass, called)
-    ids, names = ids_of(name)
+    name, confidence = places.place(embeddings.vectors, superclass)
+    ids, names = ids_of(called.of(embeddings.vectors, name))
     return {"discovered": ids, "discovered_names": np.array(names), "discovered_confidence": confidence}

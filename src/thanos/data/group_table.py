@@ -44,7 +44,7 @@ class Member:
 
 
 def read_table(
-    table: Path, names: Path | None = None, here: AtHand | None = None, *, moves: bool = True, rest: bool = True
+    table: Path, names: Path | None = None, here: AtHand | None = None, *, rest: bool = True
 ) -> dict[str, Member]:
     """Subclass of each image, by the image's reference.
 
@@ -56,7 +56,6 @@ def read_table(
             marks; what is marked as no group is the rest of its superclass (``animals (rest)``).
         here: The images that it is read for; moved ones that are none of them, or hold something else, stay where
             discovery put them. None: all are as they were.
-        moves: Whether moved images are moved; else only subclasses are named.
         rest: Whether what is marked as no group becomes the rest of its superclass; else it keeps its name.
     Raises:
         DataError: if the table cannot be read, lacks a column, names an image twice, or has a distance or confidence
@@ -65,7 +64,7 @@ def read_table(
             something else than names; if it moves an image that the table lacks, or to another superclass.
     """
     found = _rows_of(table)
-    return found if names is None else _renamed(found, names, here, moves, rest)
+    return found if names is None else _renamed(found, names, here, rest)
 
 
 def _rows_of(table: Path) -> dict[str, Member]:
@@ -90,30 +89,6 @@ def _rows_of(table: Path) -> dict[str, Member]:
             f"{table} names {twice!r} twice, so its images cannot be told apart. Give every image its own name."
         )
     return dict(sorted(found.items(), key=lambda each: each[1].subclass))  # names keep their subclass's place
-
-
-def renamed(table: Path, names: Path) -> dict[str, str]:
-    """What a person called each subclass of a table, wherever they moved single images.
-
-    One whose parts have several names keeps its own.
-
-    Raises:
-        DataError, ConfigError: as :func:`read_table`.
-    """
-    found, called = read_table(table), read_table(table, names, moves=False)
-    given: dict[str, set[str]] = {}
-    for image, member in found.items():
-        given.setdefault(member.subclass, set()).add(called[image].subclass)
-    return {subclass: names.pop() if len(names) == 1 else subclass for subclass, names in given.items()}
-
-
-def groups_of(table: Path, names: Path) -> list[str]:
-    """The subclasses of a table under a person's names and edits, moved images among them.
-
-    Raises:
-        DataError, ConfigError: as :func:`read_table`.
-    """
-    return sorted({member.subclass for member in read_table(table, names).values()})
 
 
 def _member(row: dict[str, str], table: Path) -> Member:
@@ -155,10 +130,10 @@ SHAPE = "shape"
 """Under which the JSON beside a table says of what shape its images were: height, width, channels; or numbers."""
 
 
-def _renamed(found: dict[str, Member], file: Path, here: AtHand | None, moves: bool, rest: bool) -> dict[str, Member]:
+def _renamed(found: dict[str, Member], file: Path, here: AtHand | None, rest: bool) -> dict[str, Member]:
     given = read_yaml(file, wanted="names like 'animals/0: horses'")
     if holds_edits(given):
-        return _edited(found, parse_edits(given, file), file, here, moves, rest)
+        return _edited(found, parse_edits(given, file), file, here, rest)
     said = re.search(f"^{MARK}([0-9a-f]+)", file.read_text("utf-8"), re.MULTILINE)
     if said is not None and said[1] != mark({image: one.subclass for image, one in found.items()}):
         raise ConfigError(
@@ -194,9 +169,7 @@ def _told_apart(found: dict[str, Member]) -> dict[str, Member]:
     }
 
 
-def _edited(
-    found: dict[str, Member], edits: Edits, file: Path, here: AtHand | None, moves: bool, rest: bool
-) -> dict[str, Member]:
+def _edited(found: dict[str, Member], edits: Edits, file: Path, here: AtHand | None, rest: bool) -> dict[str, Member]:
     if edits.table != mark({image: one.subclass for image, one in found.items()}):
         raise ConfigError(
             f"{file} edits the subclasses of another table, and would change other images here. Name that table by "
@@ -213,7 +186,7 @@ def _edited(
         going[image] = one.model_copy(update={"to": _destination(one, found[image], by_name, file)})
     if here is not None:
         _warn_of_near_names(going, by_name, file, here.say)
-    fitting = still_fitting(going, here, file) if moves else set()
+    fitting = still_fitting(going, here, file)
     moved = {image: replace(one, subclass=going[image].to) if image in fitting else one for image, one in named.items()}
     return _told_apart(_marked(moved, edits, by_name | _by_shown_name(moved), going, file, rest))
 

@@ -1,16 +1,17 @@
 """Discovered subclasses kept for new images: everything that places a vector, as arrays in one .npz."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.group_table import groups_of, mark_of, renamed
+from thanos.data.group_table import mark_of, read_table
 from thanos.errors import ConfigError, DataError
 from thanos.storage import names_in, read_npz, write_marked_npz
+from thanos.subclasses.called import Called, read_called
 from thanos.subclasses.fitted import (
     Centres,
     Clusters,
@@ -25,6 +26,9 @@ from thanos.subclasses.fitted import (
 )
 from thanos.subclasses.reach import Reach
 from thanos.subclasses.sound import check_places
+
+if TYPE_CHECKING:
+    from thanos.embeddings import Embeddings
 
 Arrays = dict[str, NDArray[Any]]
 NOBODY = "none of them"
@@ -50,14 +54,13 @@ class Places:
     """Tells images that belong to none of them; None: not known."""
 
     def place(
-        self, vectors: NDArray[np.float32], superclass: NDArray[np.int64], called: Mapping[str, str]
+        self, vectors: NDArray[np.float32], superclass: NDArray[np.int64]
     ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """The discovered subclass of new images, and how surely.
 
         Args:
             vectors: Of the same space, (n, dim).
             superclass: Ids as they are here, (n,); -1: none of them, and so without a subclass.
-            called: What a person named the subclasses.
         Returns:
             A name (empty without one) and a confidence (0 to 1) for each image.
         """
@@ -65,8 +68,7 @@ class Places:
         some = np.isin(superclass, list(self.fitted.superclasses))
         if some.any():
             cluster, _, confidence[some] = self.fitted.predict(vectors[some], superclass[some])
-            shown = [called.get(each, each) for each in self.names]
-            name[some] = [shown[each] for each in cluster]
+            name[some] = [self.names[each] for each in cluster]
         return tuple(name), confidence
 
     def ids_in(self, names: tuple[str, ...]) -> NDArray[np.int64]:
@@ -183,16 +185,22 @@ def _is_name(value: NDArray[Any] | None) -> bool:
 
 
 def places_of(
-    table: Path | None, names: Path | None, space: Callable[[], str], of: str, say: Callable[[str], None]
-) -> tuple[Places, dict[str, str]] | None:
+    table: Path | None,
+    names: Path | None,
+    space: Callable[[], str],
+    known: Callable[[], "Embeddings | None"],
+    of: str,
+    say: Callable[[str], None],
+) -> tuple[Places, Called] | None:
     """What places new vectors in the subclasses of a table, and their names; None: nothing is kept, or of others.
 
     Args:
         table: The CSV; None: there is none.
         names: What a person called its subclasses; None: what the file beside it says.
         space: Gives the mark of the embeddings that are to be placed.
+        known: Gives the embeddings that the table was discovered in; None: they are gone.
         of: What they are of, for messages.
-        say: Receives why what is kept is not used.
+        say: Receives why what is kept is not used, and what :func:`read_called` says.
     Raises:
         DataError: if it is damaged.
         ConfigError: if names were given that are not for this table.
@@ -201,17 +209,13 @@ def places_of(
         if names is not None:
             raise ConfigError(f"`names` names discovered subclasses, and {of} keeps none. First: thanos discover {of}")
         return None
-    called = {} if names is None else renamed(table, names)
+    if names is not None:
+        read_table(table, names)
     places, here = read_places(places_beside(table)), space()
     if places.space != here or places.table != mark_of(table):
         other = "other embeddings" if places.space != here else "another table"
         say(f"without discovered subclasses: those of {table} are of {other}; thanos discover {of}")
         return None
     if names is None and (beside := table.with_suffix(".yaml")).is_file():
-        called = renamed(table, beside)
-    if names is not None and (untold := sorted(set(groups_of(table, names)) - set(called.values()))):
-        say(
-            f"never said of new images: {', '.join(untold)}. A new one gets the discovered subclass nearest to it, "
-            f"under your name for that; what was moved or split by hand has no place of its own"
-        )
-    return places, called
+        names = beside
+    return places, Called() if names is None else read_called(table, names, known, say)
