@@ -16,12 +16,16 @@ from thanos.data.load import load
 from thanos.errors import ConfigError
 
 
-@pytest.fixture(autouse=True)
-def sources(monkeypatch):
-    sets = {
+@pytest.fixture(scope="module")
+def sets():
+    return {
         "mnist": stand_in("mnist", 28, 1, DIGITS, 1300, 60),
         "cifar10": stand_in("cifar10", 32, 3, CIFAR10, 400, 50),
     }
+
+
+@pytest.fixture(autouse=True)
+def sources(sets, monkeypatch):
     monkeypatch.setattr(spurious, "load_published", lambda config: sets[config.data])
     return sets
 

@@ -20,7 +20,7 @@ from thanos import SpreadEncoder, registry
 from thanos.training.module import TrainingModule
 
 
-@parametrize_with_checks([SpreadEncoder(epochs=3, hidden=8, dim=4, method=each) for each in ("spread", "thanos")])
+@parametrize_with_checks([SpreadEncoder(epochs=1, hidden=8, dim=4, method=each) for each in ("spread", "thanos")])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -40,7 +40,7 @@ def fine_accuracy(encoder, digits):
 
 def test_it_keeps_the_digits_that_supcon_loses(digits):
     kept, lost = (
-        np.mean([fine_accuracy(SpreadEncoder(alpha=alpha, epochs=40, random_state=s), digits) for s in range(2)])
+        np.mean([fine_accuracy(SpreadEncoder(alpha=alpha, epochs=20, random_state=s), digits) for s in range(2)])
         for alpha in ("auto", 0.0)
     )
     assert kept > lost + 0.03

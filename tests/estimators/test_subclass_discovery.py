@@ -12,7 +12,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from thanos import DiscoverConfig, Embeddings, SubclassDiscovery, discover
 
 
-@parametrize_with_checks([SubclassDiscovery(), SubclassDiscovery(clusters=2, reduce="none", length="own")])
+@parametrize_with_checks([SubclassDiscovery(most=3), SubclassDiscovery(clusters=2, reduce="none", length="own")])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
 
@@ -30,7 +30,7 @@ SETTINGS = [
 
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_labels_are_those_of_discover_and_predict_tells_them_again(settings):
-    X, digit = load_digits(return_X_y=True)
+    X, digit = (each[::3] for each in load_digits(return_X_y=True))
     y = np.where(digit < 5, "low", "high")
     estimator = SubclassDiscovery(**settings, random_state=3).fit(X, y)
     seed = int(np.random.RandomState(3).randint(2**31 - 1))

@@ -12,6 +12,7 @@ from 1 (collapsed) to -1 / (n-1) (the centres vanish: the superclasses themselve
 to the other as alpha grows. Larger batches narrow that window.
 """
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,11 @@ def solve_alpha(superclasses: int, batch: int, temperature: float, within_class_
             f"alpha = auto needs two or more superclasses and more than one image of each in a batch; got "
             f"{superclasses} superclasses in batches of {batch}. Raise the batch, or give alpha as a number."
         )
+    return _window(superclasses, images, temperature, within_class_cosine)
+
+
+@lru_cache(maxsize=64)
+def _window(superclasses: int, images: float, temperature: float, within_class_cosine: float) -> AlphaWindow:
     collapse = collapse_threshold(superclasses, images, temperature)
     dissolve = _dissolve_threshold(superclasses, images, temperature, collapse)
     alpha = float(_stationary_alpha(np.array(within_class_cosine), superclasses, images, temperature))

@@ -1,6 +1,7 @@
 """Fill a template; every name from the user's data is escaped."""
 
 import re
+from functools import cache
 from shlex import quote
 from typing import Any
 
@@ -10,6 +11,12 @@ from markupsafe import Markup, escape
 
 def render(template: str, **values: Any) -> str:
     """A self-contained page from ``report/templates``."""
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    """Of all pages: a template is read once."""
     environment = Environment(
         loader=PackageLoader("thanos.report"),
         autoescape=True,
@@ -21,7 +28,7 @@ def render(template: str, **values: Any) -> str:
     environment.filters["percent"] = lambda number: f"{number * 100:.1f}"
     environment.filters["quoted"] = quote
     environment.filters["signed"] = lambda number: f"{number * 100:+.1f}"
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def _coded(text: str) -> Markup:

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -10,7 +11,12 @@ from pathlib import Path
 def versions() -> dict[str, str]:
     """Of Python and the packages that decide numbers."""
     names = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy", "scikit-learn")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"python": platform.python_version()} | {name: _version(name) for name in names}
+
+
+@cache
+def _version(name: str) -> str:
+    return version(name)
 
 
 def hardware() -> str:
