@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from thanos.report.figures import training_curves
 from thanos.report.plane import directions, neighbour_plane
 
 collect_ignore = ["plugin.py"]  # another package, which registers as it is imported
@@ -104,7 +105,17 @@ def _quick_pages():
         for module in ("map", "figures"):
             patch.setattr(f"thanos.report.{module}.neighbour_plane", _components)
         patch.setattr("thanos.subclasses.stability.DRAWS", 5)
+        drawn = {}
+        patch.setattr("thanos.report.discover_page.training_curves", lambda runs: _curves(runs, drawn))
         yield
+
+
+def _curves(runs, drawn):
+    """Those of one log are drawn once."""
+    key = repr(runs)
+    if key not in drawn:
+        drawn[key] = training_curves(runs)
+    return drawn[key]
 
 
 def _components(vectors):

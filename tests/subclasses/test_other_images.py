@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from thanos import TrainConfig, embed, load_encoder, read_embeddings, train, write_embeddings
-from thanos.cli import main
+from thanos.cli import main, run_command
 from thanos.compare import compare
 from thanos.config import RunConfig, SourceConfig
 from thanos.embeddings import check_same_images, kept_fingerprint
@@ -20,7 +20,7 @@ from thanos.report.discover_page import write_discover_page
 from thanos.subclasses.discovery import discover
 
 COMMANDS = {
-    "discover": [],
+    "discover": ["--clusters", "2"],
     "report": [],
     "robust": [],
     "transfer": [],
@@ -58,6 +58,23 @@ def runs(tmp_path_factory):
 def run(runs, tmp_path):
     shutil.copytree(runs / "run-mine", tmp_path / "a")
     (tmp_path / "a" / "manifest.json").unlink()  # as in a run of an earlier version, marks alone tell what is of what
+    return tmp_path / "a"
+
+
+@pytest.fixture(scope="module")
+def with_subclasses(runs):
+    """The first run, with discovered subclasses and a classifier."""
+    folder = runs / "with-subclasses"
+    shutil.copytree(runs / "run-mine", folder)
+    (folder / "manifest.json").unlink()
+    run_command(["discover", str(folder), "--clusters", "2"])
+    run_command(["robust", str(folder)])
+    return folder
+
+
+@pytest.fixture
+def used(with_subclasses, tmp_path):
+    shutil.copytree(with_subclasses, tmp_path / "a")
     return tmp_path / "a"
 
 
@@ -109,14 +126,27 @@ def of_nobody_knows_what(runs, run):
     return "is of other weights than this run's"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("put", [of_other_images, of_another_run, of_older_weights, of_nobody_knows_what])
-def test_foreign_embeddings_in_a_run_are_neither_taken_nor_written_over(runs, run, tmp_path, capsys, put, name):
+PUT = [of_other_images, of_another_run, of_older_weights, of_nobody_knows_what]
+
+
+@pytest.fixture(scope="module", params=PUT)
+def foreign(request, runs):
+    """The first run with foreign embeddings in it, and what is said of them."""
     if not (runs / "other.npz").exists():
         write_embeddings(Source(runs / "run-other", SourceConfig()).embeddings, runs / "other.npz")
-    said = put(runs, run)
+    folder = runs / request.param.__name__
+    shutil.copytree(runs / "run-mine", folder)
+    (folder / "manifest.json").unlink()
+    said = request.param(runs, folder)
+    (folder / "classifier.npz").unlink()  # of older weights: refused by itself, below
+    return folder, said
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_foreign_embeddings_in_a_run_are_neither_taken_nor_written_over(runs, foreign, tmp_path, capsys, name):
+    run, said = tmp_path / "a", foreign[1]
+    shutil.copytree(foreign[0], run)
     before = (run / "embeddings.npz").read_bytes()
-    (run / "classifier.npz").unlink()  # of older weights: refused by itself, below
     if name == "classify":
         command(capsys, "robust", run)
     code, out, err = command(capsys, name, run, *COMMANDS[name])
@@ -167,8 +197,8 @@ def test_a_classifier_of_other_weights_is_refused(runs, run, capsys):
     assert "best-classifier.npz" in out
 
 
-def test_subclasses_found_in_other_embeddings_are_refused(runs, run, capsys):
-    command(capsys, "discover", run)
+def test_subclasses_found_in_other_embeddings_are_refused(runs, used, capsys):
+    run = used
     of_older_weights(runs, run)
     for subcommand in ("report", "robust"):
         code, _, err = command(capsys, subcommand, run)
@@ -182,11 +212,11 @@ def test_subclasses_found_in_other_embeddings_are_refused(runs, run, capsys):
 def test_scores_of_older_weights_are_not_shown(runs, run, capsys):
     command(capsys, "transfer", run)
     assert compare([run])[0].cells["fine accuracy, probe"].value is not None
-    command(capsys, "discover", run)
+    command(capsys, "discover", run, "--clusters", 2)
     assert "fine labels, probe" in (run / "subclasses.html").read_text()
     of_older_weights(runs, run)
     assert compare([run])[0].cells["fine accuracy, probe"].value is None
-    command(capsys, "discover", run)
+    command(capsys, "discover", run, "--clusters", 2)
     assert "fine labels, probe" not in (run / "subclasses.html").read_text()
 
 
@@ -219,25 +249,23 @@ def test_the_list_of_skipped_images_is_not_written_over_another_file(runs, run, 
     assert not (tmp_path / "v.npz").exists()
 
 
-def test_what_a_table_rests_on_is_kept_with_it(run, capsys):
-    command(capsys, "discover", run)
-    of = json.loads((run / "subclasses.json").read_text())["of"]
-    assert of == {"images": load_encoder(run).card.fingerprint, "encoder": load_encoder(run).fingerprint}
+def test_what_a_table_rests_on_is_kept_with_it(used):
+    of = json.loads((used / "subclasses.json").read_text())["of"]
+    assert of == {"images": load_encoder(used).card.fingerprint, "encoder": load_encoder(used).fingerprint}
 
 
-def test_what_another_run_left_is_not_compared_as_this_one_s(runs, run, tmp_path, capsys):
-    other = tmp_path / "other"
+def test_what_another_run_left_is_not_compared_as_this_one_s(runs, used, tmp_path, capsys):
+    run, other = used, tmp_path / "other"
     shutil.copytree(runs / "run-other", other)
-    for each in (run, other):
-        command(capsys, "discover", each)
-        command(capsys, "robust", each)
+    command(capsys, "discover", other, "--clusters", 2)
+    command(capsys, "robust", other)
     assert compare([other])[0].cells["recovery"].value is not None
     for file in (*other.glob("subclasses.*"), *other.glob("robust-*")):
         shutil.copy(file, run)
     (line,) = compare([run])
     assert line.cells["recovery"].value is None
     assert line.cells["worst discovered group"].value is None
-    command(capsys, "discover", run)
+    command(capsys, "discover", run, "--clusters", 2)
     (run / "subclasses.yaml").unlink()
     for own in (run, other):
         command(capsys, "discover", own, "--clusters", 2 if own == run else 3)
@@ -264,8 +292,8 @@ def test_damaged_embeddings_in_a_run_are_made_anew(run, capsys):
     assert read_embeddings(run / "embeddings.npz").encoder
 
 
-def test_words_in_a_file_of_names_are_kept(run, capsys):
-    command(capsys, "discover", run)
+def test_words_in_a_file_of_names_are_kept(used, capsys):
+    run = used
     names = run / "subclasses.yaml"
     names.write_text("# look at the third one again\n" + names.read_text())
     (run / "subclasses-earlier.csv").write_text("mine")
@@ -294,19 +322,17 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("case", range(len(DAMAGED)))
-def test_damaged_facts_of_a_run_are_answered_in_a_line(run, tmp_path, capsys, case):
+def test_damaged_facts_of_a_run_are_answered_in_a_line(used, tmp_path, capsys, case):
     file, content = DAMAGED[case]
-    command(capsys, "discover", run)
-    command(capsys, "robust", run)
-    (run / file).write_bytes(content)
+    (used / file).write_bytes(content)
     for subcommand, *more in (
         ("geometry",),
         ("transfer",),
         ("report",),
-        ("discover",),
+        ("discover", "--clusters", 2),
         ("compare", "-o", tmp_path / "c.html"),
     ):
-        code, _, err = command(capsys, subcommand, run, *more)
+        code, _, err = command(capsys, subcommand, used, *more)
         assert code in (0, 2), err
         assert "a fault of thanos" not in err
         assert len(err.splitlines()) == (code == 2)
@@ -314,7 +340,7 @@ def test_damaged_facts_of_a_run_are_answered_in_a_line(run, tmp_path, capsys, ca
 
 def test_a_table_of_other_images_of_the_same_names(runs, run, tmp_path, capsys):
     """Folders of equal layout: a table names the images of the one, and would group those of the other."""
-    command(capsys, "discover", runs / "run-other", "--out", tmp_path / "found.csv")
+    command(capsys, "discover", runs / "run-other", "--clusters", 2, "--out", tmp_path / "found.csv")
     for words in (
         ["report", run, "--table", tmp_path / "found.csv", "--out", tmp_path / "r.html"],
         ["robust", run, "--table", tmp_path / "found.csv", "--out", tmp_path / "h.npz"],
@@ -337,7 +363,7 @@ def test_weights_of_a_run_on_other_images_are_refused(runs, run, capsys):
 
 
 def test_advice_keeps_the_weights_that_were_meant(run, capsys):
-    command(capsys, "discover", run, "--weights", "best")
+    command(capsys, "discover", run, "--weights", "best", "--clusters", 2)
     (run / "subclasses-best.json").unlink()
     code, _, err = command(capsys, "report", run, "--weights", "best")
     assert code == 2

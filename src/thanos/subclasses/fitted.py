@@ -284,4 +284,7 @@ def of_length(vectors: NDArray[np.float32], length: str) -> Rows:
 
 def squared_distances(x: Rows, y: Rows) -> Rows:
     """Between all rows, (n, m)."""
-    return np.asarray(np.maximum((x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T, 0))
+    apart: Rows = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1)
+    apart -= x @ (2 * y).T
+    np.maximum(apart, 0, out=apart)
+    return apart
