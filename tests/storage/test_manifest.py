@@ -43,8 +43,8 @@ def used(tmp_path_factory):
     """A run with what commands leave in it."""
     folder = tmp_path_factory.mktemp("runs") / "a"
     train(SMALL, folder, run=QUIET, say=silent)
-    for subcommand in ("discover", "robust"):
-        run_command([subcommand, str(folder)])
+    for subcommand, *more in (("discover", "--clusters", "2"), ("robust",)):
+        run_command([subcommand, str(folder), *more])
     return folder
 
 
@@ -154,9 +154,12 @@ def test_damaged_embeddings_are_made_anew(run, capsys):
 
 
 def test_what_is_damaged_is_made_anew_by_the_command_that_is_named(run, capsys):
-    for name, subcommand in (("subclasses-places.npz", "discover"), ("robust-portfolio.npz", "robust")):
+    for name, subcommand, *more in (
+        ("subclasses-places.npz", "discover", "--clusters", "2"),
+        ("robust-portfolio.npz", "robust"),
+    ):
         flip(run / name, 0.7)
-        assert command(capsys, subcommand, run)[0] == 0
+        assert command(capsys, subcommand, run, *more)[0] == 0
         assert not check_run(RunDir(run)).faults
 
 
@@ -188,8 +191,7 @@ def test_a_run_without_a_manifest_opens_and_gets_one_from_its_own_command(run, c
     assert read_manifest(run).keys() == TRAINED
 
 
-def test_another_s_manifest_is_left_as_it_is(tmp_path):
-    train(SMALL, tmp_path / "a", run=QUIET, say=silent)
+def test_another_s_manifest_is_left_as_it_is(run, tmp_path):
     for content in ('{"name": "my app"}', '{"files": {"a.json": {"bytes": 1}}, "blake2b": "no"}', "mine", "[]"):
         (tmp_path / "a" / MANIFEST).write_text(content)
         write_json(tmp_path / "a" / "b.json", {"a": 1})
