@@ -53,7 +53,7 @@ def test_what_is_kept_places_every_vector_as_discovery_did(config, tmp_path):
 
 
 def test_what_another_package_fitted_is_not_kept():
-    found = discover(blobs())
+    found = discover(blobs(), DiscoverConfig(clusters=3))
     whole = found.fitted
     assert can_be_kept(whole)
     foreign = replace(whole.superclasses[0], reduction=Centres(np.zeros((1, 2))).predict)
@@ -61,7 +61,7 @@ def test_what_another_package_fitted_is_not_kept():
 
 
 def test_a_damaged_file_is_refused(tmp_path):
-    found = discover(blobs())
+    found = discover(blobs(), DiscoverConfig(clusters=3))
     file = tmp_path / "p.npz"
     write_places(Places(found.fitted, found.names, ("a", "b"), "", ""), file)
     assert is_places(file)
@@ -173,7 +173,7 @@ def test_vectors_of_nobody_knows_which_encoder_are_placed_only_if_they_are_the_s
         return "subclass" in next(iter(table(tmp_path / "p.csv").values())), capsys.readouterr().out
 
     write(data.vectors)
-    run_command(["discover", str(file)])
+    run_command(["discover", str(file), "--clusters", "3"])
     run_command(["robust", str(file), "--method", "erm", "--groups", "none", "-o", str(fair)])
     assert classified()[0]
     write(data.vectors[::-1].copy())

@@ -1,6 +1,7 @@
 """Which classes hide others: ranked by evidence, each side with its images, and nothing is written."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -76,18 +77,24 @@ def test_two_images_are_no_reason_to_stop(tmp_path, capsys):
     assert "b: one class as far as these vectors tell (2 images; p 1, " in capsys.readouterr().out
 
 
-def test_discover_finds_the_same_and_the_page_says_how_surely(vectors, tmp_path):
-    out = tmp_path / "found.csv"
-    assert run_command(["discover", str(vectors), "--number", "merging", "--out", str(out)]) == 0
-    page = re.sub(r"\s+", " ", out.with_suffix(".html").read_text())
+@pytest.fixture(scope="module")
+def discovered(vectors, tmp_path_factory):
+    """What discover leaves."""
+    folder = tmp_path_factory.mktemp("discovered")
+    assert run_command(["discover", str(vectors), "--number", "merging", "--out", str(folder / "found.csv")]) == 0
+    return folder
+
+
+def test_discover_finds_the_same_and_the_page_says_how_surely(discovered):
+    page = re.sub(r"\s+", " ", (discovered / "found.html").read_text())
     assert "standard deviations better than in clouds of one piece" in page
     assert page.count("a fresh draw of images has it too with a probability of 100.0%") >= 4
 
 
-def test_a_report_says_of_each_subclass_its_own_probability(vectors, tmp_path):
+def test_a_report_says_of_each_subclass_its_own_probability(vectors, discovered, tmp_path):
     """In the order of the table and under a person's names, which are not those of the sizes."""
+    shutil.copytree(discovered, tmp_path, dirs_exist_ok=True)
     out = tmp_path / "found.csv"
-    run_command(["discover", str(vectors), "--number", "merging", "--out", str(out)])
     facts = read_json(out.with_suffix(".json"), Found)
     stated = {name: 0.1 + 0.2 * i for i, name in enumerate(reversed(facts["superclasses"]["four"]["holds"]))}
     facts["superclasses"]["four"]["holds"] = stated
