@@ -52,6 +52,7 @@ def report(
     check_thumbnails(where, images)
     embeddings, _ = from_.embeddings, from_.pictures  # pictures that are gone show before the work
     found = discover(embeddings) if table is None else earlier(from_, table, names, asked=asked, rest=False)
+    say(f"measuring, explaining and drawing {len(embeddings):,} images: seconds to minutes")
     recovered = recovery_by_split(embeddings, found.cluster)
     scores = evaluate(from_) | recovered.to_dict()
     told = explained(from_, found, measured(from_))

@@ -72,9 +72,10 @@ def robust(
         refuse_foreign(file, is_head, "thanos robust")
     refuse_foreign(facts, holds("settings", "selection", "scores", "plain"), "thanos robust")
     discovered = None if table is None else earlier(from_, table, names, asked=asked)
-    if config.groups == "discovered" or table is not None:
-        say(f"subclasses {described(table, names)}{'; to see them: thanos discover' if table is None else ''}")
     theirs = given or (discovered is not None and discovered.is_named(from_.embeddings.superclass_names))
+    if config.groups == "discovered" or table is not None:
+        them = described(table, names if theirs else None)
+        say(f"subclasses {them}{'; to see them: thanos discover' if table is None else ''}")
     make(from_, where, facts, config, table, discovered, for_these=theirs, names=names if given else None)
 
 
@@ -106,7 +107,8 @@ def make(
     from thanos.robust.stage import beside_plain, gain
 
     embeddings, plain = source.embeddings, plain_beside(out) if config.method != "erm" else None
-    with doing(f"{config.method}: heads on {len(embeddings):,} embeddings, seconds to minutes"):
+    say(f"{config.method}: heads on {len(embeddings):,} embeddings, seconds to minutes")
+    with doing("heads"):
         outcome, beside = beside_plain(embeddings, config, discovered, for_these=for_these)
     found, selection = gain(outcome, beside), outcome.robust.selection
     for line in (*chosen_lines(config, selection), *robust_lines(outcome, beside, config.method)):

@@ -68,6 +68,10 @@ class _PlainLoader(yaml.SafeLoader):
             self._depth -= 1
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
 def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[str, Any]:
     """A YAML file's keys and values.
 
@@ -93,7 +97,7 @@ def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[st
         first = str(error).replace("\n", " ")
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} cannot be read as YAML: {first}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} holds {repr(content)[:60]}.")
+        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} holds {_cut(repr(content))}.")
     return content
 
 
