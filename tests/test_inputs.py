@@ -2,11 +2,10 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from thanos.data.group_table import group_ids, read_table
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.inputs import Source
 from thanos.runs.encoder_io import balance_parts
+from thanos.training.monitor import KeepState
 
 ENCODES = ("run", "checkpoint", "weights", "timm")
 VERBS = {
@@ -102,17 +102,27 @@ def test_every_input_in_every_subcommand(inputs, subcommand, tmp_path, capsys):
         assert vectors["timm"].shape == (703, 64)
 
 
+def _train_and_die(file):
+    """As when the system kills it, at the end of its first epoch."""
+
+    def stop(self, trainer, module):
+        trainer.save_checkpoint(file)
+        os._exit(7)
+
+    try:
+        KeepState.on_validation_end = stop
+        train(TrainConfig(epochs=3), file.parent, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
+    finally:
+        os._exit(1)
+
+
 def test_a_checkpoint_of_an_unfinished_run_is_an_encoder(tmp_path):
     """Its weights are those of the moment; both parts have one mean length."""
-    script = (
-        "import sys; from thanos import TrainConfig, train; from thanos.training.monitor import KeepState\n"
-        "def stop(self, trainer, module):\n    trainer.save_checkpoint(sys.argv[1] + '/last.ckpt')\n    sys.exit(7)\n"
-        "KeepState.on_validation_end = stop\n"
-        "train(TrainConfig(epochs=3), __import__('pathlib').Path(sys.argv[1]))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], capture_output=True, timeout=200)
-    assert done.returncode != 0
     file = tmp_path / "run/last.ckpt"
+    child = os.fork()
+    if child == 0:
+        _train_and_die(file)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     with pytest.raises(DataError, match="its training is unfinished"):
         run_command(["embed", str(tmp_path / "run")])
     run_command(["embed", str(file), "--out", str(tmp_path / "v.npz")])

@@ -5,14 +5,8 @@ from pathlib import Path
 import pytest
 
 from browser import opened
-from editing import world
 
 AXE = Path(__file__).parents[1] / "axe" / "axe.min.js"
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    return world(tmp_path_factory.mktemp("world")).page
 
 
 def findings(page):
@@ -24,8 +18,8 @@ def findings(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 800, 390])
-def test_nothing_serious_is_found(page, scheme, width):
-    with opened(page, viewport={"width": width, "height": 800}, color_scheme=scheme) as shown:
+def test_nothing_serious_is_found(made, scheme, width):
+    with opened(made.page, viewport={"width": width, "height": 800}, color_scheme=scheme) as shown:
         shown.add_script_tag(path=str(AXE))
         assert findings(shown) == []
         shown.locator("summary", has_text="Keys").click()
@@ -40,8 +34,8 @@ def test_nothing_serious_is_found(page, scheme, width):
         assert shown.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
-def test_a_fault_would_be_found(page):
-    with opened(page) as shown:
+def test_a_fault_would_be_found(made):
+    with opened(made.page) as shown:
         shown.add_script_tag(path=str(AXE))
         shown.evaluate("document.getElementById('undo').textContent = ''")
         assert any(each.startswith("button-name") for each in findings(shown))

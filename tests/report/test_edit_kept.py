@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 
 from browser import opened
-from editing import world
 from thanos.embeddings import Embeddings
 from thanos.report.discover_page import write_discover_page
 from thanos.report.edit import Base
 from thanos.subclasses.fitted import Discovered
 
 NAME = "[aria-label='Name of animals/0']"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return world(tmp_path_factory.mktemp("world"))
 
 
 def rename(page, name, to):
@@ -30,7 +24,7 @@ def names(page):
 
 
 def test_leaving_asks_only_where_unsaved_edits_are_not_kept(made):
-    with opened(made.page, accept_downloads=True) as page:
+    with opened(made.page, own=True, accept_downloads=True) as page:
         asked = []
         page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
         page.locator("#map").click()
@@ -55,7 +49,7 @@ def test_leaving_asks_only_where_unsaved_edits_are_not_kept(made):
 
 
 def test_two_windows_do_not_write_over_each_other(made):
-    with opened(made.page) as page:
+    with opened(made.page, own=True) as page:
         other = page.context.new_page()
         other.goto(made.page.as_uri())
         rename(page, "animals/0", "cats")
@@ -68,7 +62,7 @@ def test_two_windows_do_not_write_over_each_other(made):
 
 @pytest.mark.parametrize("refuse", [["setItem"], ["getItem", "setItem"]])
 def test_without_storage_a_line_says_so_and_the_page_edits_all_the_same(made, refuse):
-    with opened(made.page) as page:
+    with opened(made.page, own=True) as page:
         for method in refuse:
             page.add_init_script(
                 f"Storage.prototype.{method} = () => {{ throw new DOMException('no', 'SecurityError') }}"
@@ -142,7 +136,7 @@ def test_unsaved_edits_of_an_earlier_page_of_the_table_are_offered(tmp_path):
 
 
 def test_a_page_with_edits_prints_without_its_controls(made):
-    with opened(made.page) as page:
+    with opened(made.page, own=True) as page:
         rename(page, "animals/0", "cats")
         page.emulate_media(media="print")
         assert page.locator("#groups").is_visible()

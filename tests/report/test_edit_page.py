@@ -7,14 +7,20 @@ import pytest
 import yaml
 
 from browser import opened
-from editing import EACH, KINDS, groups_of, world
+from editing import EACH, KINDS, groups_of
 from thanos.data.content import content_of
 from thanos.data.group_table import mark_of, read_table
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    return world(tmp_path_factory.mktemp("world"))
+STOPS_TO = """wanted => {
+  const here = document.activeElement;
+  if (here.matches(wanted)) return 0;
+  const every = [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]")];
+  const seen = each => each.tabIndex >= 0 && !each.disabled && each.checkVisibility({visibilityProperty: true});
+  const stops = every.filter(each => each === here || seen(each));
+  const from = stops.indexOf(here), places = stops.flatMap((each, i) => each.matches(wanted) ? [i] : []);
+  return places.length ? (places.find(i => i > from) ?? places[0]) - from : 1;
+}"""
+"""How often to press Tab, as far as can be told: who is not there by then looks again."""
 
 
 class Keys:
@@ -24,11 +30,13 @@ class Keys:
         self.page, self.press, self.type = page, page.keyboard.press, page.keyboard.type
 
     def to(self, selector):
-        """By Tab, from wherever the focus is."""
-        for _ in range(400):
-            if self.page.evaluate("wanted => document.activeElement.matches(wanted)", selector):
+        """By Tab, or back by Shift+Tab, from wherever the focus is."""
+        for _ in range(20):
+            stops = self.page.evaluate(STOPS_TO, selector)
+            if stops == 0:
                 return
-            self.press("Tab")
+            for _ in range(abs(stops)):
+                self.press("Tab" if stops > 0 else "Shift+Tab")
         raise AssertionError(f"no Tab leads to {selector}")
 
     def push(self, selector):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from browser import chromium
+from browser import opened
 from thanos import DiscoverConfig, discover
 from thanos.embeddings import Embeddings
 from thanos.report.discover_page import write_discover_page
@@ -34,38 +34,35 @@ def page(tmp_path_factory):
     return file
 
 
-def seen(page, folder, count):
+def seen(page, count):
     """What a browser holds once the first superclass is cut in so many."""
-    choose = (
-        '<script>addEventListener("load", () => { const slider = document.querySelector(".walk input");'
-        f' slider.value = {count}; slider.dispatchEvent(new Event("input")); }});</script></body>'
-    )
-    file = folder / "walked.html"
-    file.write_text(page.read_text().replace("</body>", choose))
-    dump = chromium("--dump-dom", file.as_uri(), folder=folder / "profile").stdout
+    with opened(page) as shown:
+        slider = shown.locator(".walk input").first
+        slider.evaluate("(it, count) => { it.value = count; it.dispatchEvent(new Event('input')); }", count)
+        dump = shown.content()
     block = re.search(r'<div class="walk" data-superclass="all">.*?</div>\s*<h3>', dump, re.DOTALL)[0]
     parts = re.findall(r"<li[^>]*><div>(.*?)</div>", block)
     legend = re.search(r'<ul id="legend"[^>]*>.*?</ul>', dump, re.DOTALL)[0]
     return block, parts, re.findall(r"</svg> (.*?)</button>", legend)
 
 
-def test_finer_parts_show_what_they_hold_and_colour_the_map(page, tmp_path):
-    block, parts, legend = seen(page, tmp_path, 6)
+def test_finer_parts_show_what_they_hold_and_colour_the_map(page):
+    block, parts, legend = seen(page, 6)
     assert len(parts) == 6
     assert all(re.fullmatch(r"all/[012][ab] · 40 · truly kind \d 100\.0%", part) for part in parts)
     assert re.search(r"<output[^>]*>6: all/\d becomes all/\da and all/\db</output>", block)
     assert len([name for name in legend if name.startswith("all/")]) == 6
 
 
-def test_coarser_parts_are_unions(page, tmp_path):
-    block, parts, legend = seen(page, tmp_path, 2)
+def test_coarser_parts_are_unions(page):
+    block, parts, legend = seen(page, 2)
     assert sorted(int(part.split(" · ")[1]) for part in parts) == [80, 160]
     union = next(part.split(" · ")[0] for part in parts if "+" in part)
     assert re.search(r"<output[^>]*>2: all/\d and all/\d become one</output>", block)
     assert f"{union} (160)" in legend
 
 
-def test_as_discovered_nothing_is_to_be_taken(page, tmp_path):
-    block, _, _ = seen(page, tmp_path, 3)
+def test_as_discovered_nothing_is_to_be_taken(page):
+    block, _, _ = seen(page, 3)
     assert "3: as discovered" in block
     assert '<ul class="parts" hidden="">' in block
