@@ -1,5 +1,6 @@
 """The command as a user meets it: help, typos, refusals; without torch where no work is done."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -15,15 +16,23 @@ from thanos.config import TrainConfig, ViewSpec, save
 from thanos.errors import DataError, OutputError
 
 WITHOUT_TORCH = """
-import sys
+import json, os, sys
 from thanos.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as end:
-    code = end.code
-loaded = sorted({"torch", "timm", "pytorch_lightning", "torchvision", "sklearn"} & set(sys.modules))
-print("LOADED", loaded, "CODE", code)
+for number, words in enumerate(json.loads(sys.argv[1])):
+    if os.fork():
+        os.wait()
+        continue
+    os.dup2(os.open(str(number), os.O_WRONLY | os.O_CREAT), 1)
+    os.dup2(1, 2)
+    try:
+        main(words)
+    except SystemExit as end:
+        code = end.code
+    loaded = sorted({"torch", "timm", "pytorch_lightning", "torchvision", "sklearn"} & set(sys.modules))
+    print("LOADED", loaded, "CODE", code, flush=True)
+    os._exit(0)
 """
+"""Each command in a child of its own of one Python that has the command line and nothing else."""
 
 
 def run(capsys, *arguments):
@@ -201,30 +210,35 @@ def test_every_setting_of_a_run_comes_back_from_its_file(tmp_path, monkeypatch):
     assert came == [wanted, wanted]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (["--help"], 0),
-        (["train", "--help"], 0),
-        (["tran"], 2),
-        (["train", "--methd", "x", "--out", "y"], 2),
-        (["train", "--encoder", "resnet19", "--out", "y"], 2),
-        (["train", "--data", "cifr10", "--out", "y"], 2),
-        (["train", "--data", "cifar10", "--root", "nowhere", "--out", "y"], 2),
-        (["transfer", "nowhere"], 2),
-        (["discover", "digts"], 2),
-        (["check", "cifr10"], 2),
-        (["export", "nowhere", "--to", "onnx"], 2),
-        (["compare"], 2),
-    ],
-    ids=lambda v: " ".join(v) if isinstance(v, list) else str(v),
-)
-def test_torch_is_not_imported_to_answer(tmp_path, arguments, code):
-    process = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    assert f"LOADED [] CODE {code}" in process.stdout
-    assert "\x1b" not in process.stdout + process.stderr  # no escape codes in a pipe
+ANSWERED = [
+    (["--help"], 0),
+    (["train", "--help"], 0),
+    (["tran"], 2),
+    (["train", "--methd", "x", "--out", "y"], 2),
+    (["train", "--encoder", "resnet19", "--out", "y"], 2),
+    (["train", "--data", "cifr10", "--out", "y"], 2),
+    (["train", "--data", "cifar10", "--root", "nowhere", "--out", "y"], 2),
+    (["transfer", "nowhere"], 2),
+    (["discover", "digts"], 2),
+    (["check", "cifr10"], 2),
+    (["export", "nowhere", "--to", "onnx"], 2),
+    (["compare"], 2),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """What each of them printed, not to a terminal."""
+    folder = tmp_path_factory.mktemp("answers")
+    words = json.dumps([arguments for arguments, _ in ANSWERED])
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH, words], cwd=folder, check=True)
+    return [(folder / str(number)).read_text("utf-8") for number in range(len(ANSWERED))]
+
+
+@pytest.mark.parametrize("number", range(len(ANSWERED)), ids=lambda number: " ".join(ANSWERED[number][0]))
+def test_torch_is_not_imported_to_answer(answers, number):
+    assert f"LOADED [] CODE {ANSWERED[number][1]}" in answers[number]
+    assert "\x1b" not in answers[number]  # no escape codes but in a terminal
 
 
 VERBS = [
@@ -481,10 +495,12 @@ def test_subcommands_that_do_not_train_do_not_import_lightning(tmp_path):
     vectors = tmp_path / "vectors.npz"
     x = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     np.savez(vectors, vectors=x, superclass=np.arange(60) % 2)
-    for typed in (["discover", str(vectors)], ["geometry", str(vectors)], ["report", str(vectors)]):
-        code = f"import sys; from thanos.cli import run_command; run_command({typed}); "
-        code += "sys.exit('pytorch_lightning' in sys.modules)"
-        assert subprocess.run([sys.executable, "-c", code]).returncode == 0, typed
+    code = "import sys; from thanos.cli import run_command\n"
+    for subcommand in ("discover", "geometry", "report"):
+        code += f"run_command([{subcommand!r}, sys.argv[1]])\n"
+        code += f"if 'pytorch_lightning' in sys.modules: sys.exit({subcommand!r})\n"
+    done = subprocess.run([sys.executable, "-c", code, str(vectors)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_help_and_version_as_words(capsys):
