@@ -21,7 +21,7 @@ def runs(tmp_path_factory):
     """SupCon and L_spread on digits; the second was judged and searched for subclasses."""
     folder = tmp_path_factory.mktemp("runs")
     for name, method in (("a", "supcon"), ("b <x>", "spread")):
-        config = TrainConfig(method=method, epochs=3)
+        config = TrainConfig(method=method, epochs=3, train_limit=300)
         train(config, folder / name, run=RunConfig(quiet=True, threads=1), say=lambda line: None)
     for subcommand, *more in (("transfer", "--neighbours", "5"), ("discover",), ("robust",)):
         run_command([subcommand, str(folder / "b <x>"), *more])

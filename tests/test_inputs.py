@@ -344,7 +344,8 @@ def test_nothing_asks_the_network(tmp_path, monkeypatch):
     for name in ("create_connection", "getaddrinfo", "gethostbyname"):
         monkeypatch.setattr(socket, name, refuse)
     run = tmp_path / "run"
-    run_command(["discover", "digits", "--train-method", "spread", "--epochs", "1", "--quiet", "-o", str(run)])
+    small = ["--train-limit", "200", "--epochs", "1", "--quiet"]
+    run_command(["discover", "digits", "--train-method", "spread", *small, "-o", str(run)])
     run_command(["robust", str(run)])
     run_command(["export", str(run), "--to", "safetensors", "--out", str(tmp_path / "w.safetensors")])
     assert Path(run / "subclasses.html").is_file()
