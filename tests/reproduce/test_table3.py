@@ -77,10 +77,10 @@ def test_a_scale_with_a_misspelt_setting_is_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def mnist(tmp_path_factory):
+def mnist(one_core, tmp_path_factory):
     """A folder like MNIST's, small: digits drawn as bars whose length is the digit."""
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for split, count in (("train", 40), ("test", 10)):
+    for split, count in (("train", 16), ("test", 5)):
         for digit in range(10):
             folder = root / "mnist" / split / str(digit)
             folder.mkdir(parents=True)
@@ -89,7 +89,7 @@ def mnist(tmp_path_factory):
                 picture[4 : 4 + 2 * digit, 10:18] = 220
                 Image.fromarray(picture).save(folder / f"{i}.png")
     scale = root / "small.yaml"
-    scale.write_text("settings: {encoder: tiny, epochs: 1, batch: 64}\n")
+    scale.write_text("settings: {encoder: tiny, epochs: 1, batch: 32}\n")
     return root, scale
 
 
