@@ -1,15 +1,13 @@
 """A step outside the Trainer is the Trainer's; its parts are all there; what does not fit is answered by what does."""
 
-import json
 import os
-import subprocess
 import sys
-import textwrap
 from dataclasses import replace
 
 import pytest
 import torch
 
+from launching import Launched
 from thanos import registry
 from thanos.cli import run_command
 from thanos.config import RunConfig, TrainConfig
@@ -119,39 +117,23 @@ def test_another_number_of_processes_cannot_go_on_with_a_run(tmp_path):
 
 def test_processes_with_other_labels_all_refuse(tmp_path):
     """On one machine of two somebody changed a label."""
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import json, os, sys
-            from dataclasses import replace
-            from pathlib import Path
-            import thanos
-            from thanos.errors import ConfigError, OutputError
-            rank = int(os.environ.get("LOCAL_RANK", "0"))
-            config = thanos.TrainConfig(method="spread", batch=32, epochs=1, accelerator="cpu", devices=2)
-            images = thanos.load(config)
-            if rank == 1:
-                superclass = images.superclass.copy()
-                superclass[0] = 1 - superclass[0]
-                images = replace(images, superclass=superclass)
-            try:
-                thanos.train(config, Path({str(tmp_path / "out")!r}), images=images)
-            except ConfigError as error:
-                Path({str(tmp_path)!r}, f"said-{{rank}}.json").write_text(json.dumps(str(error)))
-                sys.exit(2)
-            """
-        )
-    )
-    process = subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    said = [json.loads((tmp_path / f"said-{rank}.json").read_text()) for rank in (0, 1)]
-    assert process.returncode == 2, process.stderr
+    config = TrainConfig(method="spread", batch=32, epochs=1, accelerator="cpu", devices=2)
+
+    def work():
+        rank, images = int(os.environ.get("LOCAL_RANK", "0")), load(config)
+        if rank == 1:
+            superclass = images.superclass.copy()
+            superclass[0] = 1 - superclass[0]
+            images = replace(images, superclass=superclass)
+        try:
+            train(config, tmp_path / "out", images=images, run=RunConfig(threads=1))
+        except ConfigError as error:
+            (tmp_path / f"said-{rank}.txt").write_text(str(error))
+            sys.exit(2)
+
+    ended = Launched(work, tmp_path).end(timeout=240)
+    said = [(tmp_path / f"said-{rank}.txt").read_text() for rank in (0, 1)]
+    assert ended.returncode == 2, ended.stderr
     assert all("differ in their images, labels or settings" in each for each in said)
     assert "process 1 has other images or labels than the first" in said[1]
     assert not (tmp_path / "out" / "last.ckpt").exists()

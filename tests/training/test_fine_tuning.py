@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from launching import Launched
 from thanos import RunConfig, TrainConfig, load, load_encoder, train
 from thanos.config import ViewSpec
 from thanos.encoders.pretrained import preprocessing
@@ -316,26 +315,9 @@ def test_two_processes_learn_as_one_with_the_whole_batch(settings, weights, tmp_
     """Views without chance, statistics that hold: what is left is the order of sums."""
     more = {"head_first": 0.5, "unfreeze": 3, "views": STILL, "learning_rate": 1e-2, "train_limit": 128}
     train(settings(batch=32, **more), tmp_path / "one", run=QUIET, say=silent)
-    command = [sys.executable, "-m", "thanos", "train", "--method", "cross-entropy", "--encoder", "test_resnet"]
-    command += ["--pretrained", str(weights["test_resnet"]), "--size", "32", "--train-limit", "128", "--batch", "16"]
-    command += [
-        "--learning-rate",
-        "0.01",
-        "--epochs",
-        "2",
-        "--warmup",
-        "0.25",
-        "--head-first",
-        "0.5",
-        "--unfreeze",
-        "3",
-        "--accelerator",
-        "cpu",
-    ]
-    command += ["--views.crop-scale", "1", "--views.flip", "0", "--views.jitter", "0", "--views.grey", "0"]
-    command += ["--devices", "2", "--threads", "1", "--quiet", "--out", str(tmp_path / "two")]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert process.returncode == 0, process.stderr
+    halves = settings(batch=16, devices=2, accelerator="cpu", **more)
+    two = Launched(lambda: train(halves, tmp_path / "two", run=QUIET, say=silent), tmp_path).end(timeout=240)
+    assert two.returncode == 0, two.stderr
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     _, start = of_weights(tmp_path / "one", weights["test_resnet"])
     moved = max(float((one[name] - start[name]).abs().max()) for name in one if "conv" in name)

@@ -14,7 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from launching import Launched
 from thanos import registry
+from thanos.cli import main
 from thanos.config import RunConfig, TrainConfig, ViewSpec
 from thanos.data.batches import BatchLoader, BatchOrder, balanced
 from thanos.data.load import load
@@ -41,14 +43,15 @@ def test_alpha_auto_is_solved_for_this_run():
 
 @pytest.mark.parametrize("wanted", [0.35, 0.75])
 def test_alpha_that_follows_reaches_the_wanted_spread(tmp_path, wanted):
-    config = TrainConfig(method="spread", epochs=25, alpha="follow", within_class_cosine=wanted)
+    small = {"epochs": 25, "batch": 32, "train_limit": 320}
+    config = TrainConfig(method="spread", alpha="follow", within_class_cosine=wanted, **small)
     said = []
     run = train(config, tmp_path / "run", run=QUIET, say=said.append)
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     measured = [line["spread/within"] for line in lines if "spread/within" in line]
     alphas = [line["spread/alpha"] for line in lines if "spread/alpha" in line]
     assert np.mean(measured[-20:]) == pytest.approx(wanted, abs=0.06)
-    assert alphas[0] == pytest.approx(solve_alpha(2, 128, 0.5, wanted).alpha)
+    assert alphas[0] == pytest.approx(solve_alpha(2, 32, 0.5, wanted).alpha)
     assert abs(alphas[-1] - alphas[0]) > 0.02
     assert run.metrics["alpha"] == pytest.approx(alphas[-1], abs=0.01)
     assert any(f"then towards a measured cosine of {wanted:g}" in line for line in said)
@@ -164,9 +167,9 @@ def test_what_will_not_do_is_said_at_the_start(changes, said):
 def test_a_collapsing_run_says_so(tmp_path):
     """SupCon on digits at a high rate: the watch speaks in a real run."""
     said = []
-    config = TrainConfig(
-        method="supcon", epochs=40, learning_rate=5e-3, views=ViewSpec(crop_scale=1, flip=0, jitter=0, grey=0)
-    )
+    small = {"epochs": 20, "batch": 32, "train_limit": 160}
+    still = ViewSpec(crop_scale=1, flip=0, jitter=0, grey=0)
+    config = TrainConfig(method="supcon", learning_rate=5e-3, views=still, **small)
     run = train(config, tmp_path / "run", run=QUIET, say=said.append)
     assert any("has collapsed at step" in line for line in said)
     alarms = run.metrics["alarms"]
@@ -175,7 +178,7 @@ def test_a_collapsing_run_says_so(tmp_path):
 
 
 def test_a_run_returns_its_last_weights_and_keeps_its_best_beside(tmp_path):
-    config = TrainConfig(method="spread", epochs=6)
+    config = TrainConfig(method="spread", epochs=6, batch=32, train_limit=160)
     run = train(config, tmp_path / "run", run=QUIET, say=print)
     last, best = (load_file(tmp_path / "run" / f"{name}.safetensors") for name in ("model", "best"))
     assert all(torch.equal(value, last[key]) for key, value in run.encoder.module.state_dict().items())
@@ -279,19 +282,17 @@ def test_two_processes_train_one_run(tmp_path):
 def test_a_lost_process_ends_the_others_with_an_error(tmp_path):
     """One of two is killed; the other says so within a minute, and what was saved is still there."""
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "thanos", "train", "--epochs", "500", "--accelerator", "cpu", "--devices", "2"]
-    options = ["--method", "spread", "--batch", "32", "--threads", "1", "--quiet", "--out", str(out)]
-    options += ["--checkpoint-minutes", "0.01"]
-    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
-        try:
-            wait_for(lambda: (out / "last.ckpt").exists())
-            (second,) = children(first.pid)
-            os.kill(second, signal.SIGKILL)
-            _, said = first.communicate(timeout=60)
-        finally:
-            first.kill()
-    assert first.returncode not in (0, None)
-    assert "another process of this run has ended" in said
+    words = ["train", "--epochs", "500", "--accelerator", "cpu", "--devices", "2", "--checkpoint-minutes", "0.001"]
+    words += ["--method", "spread", "--batch", "32", "--threads", "1", "--quiet", "--out", str(out)]
+    first = Launched(lambda: main(words), tmp_path)
+    try:
+        wait_for(lambda: (out / "last.ckpt").exists())
+        (second,) = children(first.pid)
+        os.kill(second, signal.SIGKILL)
+    finally:
+        ended = first.end(timeout=60)
+    assert ended.returncode not in (0, None)
+    assert "another process of this run has ended" in ended.stderr
     assert (out / "last.ckpt").exists()
 
 
