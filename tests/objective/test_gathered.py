@@ -53,7 +53,7 @@ def one_of_several(rank, world, sizes, file, results):
 @pytest.mark.parametrize(("world", "even"), [(2, True), (2, False), (4, False)])
 def test_several_processes_equal_one(tmp_path, world, even):
     sizes = (IMAGES // world,) * world if even else UNEVEN[world]
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "fork")
     results = context.Queue()
     arguments = [(rank, world, sizes, tmp_path / "meet", results) for rank in range(world)]
     processes = [context.Process(target=one_of_several, args=each) for each in arguments]
