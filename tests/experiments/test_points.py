@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import oracle
-from thanos.config import SuggestConfig
+from thanos.config import SuggestConfig, TrainConfig
 from thanos.errors import ConfigError
 from thanos.experiments import invariance
 from thanos.experiments.invariance import LOSSES, linear_reconstruction, loss_changes, permutation_within
@@ -97,7 +97,7 @@ def test_two_clusters_on_the_circle_approach_their_limit(alpha, expected):
 
 @pytest.mark.parametrize(("alpha", "expected"), [(0.6, 0.71), (0.75, 0.0)])
 def test_many_points_in_few_dimensions(alpha, expected):
-    minimum = minimise(2, 32, 8, alpha=alpha, temperature=0.5, starts=1)
+    minimum = minimise(2, 32, 8, alpha=alpha, temperature=0.5, starts=1, tolerance=1e-4)  # moves it by less than 0.001
     assert minimum.within_all_pairs == pytest.approx(expected, abs=0.02)
 
 
@@ -141,8 +141,9 @@ def test_an_exchange_across_superclasses_is_noticed():
         assert (change < 1e-12) == name.startswith("InfoNCE"), name
 
 
-def test_the_invariance_experiment_leaves_numbers_and_a_picture(tmp_path):
-    said = []
+def test_the_invariance_experiment_leaves_numbers_and_a_picture(tmp_path, monkeypatch):
+    said, small = [], {"batch": 32, "train_limit": 320, "epochs": 12}
+    monkeypatch.setattr(invariance, "TrainConfig", lambda **given: TrainConfig(**given | small))
     invariance.invariance(tmp_path, said.append)
     numbers = json.loads((tmp_path / "invariance.json").read_text())
     learned, shuffled = numbers["embeddings"].values()

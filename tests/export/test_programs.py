@@ -20,14 +20,14 @@ def runs(tmp_path_factory):
     """A run of two tiny encoders, and one of a timm model."""
     folder = tmp_path_factory.mktemp("runs")
     quiet = RunConfig(quiet=True, threads=1)
-    small = TrainConfig(method="thanos", epochs=1)
-    named = TrainConfig(method="spread", epochs=1, encoder="resnet18", size=32, train_limit=64, batch=32)
-    for name, config in (("tiny", small), ("resnet18", named)):
+    small = TrainConfig(method="thanos", epochs=1, train_limit=128)
+    named = TrainConfig(method="spread", epochs=1, encoder="test_resnet", size=32, train_limit=64, batch=32)
+    for name, config in (("tiny", small), ("test_resnet", named)):
         train(config, folder / name, run=quiet, say=lambda line: None)
     return folder
 
 
-@pytest.mark.parametrize("name", ["tiny", "resnet18"])
+@pytest.mark.parametrize("name", ["tiny", "test_resnet"])
 def test_onnx_gives_our_vectors(runs, name, tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     file = tmp_path / "model.onnx"
@@ -46,7 +46,7 @@ def test_a_table_of_vectors(runs, tmp_path):
     run_command(["export", str(runs / "tiny"), "--to", "csv", "--out", str(file)])
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    images = load(TrainConfig())
+    images = load(TrainConfig(train_limit=128))
     vectors = embed(load_encoder(runs / "tiny"), images).vectors
     assert len(rows) == len(images)
     assert [row["superclass"] for row in rows] == [images.superclass_names[k] for k in images.superclass]
@@ -57,15 +57,15 @@ def test_a_table_of_vectors(runs, tmp_path):
 
 def test_weights_load_in_bare_timm(runs, tmp_path, capsys):
     file = tmp_path / "w.safetensors"
-    run_command(["export", str(runs / "resnet18"), "--to", "safetensors", "--out", str(file)])
+    run_command(["export", str(runs / "test_resnet"), "--to", "safetensors", "--out", str(file)])
     assert "loads in bare timm" in capsys.readouterr().out
-    model = timm.create_model("resnet18", num_classes=0, in_chans=1, checkpoint_path=str(file)).eval()
+    model = timm.create_model("test_resnet", num_classes=0, in_chans=1, checkpoint_path=str(file)).eval()
     facts = json.loads(file.with_suffix(".json").read_text())
     images = load(TrainConfig(size=32)).take(np.arange(5))
     pixels = torch.from_numpy(np.ascontiguousarray(images.images[np.arange(5)])).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
         vectors = model((pixels - facts["mean"][0]) / facts["std"][0]).numpy()
-    assert np.allclose(vectors, embed(load_encoder(runs / "resnet18"), images).vectors, atol=1e-4)
+    assert np.allclose(vectors, embed(load_encoder(runs / "test_resnet"), images).vectors, atol=1e-4)
     run_command(["embed", str(file), "--data", "digits", "--size", "32", "--out", str(tmp_path / "v.npz")])
 
 

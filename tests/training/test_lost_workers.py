@@ -1,5 +1,6 @@
 """Images decoded by other processes: a process that ends, little shared memory, a file that goes, and Ctrl-C."""
 
+import ctypes
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from launching import Launched
+from thanos.cli import main
 from thanos.config import RunConfig, TrainConfig
 from thanos.data import batches, files
 from thanos.data.load import load
@@ -28,17 +31,30 @@ from thanos.training.monitor import KeepState
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ends processes by signals, and mounts")
 
 
-@pytest.fixture
-def photographs(tmp_path, monkeypatch):
-    """A folder of files that are decoded at every use."""
-    monkeypatch.setattr(files, "IN_CACHE", 0)
-    rng = np.random.default_rng(0)
+@pytest.fixture(scope="module", autouse=True)
+def _decoded_at_every_use():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "IN_CACHE", 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("images") / "photos", np.random.default_rng(0)
     for label in "ab":
-        (tmp_path / "photos" / label).mkdir(parents=True)
+        (folder / label).mkdir(parents=True)
         for i in range(80):
             pixels = rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / label / f"{i}.png")
-    return tmp_path / "photos"
+            Image.fromarray(pixels).save(folder / label / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(photographs, tmp_path_factory):
+    """A run that nothing stopped."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    train(settings(photographs), folder, run=quiet(0), say=silent)
+    return folder
 
 
 def settings(photographs, **changes) -> TrainConfig:
@@ -72,20 +88,19 @@ def assert_goes_on_to_the_same_end(photographs, run, reference, workers):
     """As if nothing had happened, from the step at which it was stopped."""
     said: list[str] = []
     train(settings(photographs), run, run=quiet(workers), say=said.append)
-    train(settings(photographs), reference, run=quiet(0), say=silent)
     ours, theirs = weights(run), weights(reference)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert (run / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
     return next(line for line in said if "going on" in line)
 
 
-def after_step(monkeypatch, step: int, act) -> None:
+def after_step(monkeypatch, step: int, act, seconds: float = 0.5) -> None:
     """``act`` half a second after that step, when the run waits for its next batch."""
     ended = KeepState.on_train_batch_end
 
     def at_step(self, trainer, module, *args):
         if module.batches_done == step:
-            threading.Timer(0.5, act).start()
+            threading.Timer(seconds, act).start() if seconds else act()
         ended(self, trainer, module, *args)
 
     monkeypatch.setattr(KeepState, "on_train_batch_end", at_step)
@@ -96,7 +111,7 @@ def children() -> list[int]:
     return [process.pid for process in active_children()]
 
 
-def test_a_worker_that_is_killed_ends_the_run_soon_with_its_state_saved(photographs, tmp_path, monkeypatch):
+def test_a_worker_that_is_killed_ends_the_run_soon_with_its_state_saved(photographs, reference, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         slow_from(patched, 9)
         before = set(children())
@@ -105,13 +120,15 @@ def test_a_worker_that_is_killed_ends_the_run_soon_with_its_state_saved(photogra
         with pytest.raises(NextBatchLost, match=r"has ended, mostly for lack of memory\. .*`workers` \(0"):
             train(settings(photographs), tmp_path / "run", run=quiet(2), say=silent)
         assert time.monotonic() - started < 20
-    said = assert_goes_on_to_the_same_end(photographs, tmp_path / "run", tmp_path / "reference", 2)
+    said = assert_goes_on_to_the_same_end(photographs, tmp_path / "run", reference, 2)
     assert "at step 9 of" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_the_first_signal_ends_a_run_that_waits_for_images(photographs, tmp_path, monkeypatch, number, workers):
+def test_the_first_signal_ends_a_run_that_waits_for_images(
+    photographs, reference, tmp_path, monkeypatch, number, workers
+):
     with monkeypatch.context() as patched:
         slow_from(patched, 9)
         after_step(patched, 9, lambda: os.kill(os.getpid(), number))
@@ -120,42 +137,49 @@ def test_the_first_signal_ends_a_run_that_waits_for_images(photographs, tmp_path
             train(settings(photographs), tmp_path / "run", run=quiet(workers), say=silent)
         assert time.monotonic() - started < 20
     assert stopped.value.exit_code == 128 + number
-    assert_goes_on_to_the_same_end(photographs, tmp_path / "run", tmp_path / "reference", workers)
+    assert_goes_on_to_the_same_end(photographs, tmp_path / "run", reference, workers)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_goes_while_it_is_trained_on(photographs, tmp_path, monkeypatch, workers):
+def test_an_image_that_goes_while_it_is_trained_on(photographs, reference, tmp_path, monkeypatch, workers):
+    """Two processes are at most 8 batches ahead, which is an epoch: in the third one at the latest they meet it."""
     images = load(settings(photographs))
     lost = Path(images.refs[images.rows("train")[0]])
     with monkeypatch.context() as patched:
-        after_step(patched, 5, lambda: shutil.move(lost, tmp_path / "kept.png"))
+        after_step(patched, 5, lambda: shutil.move(lost, tmp_path / "kept.png"), seconds=0)
         match = rf"can no longer be read: .*{lost.name}.*the same command then goes on"
         with pytest.raises(NextBatchLost, match=match):
-            train(settings(photographs, epochs=12), tmp_path / "run", run=quiet(workers), say=silent)
+            train(settings(photographs), tmp_path / "run", run=quiet(workers), say=silent)
     shutil.move(tmp_path / "kept.png", lost)
-    train(settings(photographs, epochs=12), tmp_path / "run", run=quiet(workers), say=silent)
-    train(settings(photographs, epochs=12), tmp_path / "reference", run=quiet(0), say=silent)
-    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "reference")
+    train(settings(photographs), tmp_path / "run", run=quiet(workers), say=silent)
+    ours, theirs = weights(tmp_path / "run"), weights(reference)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-TINY = """
-mount -t tmpfs -o size=64k tmpfs /dev/shm || exit 77
-exec "$0" -c '
-import sys
-from thanos.data import files
-files.IN_CACHE = 0
-from thanos.cli import main
-main(sys.argv[1:])' train --data "$1" --method spread --batch 16 --epochs 1 --workers 2 --out "$2" --quiet
-"""
+def mount_tiny_shared_memory() -> None:
+    """For this process and its children alone; ends it with 77 where that is not allowed."""
+    own = ctypes.CDLL(None).unshare(CLONE_NEWNS)
+    mounts = (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "size=64k", "tmpfs", "/dev/shm"])
+    if own != 0 or any(subprocess.run(["mount", *words], capture_output=True).returncode for words in mounts):
+        sys.exit(77)
+
+
+CLONE_NEWNS = 0x20000
+"""Of Linux: mounts of one's own."""
 
 
 @pytest.mark.skipif(sys.platform.startswith("linux") and os.geteuid() != 0, reason="mounting takes root")
 def test_almost_no_shared_memory_is_enough(photographs, tmp_path):
     """Containers have 64 MB; with 64 KB a run neither hangs nor complains: batches do not pass through it."""
-    words = ["unshare", "-m", "bash", "-c", TINY, sys.executable, str(photographs), str(tmp_path / "run")]
-    found = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    if found.returncode == 77 or "unshare:" in found.stderr:
+    words = ["train", "--data", str(photographs), "--method", "spread", "--batch", "16", "--epochs", "1"]
+    words += ["--workers", "2", "--out", str(tmp_path / "run"), "--quiet"]
+
+    def work():
+        mount_tiny_shared_memory()
+        main(words)
+
+    found = Launched(work, tmp_path).end(timeout=120)
+    if found.returncode == 77:
         pytest.skip("this machine does not let tests mount")
     assert found.returncode == 0, found.stderr
     assert (tmp_path / "run" / "metrics.json").is_file()
@@ -189,7 +213,7 @@ class HalfWritten:
         self._connection.send_bytes(content)
 
 
-def test_a_worker_killed_while_it_hands_a_batch_over(photographs, tmp_path, monkeypatch):
+def test_a_worker_killed_while_it_hands_a_batch_over(photographs, reference, tmp_path, monkeypatch):
     feed = Queue._feed
 
     def half(buffer, notempty, send_bytes, *more):
@@ -202,6 +226,5 @@ def test_a_worker_killed_while_it_hands_a_batch_over(photographs, tmp_path, monk
             train(settings(photographs), tmp_path / "run", run=quiet(2), say=silent)
         assert time.monotonic() - started < 20
     train(settings(photographs), tmp_path / "run", run=quiet(2), say=silent)
-    train(settings(photographs), tmp_path / "reference", run=quiet(0), say=silent)
-    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "reference")
+    ours, theirs = weights(tmp_path / "run"), weights(reference)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
