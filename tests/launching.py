@@ -1,7 +1,9 @@
 """Trainings of several processes without a new Python for each: Lightning's launcher, whose processes are forked."""
 
+import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -9,6 +11,17 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 from pytorch_lightning.strategies.launchers import subprocess_script
+
+CLONE_NEWNS = 0x20000
+"""Of Linux: mounts of one's own."""
+
+
+def mount_tmpfs(place, *options):
+    """For this process and its children alone; ends it with 77 where that is not allowed."""
+    mounts = (["--make-rprivate", "/"], ["-t", "tmpfs", *options, "tmpfs", str(place)])
+    own = ctypes.CDLL(None).unshare(CLONE_NEWNS)
+    if own != 0 or any(subprocess.run(["mount", *words], capture_output=True).returncode for words in mounts):
+        sys.exit(77)
 
 
 class Forked:
@@ -33,10 +46,10 @@ class Forked:
 
 
 class Launched:
-    """The first process of a training on several, with what they print; ``work`` is what each of them does.
+    """The first process of a training on several, or the only one, with what they print.
 
     Args:
-        work: Trains with ``devices`` of two or more; in every process but the first, LOCAL_RANK is set at its start.
+        work: What each process does; in every one but the first, LOCAL_RANK is set at its start.
         folder: For what they print.
     """
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import resource
+from functools import cache
 
 import pytest
 import torch
@@ -42,16 +43,27 @@ def test_equal_the_plain_ones(name, contrast, batch, temperature, side):
     assert_close(slope, gradient, rtol=0, atol=1e-12 * max(1.0, float(gradient.abs().max())) / temperature)
 
 
+def drawn(classes):
+    generator = torch.Generator().manual_seed(classes)
+    views = torch.randn(2, 300, 16, generator=generator)
+    return views, torch.randint(0, classes, (300,), generator=generator)
+
+
+@cache
+def exact(name, contrast, temperature, classes):
+    """For tiles of any side."""
+    views, label = drawn(classes)
+    return plain(name, contrast, temperature, views.double(), label)
+
+
 @pytest.mark.parametrize("contrast", CONTRASTS)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("classes", [1, 2, 7, 500])
 @pytest.mark.parametrize("temperature", [0.005, 0.03, 0.5])
 @pytest.mark.parametrize("side", [64, 300])
 def test_float32_agrees_with_float64(name, contrast, classes, temperature, side):
-    generator = torch.Generator().manual_seed(classes)
-    views = torch.randn(2, 300, 16, generator=generator)
-    label = torch.randint(0, classes, (300,), generator=generator)
-    value, gradient = plain(name, contrast, temperature, views.double(), label)
+    views, label = drawn(classes)
+    value, gradient = exact(name, contrast, temperature, classes)
     ours, slope = in_tiles(name, contrast, temperature, views, label, side)
     assert ours.dtype == torch.float32
     assert_close(ours.double(), value, rtol=1e-5, atol=1e-5)

@@ -80,9 +80,9 @@ def test_too_large_a_batch_is_answered_by_one_that_fits(tmp_path, monkeypatch):
     loss = contrastive.spread_loss
     monkeypatch.setattr(contrastive, "spread_loss", greedy)
     with pytest.raises(ConfigError, match="`batch=128` needs more memory than there is; `batch=16` fits"):
-        train(TrainConfig(method="spread", batch=128), tmp_path / "run", run=QUIET, say=silent)
+        train(TrainConfig(method="spread", batch=128, train_limit=160), tmp_path / "run", run=QUIET, say=silent)
     assert not (tmp_path / "run").exists()
-    train(TrainConfig(method="spread", batch=16, epochs=1), tmp_path / "run", run=QUIET, say=silent)
+    train(TrainConfig(method="spread", batch=16, train_limit=160, epochs=1), tmp_path / "run", run=QUIET, say=silent)
 
 
 def test_images_that_stay_on_the_device_make_the_same_batches():
@@ -178,4 +178,4 @@ def test_a_batch_too_small_for_alpha_does_not_hide_what_was_wrong(tmp_path, monk
 
     monkeypatch.setattr(contrastive, "spread_loss", greedy)
     with pytest.raises(ConfigError, match="`batch=16` needs more memory than there is; use a smaller `batch`"):
-        train(TrainConfig(method="spread", batch=16), tmp_path / "run", run=QUIET, say=silent)
+        train(TrainConfig(method="spread", batch=16, train_limit=160), tmp_path / "run", run=QUIET, say=silent)

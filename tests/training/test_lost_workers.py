@@ -1,11 +1,9 @@
 """Images decoded by other processes: a process that ends, little shared memory, a file that goes, and Ctrl-C."""
 
-import ctypes
 import os
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -19,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from launching import Launched
+from launching import Launched, mount_tmpfs
 from thanos.cli import main
 from thanos.config import RunConfig, TrainConfig
 from thanos.data import batches, files
@@ -156,18 +154,6 @@ def test_an_image_that_goes_while_it_is_trained_on(photographs, reference, tmp_p
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def mount_tiny_shared_memory() -> None:
-    """For this process and its children alone; ends it with 77 where that is not allowed."""
-    own = ctypes.CDLL(None).unshare(CLONE_NEWNS)
-    mounts = (["--make-rprivate", "/"], ["-t", "tmpfs", "-o", "size=64k", "tmpfs", "/dev/shm"])
-    if own != 0 or any(subprocess.run(["mount", *words], capture_output=True).returncode for words in mounts):
-        sys.exit(77)
-
-
-CLONE_NEWNS = 0x20000
-"""Of Linux: mounts of one's own."""
-
-
 @pytest.mark.skipif(sys.platform.startswith("linux") and os.geteuid() != 0, reason="mounting takes root")
 def test_almost_no_shared_memory_is_enough(photographs, tmp_path):
     """Containers have 64 MB; with 64 KB a run neither hangs nor complains: batches do not pass through it."""
@@ -175,7 +161,7 @@ def test_almost_no_shared_memory_is_enough(photographs, tmp_path):
     words += ["--workers", "2", "--out", str(tmp_path / "run"), "--quiet"]
 
     def work():
-        mount_tiny_shared_memory()
+        mount_tmpfs("/dev/shm", "-o", "size=64k")
         main(words)
 
     found = Launched(work, tmp_path).end(timeout=120)
