@@ -18,18 +18,28 @@ from thanos.training.groups import training_groups
 from thanos.training.monitor import KeepState
 
 QUIET = RunConfig(quiet=True, threads=1)
-BASE = TrainConfig(method="cross-entropy", epochs=3, train_limit=512, select="worst-group")
+BASE = TrainConfig(method="cross-entropy", epochs=3, batch=32, train_limit=128, select="worst-group")
 
 
-@pytest.fixture(scope="module")
-def images():
+def grouped(config):
     """Digits whose groups are: below 5, 5 to 8, and 9."""
-    digits = load(BASE)
+    digits = load(config)
     group = np.where(digits.subclass == 9, 2, digits.superclass)
     return replace(digits, group=group, group_names=("low", "high", "nine"))
 
 
+@pytest.fixture(scope="module")
+def images():
+    return grouped(BASE)
+
+
 def silent(line): ...
+
+
+@pytest.fixture(scope="module")
+def plain(images, tmp_path_factory):
+    """A run that does not look at groups."""
+    return train(BASE, tmp_path_factory.mktemp("plain") / "run", images=images, run=QUIET, say=silent)
 
 
 @pytest.mark.parametrize("changes", [
@@ -38,8 +48,7 @@ def silent(line): ...
     {"robust": "weighted", "group_weight": {"nine": 20.0}},
     {"sampling": "group-balanced"},
 ])  # fmt: skip
-def test_a_robust_run_differs_from_a_plain_one_and_repeats_itself(images, tmp_path, changes):
-    plain = train(BASE, tmp_path / "plain", images=images, run=QUIET, say=silent)
+def test_a_robust_run_differs_from_a_plain_one_and_repeats_itself(images, plain, tmp_path, changes):
     config = BASE.model_copy(update=changes)
     runs = [train(config, tmp_path / name, images=images, run=QUIET, say=silent) for name in "ab"]
     a, b, p = (load_file(run.folder / "model.safetensors") for run in (*runs, plain))
@@ -48,19 +57,20 @@ def test_a_robust_run_differs_from_a_plain_one_and_repeats_itself(images, tmp_pa
     assert set(runs[0].metrics["groups"]["training_images"]) == {"low", "high", "nine"}
 
 
-def test_equal_weights_change_nothing_but_rounding(images, tmp_path):
-    plain = train(BASE, tmp_path / "plain", images=images, run=QUIET, say=silent)
+def test_equal_weights_change_nothing_but_rounding(images, plain, tmp_path):
     config = BASE.model_copy(update={"robust": "weighted", "group_weight": {"low": 1.0, "high": 1.0, "nine": 1.0}})
     weighed = train(config, tmp_path / "weighed", images=images, run=QUIET, say=silent)
     a, b = (load_file(run.folder / "model.safetensors") for run in (plain, weighed))
     assert all(torch.allclose(a[key].float(), b[key].float(), atol=2e-3) for key in a)
 
 
-def test_groupdro_weighs_the_group_with_the_largest_loss_most(images, tmp_path):
+def test_groupdro_weighs_the_group_with_the_largest_loss_most(tmp_path):
+    long = {"robust": "groupdro", "group_step": 0.5, "epochs": 15, "batch": 128, "train_limit": 512}
+    config = BASE.model_copy(update=long)
+    images = grouped(config)
     nine = images.group == 2  # their labels are drawn: whatever is learned, they cost most
     drawn = np.where(nine, np.random.default_rng(0).integers(0, 2, len(images)), images.superclass)
     mislabelled = replace(images, superclass=drawn)
-    config = BASE.model_copy(update={"robust": "groupdro", "group_step": 0.5, "epochs": 15})
     run = train(config, tmp_path / "run", images=mislabelled, run=QUIET, say=silent)
     weights = run.metrics["groups"]["weights"]["classifier"]
     assert sum(weights.values()) == pytest.approx(1, abs=1e-5)
@@ -131,7 +141,7 @@ def test_what_is_missing_is_said(images, tmp_path):
         (
             replace(images, group=np.where(images.in_split("train"), -1, images.group)),
             DataError,
-            "512 of 512 training images",
+            "128 of 128 training images",
         ),
         (
             replace(images, group=np.where(images.in_split("validation"), 0, images.group)),
