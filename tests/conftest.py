@@ -128,6 +128,12 @@ def _components(vectors):
 
 
 @pytest.fixture(autouse=True)
+def _one_thread():
+    """What a test sets stays in its process; threads that share a core with another worker wait for each other."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     """Tests never touch the user's cache."""
     monkeypatch.setenv("THANOS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
