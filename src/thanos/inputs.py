@@ -346,24 +346,14 @@ class Source:
         Raises:
             DataError, ConfigError: if it is damaged, or the ``names`` are not of the subclasses here.
         """
+        from thanos.runs.own_data import kept_embeddings
         from thanos.subclasses.keep import places_of
 
         own = self.own("subclasses", ".csv")
         table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self._is_folder else own
-        return places_of(table, names, lambda: self.space, self._known, str(self.path), self.say)
-
-    def _known(self) -> "Embeddings | None":
-        """Those of its own images, as far as they are kept."""
-        from thanos.embeddings import read_embeddings
-        from thanos.runs.own_data import differs
-
-        if self.of_embeddings:
-            return self.embeddings
-        kept = self._home.embeddings(self.options.weights)
-        if not kept.is_file():
-            return None
-        found = read_embeddings(kept)
-        return None if differs(found, self._home.weights(self.options.weights)) else found
+        kept, weights = (read(self.options.weights) for read in (self._home.embeddings, self._home.weights))
+        known = (lambda: self.embeddings) if self.of_embeddings else (lambda: kept_embeddings(kept, weights)[0])
+        return places_of(table, names, lambda: self.space, known, str(self.path), self.say)
 
     @property
     def _home(self) -> RunDir:
@@ -394,17 +384,14 @@ class Source:
         Those in a run that are of other images or other weights than the run's are neither taken nor written over.
         """
         from thanos.embeddings import embed, embeddings_of, read_embeddings, write_embeddings
-        from thanos.runs.own_data import differs
+        from thanos.runs.own_data import kept_embeddings
 
         if self.of_embeddings:
             return read_embeddings(self.path) if self.samples is None else embeddings_of(self.samples)
         kept = None if self.run is None else self.run.embeddings(self.options.weights)
         if kept is not None and kept.is_file():
-            try:
-                embeddings = read_embeddings(kept)
-            except DataError:
-                embeddings, other = None, "damaged"
-            if embeddings is not None and not (other := differs(embeddings, self._weights)):
+            embeddings, other = kept_embeddings(kept, self._weights)
+            if embeddings is not None:
                 return embeddings
             self.say(f"{kept} is {other}: embedded anew for now; thanos embed {self.again(None)} replaces it")
         embeddings = embed(self.encoder, self.images)

@@ -148,7 +148,7 @@ def test_one_group_or_as_many_as_images_steps_aside(make_shortcut):
     rng = np.random.default_rng(0)
     apart = make_shortcut(odd_share=0.0)
     apart = replace(apart, vectors=(apart.vectors + 40 * (2 * apart.superclass[:, None] - 1)).astype(np.float32))
-    with pytest.raises(DataError, match="no groups apart, one in each superclass"):
+    with pytest.raises(DataError, match="no group is found inside a superclass"):
         room.mistakes(Seen.of(apart))
     seen = Seen.of(make_shortcut())
     n = len(seen.train.y)

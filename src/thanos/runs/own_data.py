@@ -53,6 +53,20 @@ def own_data(run: RunDir, card: "ModelCard", path: Path) -> "Samples":
     return found
 
 
+def kept_embeddings(file: Path, weights: Path) -> "tuple[Embeddings | None, str]":
+    """Embeddings that lie beside weights; None with what is wrong where they are gone, damaged or of others."""
+    from thanos.embeddings import read_embeddings
+
+    if not file.is_file():
+        return None, "gone"
+    try:
+        embeddings = read_embeddings(file)
+    except DataError:
+        return None, "damaged"
+    other = differs(embeddings, weights)
+    return (None, other) if other else (embeddings, "")
+
+
 def differs(embeddings: "Embeddings", weights: Path) -> str:
     """What is not of these weights and their data in the embeddings that lie beside them; empty: all is."""
     from thanos.embeddings import kept_fingerprint

@@ -72,8 +72,8 @@ def build_trainer(
     except (MisconfigurationException, RuntimeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise ConfigError(
-            f"`accelerator={config.accelerator}` `devices={config.devices}` `precision={config.precision}` is not to "
-            f"be had here ({reason}). Drop them, or choose others."
+            f"`accelerator={config.accelerator}` `devices={config.devices}` `precision={config.precision}` is not "
+            f"available here ({reason}). Drop them, or choose others."
         ) from None
 
 
