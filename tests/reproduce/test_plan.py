@@ -23,7 +23,7 @@ from thanos.storage.locks import LOCK, only_one
 
 QUIET = RunConfig(quiet=True, threads=1)
 PINNED = {
-    "frozen": "38b6c77a9747",
+    "frozen": "6a2872158f9d",
     "cpu": "60429f771dd2",
     "paper-fast": "ac7c794cdf1b",
     "resnet18": "5460bce5a3ae",
