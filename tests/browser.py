@@ -61,11 +61,9 @@ def _cleared(page, listeners):
     """Without the page's content and whatever it kept."""
     for event, listener in listeners.items():
         page.remove_listener(event, listener)
+    page.evaluate("localStorage.clear()")  # from outside it may come late, and take what the next page has kept
     page.goto("about:blank")
     page.mouse.move(0, 0)
-    session = page.context.new_cdp_session(page)
-    session.send("Storage.clearDataForOrigin", {"origin": "file://", "storageTypes": "all"})
-    session.detach()
     return page
 
 

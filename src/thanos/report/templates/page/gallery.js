@@ -127,7 +127,8 @@ document.getElementById("later-page").onclick = () => turn(1);
 document.getElementById("to-move").onclick = () => {  // with what is to be moved before one's eyes
   filters.reset();
   field("picked").value = "1";
-  setTimeout(() => moveChosen.focus());
+  filter();
+  moveChosen.focus();
 };
 document.getElementById("show-all").onclick = () => { filters.reset(); say(""); canvas.focus({preventScroll: true}); };
 filters.querySelector("[type=reset]").addEventListener("click", () => say(""));

@@ -172,7 +172,8 @@ function asYaml(state) {
   });
   const marks = groupsOf(base, state).filter(group => group.mark).map(group => `  ${quoted(group.name)}: ${quoted(group.mark)}`);
   return [
-    "# Edits of discovered subclasses, made on a page of thanos. Commands take it by --names.",
+    "# Edits of discovered subclasses, made on a page of thanos. Commands take it by --names. The same groups can be written in",
+    "# several ways: as names of parts, or as moved images.",
     "edits: 1",
     `table: ${quoted(base.mark)}`,
     "names:", ...namesIn(state),

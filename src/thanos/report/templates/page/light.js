@@ -39,7 +39,7 @@ function look(i) {
   paintThumbnail(large, i);
   large.setAttribute("aria-label", `The image ${data.names[i]}`);
   const place = looking.rows.indexOf(i), {how, images} = neighboursOf(i);
-  const lines = [["now in", nameOf(base, edited.state, i)], ["confidence", (data.confidence[i] / 255).toFixed(2)], ...data.kinds.filter(kind => kind.title !== asEdited.title && !kind.title.startsWith("coarser")).map(kind => [kind.title, kind.ids[i] < 0 ? "unknown" : kind.names[kind.ids[i]]])];
+  const lines = [["now in", nameOf(base, edited.state, i)], ["confidence", (data.confidence[i] / 255).toFixed(2)], ...data.kinds.filter(kind => kind.title !== asEdited.title && !kind.title.startsWith("coarser")).map(kind => [kind.title === "discovered subclass" ? "when the page was made" : kind.title, kind.ids[i] < 0 ? "unknown" : kind.names[kind.ids[i]]])];
   known.replaceChildren(...lines.flatMap(([title, text]) => [element("dt", {text: title}), element("dd", {text})]));
   document.getElementById("how").textContent = how;
   near.replaceChildren(...images.map(other => {
