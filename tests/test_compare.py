@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from thanos.cli import run_command
-from thanos.compare import KEEPS, TITLE, Cell, Line, compare, kept_by, start_of
+from thanos.compare import KEEPS, TITLE, Cell, Line, best_of, compare, kept_by, start_of
 from thanos.config import RunConfig, TrainConfig
 from thanos.errors import ConfigError, DataError, OutputError
 from thanos.evaluate.intervals import mean_interval, share_interval
@@ -139,3 +139,18 @@ def test_starts():
     assert start_of({"frozen": False, "pretrained": "w.safetensors", "encoder": "resnet18"}) == "fine-tuned"
     assert start_of({"frozen": False, "pretrained": False, "encoder": "tiny"}) == "scratch"
     assert start_of({"encoder": "mlp-64-16"}) == "vectors"
+
+
+@pytest.mark.parametrize(
+    ("cells", "best"),
+    [
+        ([(0.9, (0.88, 0.92)), (0.8, (0.78, 0.82))], 0.9),
+        ([(0.9, (0.85, 0.92)), (0.88, (0.86, 0.9))], None),  # the second reaches into the first's
+        ([(0.9, None), (0.8, None)], 0.9),
+        ([(0.9, (0.8, 1.0)), (0.9, (0.8, 1.0))], 0.9),
+        ([(None, None), (0.5, (0.4, 0.6))], 0.5),
+        ([(None, None)], None),
+    ],
+)
+def test_the_best_is_above_all_others_beyond_intervals(cells, best):
+    assert best_of([Cell(value, around, "") for value, around in cells]) == best

@@ -227,7 +227,8 @@ def _worst_group(run: RunDir, where: str, kind: str, of: dict[str, Any]) -> Cell
     subclasses = mark_of(table if table.is_file() else None)
     typed = ""
     for file in sorted(run.path.glob("robust-*.json")):
-        found = _made_of(file, Classifier, of)
+        if not (found := _made_of(file, Classifier, of)):
+            continue
         typed = found.get("command", f"thanos robust {where}")
         if kind == "discovered_groups" and found.get("subclasses") != subclasses:
             continue  # of subclasses that are no longer the run's
@@ -250,7 +251,7 @@ def _made_of(file: Path, schema: type[Kept], of: dict[str, Any]) -> dict[str, An
     return content if content.get("of") == of else {}
 
 
-def _best(cells: Sequence[Cell]) -> float | None:
+def best_of(cells: Sequence[Cell]) -> float | None:
     """The largest value, if no other's interval reaches beyond the lower end of its own; None: it may be chance."""
     values = sorted((cell.value for cell in cells if cell.value is not None), reverse=True)
     if not values:
@@ -276,7 +277,7 @@ def write_comparison(lines: list[Line], page: Path, left_out: Sequence[str] = ()
     refuse_foreign(page.with_suffix(".csv"), has_columns(columns[: 1 + len(ALWAYS)]), "thanos compare")
     varied = [name for name in SETTINGS if len({line.settings[name] for line in lines}) > 1]
     common = {name: lines[0].settings[name] for name in SETTINGS if name not in varied}
-    best = {name: _best([line.cells[name] for line in lines]) for name in COLUMNS if name not in UNRANKED}
+    best = {name: best_of([line.cells[name] for line in lines]) for name in COLUMNS if name not in UNRANKED}
     shown = {k: what for k, what in COLUMNS.items() if any(line.cells[k].value is not None for line in lines)}
     unmeasured = [name for name in COLUMNS if name not in shown]
     facts = {"title": TITLE, "lines": lines, "varied": varied, "common": common, "columns": shown, "best": best}

@@ -295,6 +295,12 @@ def test_report_classify_and_discover_take_it(source, capsys):
     assert (code, err) == (0, "")
     page = file.with_name("page.html").read_text()
     assert "wheels" in page
+    noted = save(table, names={"b/0": "wheels"}, marks={"wheels": "not a group"})
+    run(capsys, "report", file, "--names", noted, "-o", file.with_name("noted.html"))
+    noted_page = file.with_name("noted.html").read_text()  # pages keep the name and the mark, for the next edits
+    assert '"marks": {"wheels": "not a group"}' in noted_page
+    assert "b (rest)" not in noted_page
+    edited = save(table, names={"a/0": "=evil(1)</script>", "b/0": "wheels"}, moved=moved)
     assert "evil(1)</script>" not in page
     run(capsys, "robust", file, "--names", edited)
     code, out, err = run(capsys, "classify", file, "--names", edited, "-o", file.with_name("p.csv"))

@@ -364,6 +364,26 @@ def test_what_a_lasso_holds_becomes_a_subclass(made):
         assert all(after[name] == size for name, size in before.items() if name.startswith("plants"))
 
 
+def test_what_is_to_be_moved_is_shown_and_enter_moves_it(made):
+    with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
+        page.locator("[aria-label='Show animals/0']").click()
+        page.locator("#tile0").click()
+        page.locator("#tile2").click(modifiers=["Shift"])
+        page.locator("[aria-label='Show animals/1']").click()
+        page.locator("#to-move").click()
+        assert page.locator("#where").inner_text() == f"1 to 3 of 3 (of all {2 * KINDS * EACH} images)"
+        page.locator("#closer").click()
+        assert page.locator("#nth").inner_text() == "1 of 3"
+        page.keyboard.press("Escape")
+        before = shown(page)
+        page.select_option("#move select[aria-label='Move to']", "=animals/1")
+        page.locator("#move select[aria-label='Move to']").press("Enter")
+        after = shown(page)
+        assert after["animals/1"] == before["animals/1"] + 3
+        assert page.locator("#filters [name=picked]").input_value() == ""
+        assert page.locator("#where").inner_text().startswith("1 to 48 of ")
+
+
 def test_what_is_selected_and_not_shown_is_said_and_moves_with_the_rest(made):
     with opened(made.page, viewport={"width": 1000, "height": 800}) as page:
         assert not page.locator("#show-all").is_visible()

@@ -107,6 +107,8 @@ def test_the_portfolio_picks_and_tells_of_every_candidate(capsys, source):
     assert run(capsys, "report", file)[0] == 0
     page = file.with_name("e-report.html").read_text()
     assert found["selection"]["reason"] in html.unescape(page)
+    top = re.search(r"<b>Fair classifier:</b>.*?worst\s+group\s+by\s+([-+.\d]+) points", page, re.DOTALL)
+    assert float(top[1]) == pytest.approx(100 * found["gain"]["worst"]["difference"], abs=0.06)
     for row in table:  # each with its scores
         mark = r" \(picked\)" if "picked" in row else ""
         shown = re.search(">" + re.escape(row["candidate"]) + mark + r"</td><td>([\d.]+)</td><td>([\d.]+)</td>", page)

@@ -17,21 +17,21 @@ from thanos.subclasses.called import NEAREST, Apart, Called, read_called
 def test_the_vote_is_that_of_scikit_learns_neighbours():
     rng = np.random.default_rng(0)
     x, new = (rng.normal(size=(n, 6)).astype(np.float32) for n in (80, 40))
-    group = np.where(x[:, 0] > 0, "right", "left")
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    model = KNeighborsClassifier(NEAREST, metric="cosine").fit(x, group)
-    assert Apart(unit, group).vote(7 * new) == model.predict(new).tolist()
+    side = (x[:, 0] > 0).astype(np.int64)
+    model = KNeighborsClassifier(NEAREST, metric="cosine", weights=lambda apart: 2 - apart).fit(x, side)
+    told = [("left", "right")[each] for each in model.predict(new)]
+    assert Apart(x, side, ("left", "right")).vote(7 * new) == told
 
 
-def test_of_equally_many_votes_the_nearest_decides():
+def test_of_equally_many_votes_the_nearest_decide():
     angle = np.array([0.1, 0.2, 0.3, 0.4])
     unit = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-    group = np.array(["far", "near", "near", "far"])
-    assert Apart(unit, group).vote(np.array([[1.0, 0.0]], dtype=np.float32)) == ["far"]
+    apart = Apart(unit, np.array([1, 1, 0, 0]), ("far", "near"))
+    assert apart.vote(np.array([[1.0, 0.0]], dtype=np.float32)) == ["near"]
 
 
 def test_only_what_was_taken_apart_is_looked_up():
-    apart = Apart(np.eye(2, dtype=np.float32), np.array(["x", "y"]))
+    apart = Apart(np.eye(2, dtype=np.float32), np.array([0, 1]), ("x", "y"))
     called = Called({"a/0": "whole"}, {"a/1": apart})
     vectors = np.array([[0, 1], [0, 1], [5, 1], [0, 1], [0, 1]], dtype=np.float32)
     assert called.of(vectors, ["a/0", "a/1", "a/1", "none of them", ""]) == ("whole", "y", "x", "none of them", "")
@@ -83,7 +83,7 @@ def test_without_the_embeddings_subclasses_taken_apart_keep_their_names(source):
     image = next(image for image, one in read_table(table).items() if one.subclass == "a/0")
     edited = save(table, names={"b/0": "x"}, moved=[{"image": image, "content": "", "superclass": "a", "to": "new"}])
     said = []
-    called = read_called(table, edited, lambda: None, said.append)
+    called = read_called(table, read_table(table, edited), lambda: None, said.append)
     assert called.names["b/0"] == "x"
     assert "a/0" not in called.names
     assert called.apart == {}

@@ -133,7 +133,7 @@ def test_a_finer_part_is_taken_by_its_name(tmp_path):
         for leaf in finest
     ]  # fmt: skip
     assert np.array(taken.names)[taken.cluster].tolist() == wanted
-    called = read_called(table, names, lambda: embeddings, print)
+    called = read_called(table, read_table(table, names), lambda: embeddings, print)
     assert called.names == {"all/1": "pair"}
     assert set(called.apart) == {"all/0", "all/2"}
     assert sum(len(apart.group) for apart in called.apart.values()) == (np.char.find(finest, "all/1") < 0).sum()

@@ -8,7 +8,7 @@ from thanos.cli.app import Embedded, Flat, Of, Out, app, say
 from thanos.cli.lines import changes_lines, chosen_lines, gain_line, robust_lines
 from thanos.cli.shared import described, earlier
 from thanos.config import RobustConfig, SourceConfig
-from thanos.console import command, doing
+from thanos.console import command
 from thanos.errors import ConfigError
 from thanos.inputs import Source
 from thanos.storage import holds, refuse_foreign, write_marked_json
@@ -108,8 +108,7 @@ def make(
 
     embeddings, plain = source.embeddings, plain_beside(out) if config.method != "erm" else None
     say(f"{config.method}: heads on {len(embeddings):,} embeddings, seconds to minutes")
-    with doing("heads"):
-        outcome, beside = beside_plain(embeddings, config, discovered, for_these=for_these)
+    outcome, beside = beside_plain(embeddings, config, discovered, for_these=for_these)
     found, selection = gain(outcome, beside), outcome.robust.selection
     for line in (*chosen_lines(config, selection), *robust_lines(outcome, beside, config.method)):
         say(line)

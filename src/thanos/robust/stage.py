@@ -22,7 +22,7 @@ from thanos.evaluate.robustness import (
     worst_class,
 )
 from thanos.evaluate.scores import Scores
-from thanos.robust.head import Classifier, Head
+from thanos.robust.head import Classifier
 from thanos.robust.methods import Robust, fit_robust
 from thanos.robust.plain import plain_head
 from thanos.robust.portfolio import Portfolio, fit_portfolio
@@ -182,9 +182,7 @@ def of_portfolio(embeddings: Embeddings, found: Portfolio) -> Robust:
     differ, is calibrated on validation images.
     """
     test, held_out = embeddings.of("test"), embeddings.of("validation")
-    head = found.chosen.head
-    if isinstance(head, Head):
-        head = head.calibrated(held_out.vectors, held_out.superclass)
+    head = found.chosen.head.calibrated(held_out.vectors, held_out.superclass)
     table = []
     for one in found.scored:
         row: dict[str, Any] = {"candidate": one.candidate.name, "score": one.score}

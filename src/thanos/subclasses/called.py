@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from thanos.data.group_table import in_table, read_table
+from thanos.data.group_table import Member, in_table, read_table
+from thanos.data.labels import ids_of
 from thanos.embeddings import ordinary_size
 
 if TYPE_CHECKING:
@@ -22,16 +23,21 @@ NEAREST = 5
 class Apart:
     """The images of a subclass that bears several names: halves of a split, a lasso's images, moved ones."""
 
-    directions: NDArray[np.float32]
-    """Of their vectors, (n, dim), of unit length."""
-    group: NDArray[np.str_]
-    """(n,)"""
+    vectors: NDArray[np.float32]
+    """(n, dim)"""
+    group: NDArray[np.int64]
+    """(n,), ids of ``names``"""
+    names: tuple[str, ...]
 
     def vote(self, vectors: NDArray[np.float32]) -> list[str]:
-        """The most frequent group among the nearest by cosine, of equals that of the nearest; for each of (m, dim)."""
-        nearest = np.argsort(-(_directions(vectors) @ self.directions.T), axis=1, kind="stable")[:, :NEAREST]
-        votes = [self.group[row].tolist() for row in nearest]
-        return [max(names, key=names.count) for names in votes]
+        """The group of each of (m, dim) by the images nearest to it."""
+        import torch
+
+        from thanos.evaluate.knn import neighbour_vote
+
+        queries, keys = (torch.from_numpy(ordinary_size(rows)) for rows in (vectors, self.vectors))
+        told = neighbour_vote(queries, keys, torch.from_numpy(self.group), min(NEAREST, len(keys)))
+        return [self.names[each] for each in told.tolist()]
 
 
 @dataclass(frozen=True)
@@ -59,18 +65,22 @@ class Called:
 
 
 def read_called(
-    table: Path, names: Path, known: Callable[[], "Embeddings | None"], say: Callable[[str], None]
+    table: Path,
+    edited: Mapping[str, Member],
+    known: Callable[[], "Embeddings | None"],
+    say: Callable[[str], None],
 ) -> Called:
     """A person's names and edits for new images.
 
     Args:
-        table, names: The table of discovered subclasses, and the names or edits.
+        table: Of discovered subclasses.
+        edited: What it says under the names and edits (:func:`thanos.data.group_table.read_table`).
         known: Gives what the table was discovered in; None: it is gone, and subclasses taken apart keep their names.
         say: Receives what a person must know of subclasses that were taken apart.
     Raises:
-        DataError, ConfigError: as :func:`thanos.data.group_table.read_table`.
+        DataError: if the table is of other images than the embeddings.
     """
-    listed, edited = read_table(table), read_table(table, names)
+    listed = read_table(table)
     groups: dict[str, set[str]] = {}
     for image, member in listed.items():
         groups.setdefault(member.subclass, set()).add(edited[image].subclass)
@@ -78,19 +88,13 @@ def read_called(
     parted = [subclass for subclass in groups if subclass not in whole]
     if not parted:
         return Called(whole)
-    embeddings = known()
+    taken, embeddings = ", ".join(parted), known()
     if embeddings is None:
-        say(f"{', '.join(parted)}: taken apart by hand, which is not told of new images without the embeddings")
+        say(f"{taken}: taken apart by hand, which is not told of new images without the embeddings")
         return Called(whole)
     images = in_table(listed, embeddings.names, table, embeddings.fingerprint)
     home = np.array([listed[image].subclass for image in images], dtype=object)
-    group = np.array([edited[image].subclass for image in images])
-    directions = _directions(embeddings.vectors)
-    taken = ", ".join(parted)
+    group, names = ids_of([edited[image].subclass for image in images])
     say(f"{taken}: taken apart by hand; a new image is of the group that most of the nearest images there are")
-    return Called(whole, {each: Apart(directions[home == each], group[home == each]) for each in parted})
-
-
-def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    short = ordinary_size(vectors)
-    return np.asarray(short / np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12))
+    rows = {each: home == each for each in parted}
+    return Called(whole, {each: Apart(embeddings.vectors[mine], group[mine], names) for each, mine in rows.items()})

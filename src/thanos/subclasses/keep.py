@@ -209,13 +209,12 @@ def places_of(
         if names is not None:
             raise ConfigError(f"`names` names discovered subclasses, and {of} keeps none. First: thanos discover {of}")
         return None
-    if names is not None:
-        read_table(table, names)
+    edited = None if names is None else read_table(table, names)
     places, here = read_places(places_beside(table)), space()
     if places.space != here or places.table != mark_of(table):
         other = "other embeddings" if places.space != here else "another table"
         say(f"without discovered subclasses: those of {table} are of {other}; thanos discover {of}")
         return None
-    if names is None and (beside := table.with_suffix(".yaml")).is_file():
-        names = beside
-    return places, Called() if names is None else read_called(table, names, known, say)
+    if edited is None and (beside := table.with_suffix(".yaml")).is_file():
+        edited = read_table(table, beside)
+    return places, Called() if edited is None else read_called(table, edited, known, say)
