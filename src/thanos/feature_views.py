@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -10,7 +9,7 @@ from torch import Generator, Tensor
 from thanos.config import FeatureViewSpec
 
 DRAWN = 2**22
-"""Stretches of noise, and of missing features, among which a view's are chosen."""
+"""Places at which a view's stretch of noise, and of missing features, may begin."""
 
 
 def random_feature_views(
@@ -36,27 +35,28 @@ def random_feature_views(
         mean, in the place of a feature with probability ``spec.dropout``.
     """
     chosen = _among_seen(vectors, rng, count, spec.neighbours) if vectors.ndim == 3 else vectors
-    rows = standardized_features(chosen, mean, std)
-    noise = _windows("noise", spec.noise, rows.shape[-1], rows.device)
-    kept = _windows("kept", spec.dropout, rows.shape[-1], rows.device)
-    places = torch.randint(len(noise), (2, count * vectors.shape[0]), generator=rng).to(rows.device, non_blocking=True)
-    shape = (count, *rows.shape[-2:])
-    return noise[places[0]].view(shape).add_(rows).mul_(kept[places[1]].view(shape))
+    batch, dim = len(vectors), chosen.shape[-1]
+    rows = standardized_features(chosen, mean, std).float().expand(count, batch, dim)
+    noise, kept = _stretch(spec.noise, spec.dropout, dim, rows.device)
+    views, most = torch.empty_like(rows, memory_format=torch.contiguous_format), max(1, DRAWN // 4 // dim)
+    for view, given in zip(views, rows, strict=True):
+        for part, of in zip(view.split(most), given.split(most), strict=True):
+            start = int(torch.randint(len(noise) - part.numel() + 1, (), generator=rng))
+            drawn = slice(start, start + part.numel())
+            torch.addcmul(noise[drawn].view_as(part), kept[drawn].view_as(part), of, out=part)
+    return views
 
 
 @lru_cache(maxsize=8)
-def _windows(what: Literal["noise", "kept"], amount: float, dim: int, device: torch.device) -> Tensor:
-    """Every stretch of ``dim`` numbers, (stretches, dim), of some millions that were drawn once.
+def _stretch(noise: float, dropout: float, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Some millions of numbers that are drawn once: to draw a step's own would take as long as the network.
 
-    To draw as many for each step would take as long as the network. ``noise`` is normal; ``kept`` 0 with probability
-    ``amount``, or 1.
+    Returns:
+        Normal noise of that deviation, and 1; both 0 with probability ``dropout``. Each of shape (DRAWN + dim,).
     """
-    rng, shape = Generator().manual_seed(0 if what == "noise" else 1), (DRAWN + dim - 1,)
-    if what == "noise":
-        numbers = torch.randn(shape, generator=rng).mul_(amount)
-    else:
-        numbers = torch.rand(shape, generator=rng).ge(amount).float()
-    return numbers.to(device).unfold(0, dim, 1)
+    rng, shape = Generator().manual_seed(0), (DRAWN + dim,)
+    kept = torch.rand(shape, generator=rng).ge(dropout).float()
+    return torch.randn(shape, generator=rng).mul_(noise).mul_(kept).to(device), kept.to(device)
 
 
 def _among_seen(vectors: Tensor, rng: Generator, count: int, neighbours: int) -> Tensor:
