@@ -1,3 +1,4 @@
+import gc
 import os
 
 import numpy as np
@@ -8,6 +9,8 @@ from thanos.report.figures import training_curves
 from thanos.report.plane import directions, neighbour_plane
 
 collect_ignore = ["plugin.py"]  # another package, which registers as it is imported
+
+gc.disable()  # what is imported stays; to look through it again and again takes seconds, in each fork too
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
@@ -86,6 +89,13 @@ SLOW = {
     "test_walk",
 }
 """Modules of more than three seconds, which train, start processes or open a browser: not in `make test-fast`."""
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 def pytest_collection_modifyitems(items):

@@ -32,8 +32,9 @@ def hardware() -> str:
     return ", ".join([model, counts, *cuda])
 
 
+@cache
 def commit() -> str | None:
-    """The commit this package's source stands at, with + for uncommitted changes; None outside a checkout."""
+    """Which the package's source stood at when first asked, with + for uncommitted changes; None outside a checkout."""
     here = Path(__file__).parent
     try:
         head = subprocess.run(["git", "-C", here, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
