@@ -1,9 +1,12 @@
 import gc
 import os
+from copy import deepcopy
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from thanos.report.figures import training_curves
 from thanos.report.plane import directions, neighbour_plane
@@ -135,6 +138,18 @@ def _components(vectors):
     rows = (unit - unit.mean(axis=0)).astype(np.float64)
     axes = np.linalg.eigh(rows.T @ rows)[1][:, :-3:-1] if rows.shape[1] > 1 else np.ones((1, 2))
     return (rows @ axes).astype(np.float32)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _read_once():
+    """scikit-learn's digits, which it reads from text; and no wait for a disk: that a file outlasts a loss of power no
+    test can see, and tests of writes that fail put their own in its place.
+    """
+    read = cache(load_digits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn.datasets.load_digits", lambda **how: deepcopy(read(**how)))
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

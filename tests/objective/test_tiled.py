@@ -102,17 +102,22 @@ def test_rows_of_any_length(contrast):
     assert_close(slope / scale, gradient / scale, rtol=0, atol=1e-8)
 
 
-def test_large_batches_come_here_by_themselves(monkeypatch):
+@pytest.mark.parametrize(
+    ("contrast", "temperature", "least", "of_light"),
+    [("cross-view", 0.5, 128, 128), ("cross-view", 0.02, 256, 768), ("all-view", 0.5, 256, 768)],
+)
+def test_large_batches_come_here_by_themselves(contrast, temperature, least, of_light, monkeypatch):
+    """Plain is faster for longer with one number for each pair, but for what needs no tiles."""
     views = torch.randn(2, 768, 8, generator=torch.Generator().manual_seed(0))
     called = []
     whole = contrastive.tiled_parts
     monkeypatch.setattr(contrastive, "tiled_parts", lambda *a, **k: called.append(1) or whole(*a, **k))
     label = torch.arange(768) % 4
     for name in NAMES:
-        at = 768 if name in ("info_nce", "supcon, all") else 256  # one number for each pair: plain is faster for longer
-        every_loss("cross-view")[name](views[:, : at - 1], label[: at - 1])
+        at = of_light if name in ("info_nce", "supcon, all") else least
+        every_loss(contrast, temperature)[name](views[:, : at - 1], label[: at - 1])
         assert called == []
-        every_loss("cross-view")[name](views[:, :at], label[:at])
+        every_loss(contrast, temperature)[name](views[:, :at], label[:at])
         assert called == [1]
         called.clear()
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize, softplus
 
-from thanos.objective.tiled import SHORTEST, Parts, tiled_parts
+from thanos.objective.tiled import SHORTEST, Parts, is_dense, tiled_parts
 
 Contrast = Literal["cross-view", "all-view"]
 Denominator = Literal["negatives", "all"]
@@ -47,7 +47,7 @@ def info_nce_loss(views: Tensor, *, temperature: float, contrast: Contrast = "cr
     """
     image = torch.arange(views.shape[1] if views.ndim == 3 else 0, device=views.device)
     _check(views, image, temperature, contrast)
-    if _is_large(views, light=True):
+    if _is_large(views, temperature, contrast, light=True):
         return _in_tiles(views, image, temperature, contrast).attract
     return _attract(_compare(views, image, temperature, contrast)).mean()
 
@@ -82,7 +82,7 @@ def supcon_loss(
     """
     _check(views, superclass, temperature, contrast)
     _check_denominator(denominator)
-    if _is_large(views, light=denominator == "all"):
+    if _is_large(views, temperature, contrast, light=denominator == "all"):
         parts = _in_tiles(views, superclass, temperature, contrast)
         return parts.attract if denominator == "negatives" else parts.among_all
     pairs = _compare(views, superclass, temperature, contrast)
@@ -111,7 +111,7 @@ def class_conditional_info_nce_loss(
         tensor(1.3863)
     """
     _check(views, superclass, temperature, contrast)
-    if _is_large(views):
+    if _is_large(views, temperature, contrast):
         return _in_tiles(views, superclass, temperature, contrast).class_conditional
     return _class_conditional(_compare(views, superclass, temperature, contrast)).mean()
 
@@ -140,7 +140,7 @@ def spread_loss(
     """
     _check_alpha(alpha)
     _check(views, superclass, temperature, contrast)
-    if _is_large(views):
+    if _is_large(views, temperature, contrast):
         parts = _in_tiles(views, superclass, temperature, contrast)
         return (1 - alpha) * parts.attract + alpha * parts.class_conditional
     pairs = _compare(views, superclass, temperature, contrast)
@@ -149,14 +149,19 @@ def spread_loss(
 
 LARGE = {"cpu": 256, "cuda": 4096}
 """From how many images on a batch is computed in tiles, by kind of device; elsewhere from LARGE_ELSEWHERE on."""
+LARGE_DENSE = 128
+"""The same of a pair of views that needs no tiles (thanos.objective.dense): plain formulas are slower from there on."""
 LARGE_ELSEWHERE = 8192
 """Where the similarities of a batch begin to crowd a device's memory. Without the kernels a step waits for the device
 once, to lay out tiles."""
 
 
-def _is_large(views: Tensor, *, light: bool = False) -> bool:
+def _is_large(views: Tensor, temperature: float, contrast: Contrast, *, light: bool = False) -> bool:
     """Light formulas, with one number for each pair, are the faster ones up to three times as many images."""
-    return views.shape[1] >= LARGE.get(views.device.type, LARGE_ELSEWHERE) * (3 if light else 1)
+    count, least = views.shape[1], LARGE.get(views.device.type, LARGE_ELSEWHERE) * (3 if light else 1)
+    if contrast == "cross-view" and is_dense(views.device, count, temperature):
+        least = min(least, LARGE_DENSE)
+    return count >= least
 
 
 def _in_tiles(views: Tensor, superclass: Tensor, temperature: float, contrast: Contrast) -> Parts:

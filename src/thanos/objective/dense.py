@@ -1,6 +1,6 @@
 """The contrastive losses of a pair of views whose similarities fit a core's cache: all at once, without tiles.
 
-What :mod:`thanos.objective.tiled` computes, in a third of its time: with some hundred images it is the
+What :mod:`thanos.objective.tiled` computes, in a fraction of its time: with some hundred images it is the
 number of operations that counts, not the memory. What only positives need is computed of these alone, a tenth of the
 pairs where there are ten superclasses; the slopes that need a second look at them are made in forward.
 """

@@ -66,10 +66,15 @@ def tiled_parts(views: Tensor, superclass: Tensor, *, temperature: float, all_vi
     if all_view:
         return Parts(*parts(rows, None, label.repeat_interleave(count, output_size=len(rows)), count))
     views = rows.unbind(0)  # their gradients are laid side by side, where those of rows[i] would each fill all of rows
-    one_tile = rows.device.type == "cpu" and len(label) <= SIDE and narrow
+    dense = is_dense(rows.device, len(label), temperature)
     apart = [(views[i], views[j]) for i in range(count) for j in range(i)]
-    pairs = [DenseParts.apply(*pair, label) if one_tile else parts(*pair, label, 1) for pair in apart]
+    pairs = [DenseParts.apply(*pair, label) if dense else parts(*pair, label, 1) for pair in apart]
     return Parts(*(torch.stack(part).mean() for part in zip(*pairs, strict=True)))
+
+
+def is_dense(device: torch.device, batch: int, temperature: float) -> bool:
+    """Whether a pair of views of so many images needs no tiles."""
+    return device.type == "cpu" and batch <= SIDE and 1 / temperature <= LARGEST
 
 
 def _fused(rows: Tensor) -> Callable[..., tuple[Tensor, ...]] | None:
