@@ -3,7 +3,8 @@
 Features: images a second of `frozen_features` and of a plain loop over timm's model (batches of 64, contiguous), same
 weights, 128 pixels. Heads: seconds an epoch of `train` on vectors (L_spread, `mlp-256-64`, batches of 256) against the
 matrix products alone that such an epoch is made of; with --earlier FILE also of the loop of its own that SpreadEncoder
-had before it took the commands' training (`git show fbd07d9^:src/thanos/estimators/spread_encoder.py > FILE`).
+had before it took the commands' training, on the losses of now
+(`git show fbd07d9^:src/thanos/estimators/spread_encoder.py > FILE`).
 
 python benchmarks/features.py --out results/features.json
 """

@@ -13,7 +13,7 @@ from thanos.report.plane import directions, neighbour_plane
 
 collect_ignore = ["plugin.py"]  # another package, which registers as it is imported
 
-gc.disable()  # what is imported stays; to look through it again and again takes seconds, in each fork too
+gc.disable()  # what is imported stays; to look through it again and again takes seconds
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
@@ -98,7 +98,6 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.enable()
-    os.register_at_fork(after_in_child=gc.freeze)
 
 
 def pytest_collection_modifyitems(items):

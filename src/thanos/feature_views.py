@@ -47,7 +47,7 @@ def random_feature_views(
     return views
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _stretch(noise: float, dropout: float, dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Some millions of numbers that are drawn once: to draw a step's own would take as long as the network.
 

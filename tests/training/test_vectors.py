@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Generator
 
-from thanos import load_encoder, registry
+from thanos import feature_views, load_encoder, registry
 from thanos.config import FeatureViewSpec, RunConfig, TrainConfig, ViewSpec
 from thanos.data.load import load
 from thanos.data.vectors import VectorSet, mean_and_deviation
@@ -80,6 +80,19 @@ def test_views_have_the_noise_and_the_gaps_that_were_asked_for(vectors, noise, d
     gaps = missing[:, :, [0, 1]].float()  # of two features of a row, and of a feature in two rows
     assert float((gaps[..., 0] * gaps[..., 1]).mean()) == pytest.approx(dropout**2, abs=0.005)
     assert float((missing[:, 0, 0] & missing[:, 1, 0]).float().mean()) == pytest.approx(dropout**2, abs=0.03)
+
+
+def test_views_longer_than_what_is_drawn_are_of_several_stretches(vectors, monkeypatch):
+    monkeypatch.setattr(feature_views, "DRAWN", 8 * WIDTH)
+    feature_views._stretch.cache_clear()
+    rows = torch.zeros(400, WIDTH)
+    settings = {"count": 2, "mean": (0.0,) * WIDTH, "std": (1.0,) * WIDTH}
+    spec = FeatureViewSpec(noise=1.0, dropout=0.0)
+    views = random_views(rows, spec, Generator().manual_seed(1), **settings)
+    feature_views._stretch.cache_clear()
+    assert views.shape == (2, 400, WIDTH)
+    assert float(views.std()) == pytest.approx(1, abs=0.15)
+    assert len(views.flatten(0, 1).unique(dim=0)) > WIDTH  # from any place on, not from the same few
 
 
 def test_equal_generators_give_equal_views(vectors):

@@ -85,6 +85,4 @@ def _by_anchor(pairs: Tensor, place: Tensor, of_rows: Tensor, of_columns: Tensor
     """Sums over the positives of each row, and of each column, shape (2, n); ``pairs`` is 0 but at ``place``."""
     every = pairs.view(-1)
     rows = every.scatter_(0, place, of_rows).view_as(pairs).sum(dim=1)
-    if of_columns is not of_rows:
-        every.scatter_(0, place, of_columns)
-    return torch.stack((rows, pairs.sum(dim=0)))
+    return torch.stack((rows, every.scatter_(0, place, of_columns).view_as(pairs).sum(dim=0)))

@@ -61,8 +61,7 @@ def tiled_parts(views: Tensor, superclass: Tensor, *, temperature: float, all_vi
     order = superclass.argsort(stable=True)
     label = superclass[order]
     rows = _Rows.apply(views, order, temperature**-0.5, all_view)
-    narrow = 1 / temperature <= LARGEST
-    parts = partial(_Tiles.apply, narrow) if (fused := _fused(rows)) is None else fused
+    parts = partial(_Tiles.apply, _is_narrow(temperature)) if (fused := _fused(rows)) is None else fused
     if all_view:
         return Parts(*parts(rows, None, label.repeat_interleave(count, output_size=len(rows)), count))
     views = rows.unbind(0)  # their gradients are laid side by side, where those of rows[i] would each fill all of rows
@@ -74,7 +73,11 @@ def tiled_parts(views: Tensor, superclass: Tensor, *, temperature: float, all_vi
 
 def is_dense(device: torch.device, batch: int, temperature: float) -> bool:
     """Whether a pair of views of so many images needs no tiles."""
-    return device.type == "cpu" and batch <= SIDE and 1 / temperature <= LARGEST
+    return device.type == "cpu" and batch <= SIDE and _is_narrow(temperature)
+
+
+def _is_narrow(temperature: float) -> bool:
+    return 1 / temperature <= LARGEST
 
 
 def _fused(rows: Tensor) -> Callable[..., tuple[Tensor, ...]] | None:
