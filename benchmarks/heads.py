@@ -84,7 +84,7 @@ def whole(embeddings: Embeddings) -> dict[str, Any]:
         every.append(one)
         last = now
     rule, (chosen, _, reason, _) = timed(
-        lambda: choose(tuple(every), seen, {name: found[name].held_out for name in WATCHED if name in found})
+        lambda: choose(tuple(every), seen, {name: found[name] for name in WATCHED if name in found})
     )
     total = start + sum(inferrers.values()) + sum(heads.values()) + rule
     print(f"whole      {total:6.1f} s for {len(every)} heads; {heads}", flush=True)

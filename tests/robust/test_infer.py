@@ -40,7 +40,7 @@ def test_groups_lie_inside_superclasses_and_are_dense(shortcut, name):
         assert len(np.unique(mine)) == 1
 
 
-@pytest.mark.parametrize("name", ["clusters", "mistakes", "twins", "early"])
+@pytest.mark.parametrize("name", ["clusters", "pooled", "mistakes", "twins", "early"])
 def test_a_wide_shortcut_is_found(shortcut, name):
     found = INFERRERS[name](Seen.of(shortcut))
     true = shortcut.group[shortcut.in_split("train")]

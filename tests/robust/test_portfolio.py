@@ -8,8 +8,19 @@ import pytest
 from thanos.errors import DataError
 from thanos.robust import portfolio as room
 from thanos.robust.head import Head
-from thanos.robust.infer import Seen
-from thanos.robust.portfolio import INFERRED, YOURS, Candidate, choose, fit_portfolio, over_groups, soft_accuracy
+from thanos.robust.infer import Inferred, Seen
+from thanos.robust.portfolio import (
+    INFERRED,
+    YOURS,
+    Candidate,
+    choose,
+    evidence_of,
+    fit_portfolio,
+    nearness,
+    over_groups,
+    soft_accuracy,
+    weights,
+)
 
 
 def along(dimension, dim=6):
@@ -17,6 +28,11 @@ def along(dimension, dim=6):
     weight = np.zeros((2, dim))
     weight[:, dimension] = (-1, 1)
     return Head(weight, np.zeros(2), np.zeros(dim), np.ones(dim))
+
+
+def candidate(inferrer, method, settings, head, images=0):
+    """One that says nothing sure of training images."""
+    return Candidate(inferrer, method, settings, head, np.zeros((images, 2)))
 
 
 def test_true_groups_are_never_seen(make_shortcut):
@@ -49,16 +65,23 @@ def test_a_shortcut_is_seen_through_and_every_candidate_is_told(make_shortcut):
 def test_groups_of_a_person_are_what_the_rule_looks_at(make_shortcut):
     data = make_shortcut(900)
     found = fit_portfolio(data, known=data.group, for_these=True)
-    assert "of 1 over superclasses, your groups (half the worst group, half the mean), plain" in found.reason
+    assert "of 1 over superclasses, your groups (1: best over each of them), plain" in found.reason
     assert found.rule == YOURS
-    assert {each.candidate.inferrer for each in found.scored} == {"", *room.INFERRERS}  # candidates are the same
-    right = {id(each.candidate): each.score for each in found.scored}
+    assert {each.candidate.inferrer for each in found.scored} == {"", *room.INFERRERS} - {
+        room.WITNESS
+    }  # candidates are the same
     seen = Seen.of(data, 0, data.group)
-    group = data.group[data.in_split("validation")]
-    for each in found.scored[:9]:
-        soft = soft_accuracy(each.candidate.head.of_standardised(seen.held_out), seen.held_out_y)
-        both = {"superclasses": seen.held_out_y, "groups": group}
-        assert right[id(each.candidate)] == pytest.approx(slow_score(soft, seen.held_out_y, both, range(len(soft))))
+    y, group = (
+        np.concatenate([of[data.in_split(split)] for split in ("validation", "train")])
+        for of in (data.superclass, data.group)
+    )
+    every = [each.candidate for each in found.scored]
+    soft = np.array([
+        soft_accuracy(np.concatenate([each.head.of_standardised(seen.held_out), each.left_out]), y) for each in every
+    ])  # fmt: skip
+    plain = every.index(found.plain) - 1
+    expected = slow_scores(soft, y, {"superclasses": y, "groups": group}, plain)
+    np.testing.assert_allclose([each.score for each in found.scored[:9]], expected[:9])
 
 
 def test_without_a_shortcut_nothing_is_lost_against_plain_erm(make_shortcut):
@@ -82,58 +105,92 @@ def test_what_steps_aside_stops_nothing_else(make_shortcut, monkeypatch):
     monkeypatch.setitem(room.INFERRERS, "twins", none)
     found = fit_portfolio(data)
     assert found.aside == {"twins": "it finds one group in each superclass."}
-    assert {each.candidate.inferrer for each in found.scored} == {"", *room.INFERRERS} - {"twins"}
+    assert {each.candidate.inferrer for each in found.scored} == {"", *room.INFERRERS} - {"twins", room.WITNESS}
     for name in room.INFERRERS:
         monkeypatch.setitem(room.INFERRERS, name, none)
     found = fit_portfolio(data)
     assert set(found.aside) == set(room.INFERRERS)
-    assert "of 1 over superclasses (half the worst group, half the mean), plain" in found.reason
+    assert "of 1 over superclasses (1: best over each of them), plain" in found.reason
     assert found.rule == INFERRED
 
 
 def eight(make_shortcut):
-    """Eight validation images: dimension 0 is wrong for the fourth and the last, dimension 1 for none."""
+    """Eight validation images: dimension 0 is wrong for the fourth and the last, dimension 1 for none. No others."""
     x = np.zeros((8, 6))
     x[:, 0] = [-1, -1, -1, 1, 1, 1, 1, -1]
     x[:, 1] = [-1, -1, -1, -1, 1, 1, 1, 1]
-    return replace(Seen.of(make_shortcut(600)), held_out=x, held_out_y=np.repeat([0, 1], 4))
+    seen = Seen.of(make_shortcut(600))
+    embeddings = replace(seen.embeddings, unseen=np.zeros(len(seen.embeddings), dtype=bool))
+    return replace(seen, embeddings=embeddings, held_out=x, held_out_y=np.repeat([0, 1], 4))
 
 
-def slow_score(soft, y, partitions, rows):
-    """The rule's score, group by group over the given rows."""
-    found = []
-    for group in partitions.values():
-        each = []
-        for one in np.unique(group):
-            of_class = np.mean([soft[i] for i in rows if y[i] == y[group == one][0]])
-            mine = [soft[i] for i in rows if group[i] == one]
-            each.append((sum(mine) + room.PULL * of_class) / (len(mine) + room.PULL))
-        found.append(room.WORST * min(each) + (1 - room.WORST) * np.mean(each))
-    return np.mean(found)
+def of_eight(seen, **groups):
+    """Partitions of the eight, of which no training image counts."""
+    return {name: Inferred(np.zeros_like(seen.train.y), np.array(of)) for name, of in groups.items()}
+
+
+def slow_over_groups(soft, group):
+    """Of one head: half the worst group, half the mean over groups."""
+    each = [np.mean([s for s, g in zip(soft, group, strict=True) if g == one]) for one in np.unique(group)]
+    return room.WORST * min(each) + (1 - room.WORST) * np.mean(each), min(each)
+
+
+def slow_scores(soft, y, partitions, plain):
+    """The rule's scores; of ``soft`` the first head, the mean of the best, is no standard for the others."""
+    chance, total, weight = 1 / len(np.unique(y)), np.zeros(len(soft)), 0.0
+    for name, group in partitions.items():
+        served, worst = np.array([slow_over_groups(each, group) for each in soft]).T
+        counts = 1.0
+        if name != "superclasses":
+            above = max((worst[1:].max() - chance) / (1 - chance), 0)
+            counts = (1 + room.SERVED * above) * (worst[1:].max() - worst[1 + plain])
+        weight += counts
+        total += counts * np.maximum(served[1:].max() - served, 0) ** 2
+    return 1 - np.sqrt(total / weight)
 
 
 def test_scores_by_hand(make_shortcut):
     """Two partitions; the plain head reads dimension 0, the other one dimension 1; the pick is the mean of both."""
-    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, along(1)))
-    partitions = {"a": np.array([0, 0, 0, 1, 2, 2, 2, 3]), "b": np.array([0, 0, 1, 1, 2, 2, 3, 3])}
-    chosen, plain, reason, scored = choose(every, eight(make_shortcut), partitions)
+    every = (candidate("", "erm", {"strength": 0.1}, along(0)), candidate("a", "reweight", {}, along(1)))
+    seen = eight(make_shortcut)
+    groups = {"a": [0, 0, 0, 1, 2, 2, 2, 3], "b": [0, 0, 1, 1, 2, 2, 3, 3]}
+    chosen, plain, reason, scored = choose(every, seen, of_eight(seen, **groups))
     right, wrong = 1 / (1 + np.exp(-room.SHARPNESS)), 1 / (1 + np.exp(room.SHARPNESS))
-    by_class = (3 * right + wrong) / 4
-    alone, three = ((n * of + 5 * by_class) / (n + 5) for n, of in ((1, wrong), (3, right)))
-    first = {"a": partitions["a"]}
-    of_first = (alone + (alone + three) / 2) / 2  # half of the worst group, half of the mean
-    assert choose(every, eight(make_shortcut), first)[3][1].score == pytest.approx((by_class + of_first) / 2)
+    lacks = {  # of plain ERM to the other head: half the worst group, half the mean
+        "superclasses": (right - wrong) / 4,
+        "a": (right - wrong) * (0.5 + 0.25),
+        "b": (right - wrong) * (0.25 + 0.125),
+    }
+    served = 1 + room.SERVED * 2 * (right - 0.5)  # the other head brings the worst group as far above a half
+    weight = {"superclasses": 1, "a": served * (right - wrong), "b": served * (right - wrong) / 2}
+    by_hand = 1 - np.sqrt(sum(weight[p] * lacks[p] ** 2 for p in lacks) / sum(weight.values()))
+    assert scored[1].score == pytest.approx(by_hand)
+    assert scored[2].score == 1
     y = np.repeat([0, 1], 4)
-    looked_at = {"superclasses": y, **partitions}
-    margins = (np.array([1, 1, 1, -1, 1, 1, 1, -1]), np.ones(8), np.array([1, 1, 1, 0, 1, 1, 1, 0]) / np.sqrt(0.75))
-    softs = [1 / (1 + np.exp(-room.SHARPNESS * each)) for each in margins]  # of the mean: 0 where the two disagree
-    for i, soft in ((1, softs[0]), (2, softs[1]), (0, softs[2])):
-        assert scored[i].score == pytest.approx(slow_score(soft, y, looked_at, range(8)))
+    margins = (np.array([1, 1, 1, 0, 1, 1, 1, 0]) / np.sqrt(0.75), np.array([1, 1, 1, -1, 1, 1, 1, -1]), np.ones(8))
+    soft = np.array([1 / (1 + np.exp(-room.SHARPNESS * each)) for each in margins])  # of the mean: 0 where two disagree
+    looked_at = {"superclasses": y} | {name: np.array(of) for name, of in groups.items()}
+    np.testing.assert_allclose([each.score for each in scored], slow_scores(soft, y, looked_at, 0))
     assert [each.accuracy for each in scored[1:]] == [0.75, 1.0]
     assert [each.worst for each in scored[1:]] == [0.0, 1.0]
     assert plain is every[0]
     assert chosen is scored[0].candidate
     assert "the mean of a reweight, erm scores" in reason
+
+
+def test_groups_that_no_head_serves_at_once_count_little():
+    """Wrong labels: what is right about them is wrong about the images that they are taken for."""
+    y = np.repeat([0, 1], 50)
+    plain, other = np.ones(100), np.ones(100)
+    plain[:5], other[:5], other[50:95] = 0, 1, 0  # five images, and most of the other superclass
+    group = np.where(np.arange(100) < 5, 0, 1 + y)
+    served = np.ones(100)
+    partitions = {"superclasses": y, "a": group}
+    hopeless = weights(np.array([plain, other]), y, partitions, 0)
+    real = weights(np.array([plain, served]), y, partitions, 0)
+    np.testing.assert_allclose(hopeless, [1, 0.1])  # 45 of 50 are wrong about one group or the other
+    np.testing.assert_allclose(real, [1, 1 + room.SERVED])
+    assert weights(np.array([served, other]), y, partitions, 0)[1] == 0  # plain ERM is best there
 
 
 def test_scores_of_resamples_are_those_of_the_images_repeated():
@@ -142,26 +199,67 @@ def test_scores_of_resamples_are_those_of_the_images_repeated():
     soft = rng.random((3, 60))
     partitions = {"a": y * 3 + rng.integers(0, 3, 60), "b": y * 2 + rng.integers(0, 2, 60)}
     times = rng.multinomial(60, np.full(60, 1 / 60), 4)
+    times[0, partitions["a"] == 4] = 0  # a group without an image: its superclass stands in
     found = over_groups(soft, y, partitions, times.astype(float))
+    assert found.shape == (4, 2, 3)
     for sample in range(4):
         rows = np.repeat(np.arange(60), times[sample])
-        expected = [slow_score(each, y, partitions, rows) for each in soft]
-        np.testing.assert_allclose(found[sample], expected)
+        for j, group in enumerate(partitions.values()):
+            for i, each in enumerate(soft):
+                means = [
+                    each[rows[group[rows] == one]].mean()
+                    if (group[rows] == one).any()
+                    else each[rows[y[rows] == y[group == one][0]]].mean()
+                    for one in np.unique(group)
+                ]
+                expected = room.WORST * min(means) + (1 - room.WORST) * np.mean(means)
+                assert found[sample, j, i] == pytest.approx(expected)
+
+
+def test_nearness_is_one_where_nothing_is_lacking_and_squares_what_is():
+    found = np.array([[[0.9, 0.5, 0.8], [0.3, 0.7, 0.6]]])
+    best = np.array([0.9, 0.7])
+    np.testing.assert_allclose(nearness(best[None, :, None], best, np.array([1.0, 3.0])), 1)
+    expected = [1 - np.sqrt(3 / 4) * 0.4, 1 - np.sqrt(1 / 4) * 0.4, 1 - np.sqrt((0.01 + 3 * 0.01) / 4)]
+    np.testing.assert_allclose(nearness(found, best, np.array([1.0, 3.0]))[0], expected)
+
+
+def test_training_images_count_unless_the_encoder_has_seen_their_labels(make_shortcut):
+    seen = Seen.of(make_shortcut(600))
+    y, held_out = seen.train.y, seen.held_out_y
+    parts = {"a": Inferred(2 * y, 2 * held_out)}
+    sure = np.eye(2)[y]
+    head = along(0)
+    right = (head.of_standardised(seen.held_out).argmax(axis=1) == held_out).mean()
+    rng = np.random.default_rng(0)
+    alike = np.where(rng.random(len(y))[:, None] < right, sure, 1 - sure)
+    honest = evidence_of(seen, parts, Candidate("", "erm", {}, head, alike))
+    np.testing.assert_array_equal(honest.y, np.append(held_out, y))
+    np.testing.assert_array_equal(honest.partitions["a"], 2 * np.append(held_out, y))
+    flattered = evidence_of(seen, parts, Candidate("", "erm", {}, head, sure))
+    np.testing.assert_array_equal(flattered.y, held_out)
+    kept = np.arange(len(seen.embeddings)) % 5 == 0
+    aside = replace(seen, embeddings=replace(seen.embeddings, unseen=kept))
+    rows = np.flatnonzero(kept[aside.embeddings.in_split("train")])
+    part = evidence_of(aside, parts, Candidate("", "erm", {}, head, alike))
+    np.testing.assert_array_equal(part.y, np.append(held_out, y[rows]))
+    logits = part.logits(np.zeros((len(held_out), 2)), alike)
+    np.testing.assert_array_equal(logits[len(held_out) :], alike[rows])
 
 
 def test_a_name_without_settings_counts_the_heads_of_a_mean():
     head = along(0)
-    one = Candidate("early", "groupdro", {"strength": 0.1, "adjustment": 2.0}, head)
+    one = candidate("early", "groupdro", {"strength": 0.1, "adjustment": 2.0}, head)
     assert (one.name, one.short) == ("early groupdro (strength 0.1, adjustment 2)", "early groupdro")
-    mean = Candidate("", "mean", {"of": [one.name, "early groupdro (strength 0.01, adjustment 2)", "afr"]}, head)
+    mean = candidate("", "mean", {"of": [one.name, "early groupdro (strength 0.01, adjustment 2)", "afr"]}, head)
     assert mean.short == "the mean of 2 of early groupdro, afr"
 
 
 def test_the_mean_is_of_heads_in_units_of_their_own_margin(make_shortcut):
     seen = eight(make_shortcut)
     long = replace(along(1), weight=100 * along(1).weight, bias=np.array([3.0, 5.0]))
-    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, long))
-    mean = choose(every, seen, {"a": seen.held_out_y})[3][0].candidate.head
+    every = (candidate("", "erm", {"strength": 0.1}, along(0)), candidate("a", "reweight", {}, long))
+    mean = choose(every, seen, of_eight(seen, a=seen.held_out_y))[3][0].candidate.head
     unit = np.array([2.0, np.sqrt(np.mean((200 + np.repeat([-2, 2], 4)) ** 2.0))])
     np.testing.assert_allclose(mean.weight, (along(0).weight / unit[0] + long.weight / unit[1]) / 2)
     np.testing.assert_allclose(mean.bias, long.bias / unit[1] / 2)
@@ -171,9 +269,8 @@ def test_within_the_noise_erm_is_kept(make_shortcut):
     """Another head is a shade better on one image and no worse on the others."""
     seen, other = eight(make_shortcut), along(0)
     other = replace(other, bias=np.array([0.0, 1e-3]))
-    every = (Candidate("", "erm", {"strength": 0.1}, along(0)), Candidate("a", "reweight", {}, other))
-    partitions = {"a": np.array([0, 0, 0, 1, 2, 2, 2, 3])}
-    chosen, plain, reason, scored = choose(every, seen, partitions)
+    every = (candidate("", "erm", {"strength": 0.1}, along(0)), candidate("a", "reweight", {}, other))
+    chosen, plain, reason, scored = choose(every, seen, of_eight(seen, a=[0, 0, 0, 1, 2, 2, 2, 3]))
     assert len({round(each.score, 3) for each in scored}) == 1
     assert chosen is plain is every[0]
     assert reason.startswith("plain ERM is as good")

@@ -5,7 +5,7 @@ embeddings; they differ in how the images are weighed. Two classes are solved by
 is not linear, an ensemble of prototypes, is fitted in :mod:`thanos.robust.prototypes`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ class Head(_Standardising):
     scale: Rows
     encoder: str = ""
     """The fingerprint of the encoder whose embeddings it is for; empty: not known."""
+    share: Rows | None = field(default=None, repr=False)
+    """What each training image's loss weighs at the optimum, (n,); not known of a head from a file."""
 
     def of_standardised(self, x: Rows) -> Rows:
         return np.asarray(x @ self.weight.T + self.bias)
@@ -135,7 +137,9 @@ _LINEAR, _NEAREST = ("weight", "bias", "mean", "scale"), ("prototypes", "sharpne
 
 def write_head(head: Classifier, superclass_names: tuple[str, ...], path: Path | str) -> None:
     """One .npz that numpy alone reads: the fields of :class:`Head` (or of the prototypes), superclass_names, a mark."""
-    write_marked_npz(Path(path), vars(head) | {"superclass_names": np.array(superclass_names)})
+    fields = (*(_LINEAR if isinstance(head, Head) else _NEAREST), "encoder")
+    arrays = {name: getattr(head, name) for name in fields}
+    write_marked_npz(Path(path), arrays | {"superclass_names": np.array(superclass_names)})
 
 
 def read_head(path: Path | str) -> tuple[Classifier, tuple[str, ...]]:
@@ -302,7 +306,10 @@ def _solve(
 ) -> Head:
     """Minimise ``weigh`` of the images' losses and the penalty; ``rough``: for a start, not for an answer."""
     weight, bias = (_one_logit if data.classes == 2 else _all_logits)(data, weigh, strength, start, near, rough)
-    return Head(weight, bias, data.mean, data.scale)
+    logits = data.x @ weight.T + bias
+    top = logits.max(axis=1)
+    losses = top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(len(logits)), data.y]
+    return Head(weight, bias, data.mean, data.scale, share=weigh(losses)[1])
 
 
 def _one_logit(

@@ -93,6 +93,18 @@ def clusters(seen: Seen) -> Inferred:
     return _groups(seen, found[embeddings.in_split("train")], found[embeddings.in_split("validation")])
 
 
+def pooled(seen: Seen) -> Inferred:
+    """Clusters of all images at once, at least two, each cut by superclass.
+
+    An attribute that superclasses share has many images in one of them, and shows there; the few of another one are no
+    cluster of their own.
+    """
+    embeddings = seen.embeddings
+    together = replace(embeddings, superclass=np.zeros_like(embeddings.superclass), superclass_names=("all",))
+    found = discover(together, DiscoverConfig(number="silhouette", least=2, most=10, seed=seen.seed)).cluster
+    return _groups(seen, found[embeddings.in_split("train")], found[embeddings.in_split("validation")])
+
+
 def mistakes(seen: Seen) -> Inferred:
     """What a first head gets wrong, and the rest. Source: Liu et al., ICML 2021 (JTT)."""
     head = seen.first_head(FIRST)
@@ -182,6 +194,7 @@ def early(seen: Seen) -> Inferred:
 
 INFERRERS: dict[str, Callable[[Seen], Inferred]] = {
     "clusters": clusters,
+    "pooled": pooled,
     "mistakes": mistakes,
     "twins": twins,
     "surest": surest,

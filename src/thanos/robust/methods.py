@@ -5,8 +5,8 @@ method sees the group ids it is given and nothing else: label-free ones get none
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,28 @@ from thanos.robust.head import (
     softmax,
     standardise,
 )
+from thanos.robust.left_out import left_out_logits, left_out_of_draw
 from thanos.robust.prototypes import fit_prototypes
 from thanos.robust.select import Watch
 
 Ids = NDArray[np.int64]
 Score = tuple[float, float]
-Candidates = Iterator[tuple[dict[str, Any], Classifier, Score | None]]
-"""Settings, the head, and its score if the method measured it on images that it did not use."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head of a method, with one of its settings."""
+
+    settings: dict[str, Any]
+    head: Classifier
+    score: Score | None = None
+    """If the method measured it on images that it did not use."""
+    left_out: Callable[[], NDArray[np.float64]] | None = field(default=None, repr=False)
+    """Logits (n, classes) of the images that the method fitted on, each by the head fitted without it (see
+    :mod:`thanos.robust.left_out`); None: not known of heads that are not convex."""
+
+
+Candidates = Iterator[Fitted]
 
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 ADJUSTMENTS = (0.0, 2.0)
@@ -99,10 +114,14 @@ def path(strengths: tuple[float, ...], fit: Callable[..., Head]) -> list[tuple[f
     return [(strength, heads[strength]) for strength in strengths]
 
 
+def _convex(task: Task, head: Head, settings: dict[str, Any]) -> Fitted:
+    return Fitted(settings, head, left_out=partial(left_out_logits, head, task.train, settings["strength"]))
+
+
 def erm(task: Task) -> Candidates:
     """Plain logistic regression."""
     for strength, head in path(task.strengths, partial(fit_weighted, task.train, None)):
-        yield {"strength": strength}, head, None
+        yield _convex(task, head, {"strength": strength})
 
 
 def reweight(task: Task) -> Candidates:
@@ -110,7 +129,7 @@ def reweight(task: Task) -> Candidates:
     assert task.group is not None
     weight = 1 / np.bincount(task.group)[task.group]
     for strength, head in path(task.strengths, partial(fit_weighted, task.train, weight)):
-        yield {"strength": strength}, head, None
+        yield _convex(task, head, {"strength": strength})
 
 
 def groupdro(task: Task) -> Candidates:
@@ -120,7 +139,7 @@ def groupdro(task: Task) -> Candidates:
         for strength, head in path(
             task.strengths, partial(fit_groupdro, task.train, task.group, adjustment=adjustment)
         ):
-            yield {"strength": strength, "adjustment": adjustment}, head, None
+            yield _convex(task, head, {"strength": strength, "adjustment": adjustment})
 
 
 def groupdro_auroc(task: Task) -> Candidates:
@@ -128,7 +147,7 @@ def groupdro_auroc(task: Task) -> Candidates:
     assert task.group is not None
     cell = _dense(task.group * task.train.classes + task.train.y)
     for strength, head in path(task.strengths, partial(fit_pairs, task.train, cell)):
-        yield {"strength": strength}, head, None
+        yield _convex(task, head, {"strength": strength})
 
 
 def jtt(task: Task) -> Candidates:
@@ -144,7 +163,7 @@ def jtt(task: Task) -> Candidates:
             weight = np.where(wrong, float(upweight), 1.0)
             settings = {"first_strength": first, "errors": int(wrong.sum()), "upweight": upweight}
             for strength, found in path(task.strengths, partial(fit_weighted, task.train, weight)):
-                yield settings | {"strength": strength}, found, None
+                yield _convex(task, found, settings | {"strength": strength})
 
 
 def dfr(task: Task) -> Candidates:
@@ -174,17 +193,20 @@ def dfr(task: Task) -> Candidates:
         head = _sparse_head(x[rows], superclass[rows], penalty, task.train)
         scored.append((watch.score(_plain(head, x[other]) == superclass[other]), penalty))
     penalty = max(scored)[1]
-    heads = []
-    for _ in range(REFITS):
-        rows = draw_balanced(group, rng, task.most)
-        heads.append(_sparse_head(x[rows], superclass[rows], penalty, task.train))
+    draws = [draw_balanced(group, rng, task.most) for _ in range(REFITS)]
+    heads = [_sparse_head(x[rows], superclass[rows], penalty, task.train) for rows in draws]
+
+    def left_out() -> NDArray[np.float64]:
+        each = [left_out_of_draw(head, x, superclass, rows) for head, rows in zip(heads, draws, strict=True)]
+        return np.asarray(np.mean(each, axis=0))
+
     mean = Head(
         np.mean([head.weight for head in heads], axis=0),
         np.mean([head.bias for head in heads], axis=0),
         task.train.mean,
         task.train.scale,
     )
-    yield {"penalty": penalty}, mean, max(scored)[0]
+    yield Fitted({"penalty": penalty}, mean, max(scored)[0], left_out)
 
 
 def _sparse_head(x: NDArray[Any], y: Ids, penalty: float, train: Standardised) -> Head:
@@ -220,16 +242,29 @@ def afr(task: Task) -> Candidates:
     if task.unseen is not None and task.unseen.any():
         order, cut = np.argsort(~task.unseen, kind="stable"), int(task.unseen.sum())
     again, before = task.train.take(order[:cut]), task.train.take(order[cut:])
-    first = max(
-        (head for _, head in path(task.strengths, partial(fit_weighted, before, None))),
-        key=lambda head: float((_plain(head, again.x) == again.y).mean()),
+    strength, first = max(
+        path(task.strengths, partial(fit_weighted, before, None)),
+        key=lambda fitted: float((_plain(fitted[1], again.x) == again.y).mean()),
     )
     sure = softmax(first.of_standardised(again.x))[np.arange(cut), again.y]
     of_class = np.bincount(again.y, minlength=again.classes)[again.y]
+
+    @cache
+    def moved() -> NDArray[np.float64]:
+        return left_out_logits(first, before, strength) - first.of_standardised(before.x)
+
+    def left_out(head: Head, pull: float) -> NDArray[np.float64]:
+        """Of images of the first fit as far as that head is moved: how much of it the second takes back is left out."""
+        logits = np.empty((len(order), task.train.classes))
+        logits[order[:cut]] = left_out_logits(head, again, pull, near=True)
+        logits[order[cut:]] = head.of_standardised(before.x) + moved()
+        return logits
+
     for gamma in GAMMAS:
         weight = np.exp(-gamma * sure) / of_class
         for pull in PULLS:
-            yield {"gamma": gamma, "pull": pull}, fit_near(again, weight, first, pull), None
+            head = fit_near(again, weight, first, pull)
+            yield Fitted({"gamma": gamma, "pull": pull}, head, left_out=partial(left_out, head, pull))
 
 
 def dpe(task: Task) -> Candidates:
@@ -239,7 +274,7 @@ def dpe(task: Task) -> Candidates:
     """
     for diversity in DIVERSITIES:
         rng = np.random.default_rng(task.seed)
-        yield {"diversity": diversity}, fit_prototypes(task.train, diversity, rng), None
+        yield Fitted({"diversity": diversity}, fit_prototypes(task.train, diversity, rng))
 
 
 METHODS: dict[RobustMethod, Callable[[Task], Candidates]] = {
@@ -290,11 +325,11 @@ def fit_robust(method: RobustMethod, embeddings: Embeddings, group: Ids | None, 
     best: tuple[Score, dict[str, Any], Classifier] | None = None
     by_pairs = method == "groupdro-auroc" and classes == 2
     count, score = 0, partial(_score_pairs if by_pairs else _score_groups, task, watch)
-    for settings, head, measured in METHODS[method](task):
+    for fitted in METHODS[method](task):
         count += 1
-        scored = measured or score(head)
+        scored = fitted.score or score(fitted.head)
         if best is None or scored > best[0]:
-            best = scored, settings, head
+            best = scored, fitted.settings, fitted.head
     assert best is not None
     accuracy = _score_groups(task, watch, best[2])[0] if by_pairs else best[0][0]
     selection = watch.facts() | {"accuracy": accuracy, "candidates": count}
