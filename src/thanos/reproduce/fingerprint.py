@@ -9,8 +9,8 @@ from thanos.reproduce.rows import Row
 
 STAGE_VERSION = 1
 """Raised when a last stage comes to do something else under the same settings: its grids, its clusters, its network."""
-METHOD_VERSIONS = {"portfolio": 2}
-"""As above, of one robust method: 2, the rule looks at the worst inferred group beside the mean."""
+METHOD_VERSIONS = {"portfolio": 3}
+"""As above, of one robust method: 3, the rule looks at training images too, each left out."""
 _WHERE = {"root", "download", "accelerator"}
 """Settings that say where a run happens and not what it is."""
 
