@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
@@ -45,6 +46,21 @@ def test_a_wide_shortcut_is_found(shortcut, name):
     found = INFERRERS[name](Seen.of(shortcut))
     true = shortcut.group[shortcut.in_split("train")]
     assert adjusted_rand_score(true, found.train) > 0.8
+
+
+def test_what_few_images_of_a_superclass_share_with_many_of_another_is_found_over_all_at_once(make_shortcut):
+    """Scikit-learn's k-means of all unit vectors, cut by superclass; in one superclass twenty images are no cluster."""
+    data = make_shortcut(1500, odd_share=0.02)
+    seen = Seen.of(data)
+    true = data.group[data.in_split("train")]
+    unit = data.vectors / np.linalg.norm(data.vectors, axis=1, keepdims=True)
+    half = KMeans(2, n_init=5, random_state=0).fit(unit).predict(unit)[data.in_split("train")]
+    found = room.pooled(seen).train
+    assert adjusted_rand_score(2 * seen.train.y + half, found) > 0.98
+    assert adjusted_rand_score(true, found) > 0.95
+    rare = np.isin(true, (1, 3))
+    assert len(np.unique(found[rare])) == 2
+    assert not np.isin(found[~rare], found[rare]).any()
 
 
 def test_mistakes_are_those_of_scikit_learns_logistic_regression(shortcut):

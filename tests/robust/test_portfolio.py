@@ -9,18 +9,8 @@ from thanos.errors import DataError
 from thanos.robust import portfolio as room
 from thanos.robust.head import Head
 from thanos.robust.infer import Inferred, Seen
-from thanos.robust.portfolio import (
-    INFERRED,
-    YOURS,
-    Candidate,
-    choose,
-    evidence_of,
-    fit_portfolio,
-    nearness,
-    over_groups,
-    soft_accuracy,
-    weights,
-)
+from thanos.robust.portfolio import INFERRED, YOURS, Candidate, choose, fit_portfolio
+from thanos.robust.rule import SERVED, SHARPNESS, WORST, soft_accuracy
 
 
 def along(dimension, dim=6):
@@ -30,9 +20,9 @@ def along(dimension, dim=6):
     return Head(weight, np.zeros(2), np.zeros(dim), np.ones(dim))
 
 
-def candidate(inferrer, method, settings, head, images=0):
-    """One that says nothing sure of training images."""
-    return Candidate(inferrer, method, settings, head, np.zeros((images, 2)))
+def candidate(inferrer, method, settings, head):
+    """One beside the 400 training images of :func:`eight`."""
+    return Candidate(inferrer, method, settings, head, np.zeros((400, 2)))
 
 
 def test_true_groups_are_never_seen(make_shortcut):
@@ -132,7 +122,7 @@ def of_eight(seen, **groups):
 def slow_over_groups(soft, group):
     """Of one head: half the worst group, half the mean over groups."""
     each = [np.mean([s for s, g in zip(soft, group, strict=True) if g == one]) for one in np.unique(group)]
-    return room.WORST * min(each) + (1 - room.WORST) * np.mean(each), min(each)
+    return WORST * min(each) + (1 - WORST) * np.mean(each), min(each)
 
 
 def slow_scores(soft, y, partitions, plain):
@@ -143,7 +133,7 @@ def slow_scores(soft, y, partitions, plain):
         counts = 1.0
         if name != "superclasses":
             above = max((worst[1:].max() - chance) / (1 - chance), 0)
-            counts = (1 + room.SERVED * above) * (worst[1:].max() - worst[1 + plain])
+            counts = (1 + SERVED * above) * (worst[1:].max() - worst[1 + plain])
         weight += counts
         total += counts * np.maximum(served[1:].max() - served, 0) ** 2
     return 1 - np.sqrt(total / weight)
@@ -155,20 +145,20 @@ def test_scores_by_hand(make_shortcut):
     seen = eight(make_shortcut)
     groups = {"a": [0, 0, 0, 1, 2, 2, 2, 3], "b": [0, 0, 1, 1, 2, 2, 3, 3]}
     chosen, plain, reason, scored = choose(every, seen, of_eight(seen, **groups))
-    right, wrong = 1 / (1 + np.exp(-room.SHARPNESS)), 1 / (1 + np.exp(room.SHARPNESS))
+    right, wrong = 1 / (1 + np.exp(-SHARPNESS)), 1 / (1 + np.exp(SHARPNESS))
     lacks = {  # of plain ERM to the other head: half the worst group, half the mean
         "superclasses": (right - wrong) / 4,
         "a": (right - wrong) * (0.5 + 0.25),
         "b": (right - wrong) * (0.25 + 0.125),
     }
-    served = 1 + room.SERVED * 2 * (right - 0.5)  # the other head brings the worst group as far above a half
+    served = 1 + SERVED * 2 * (right - 0.5)  # the other head brings the worst group as far above a half
     weight = {"superclasses": 1, "a": served * (right - wrong), "b": served * (right - wrong) / 2}
     by_hand = 1 - np.sqrt(sum(weight[p] * lacks[p] ** 2 for p in lacks) / sum(weight.values()))
     assert scored[1].score == pytest.approx(by_hand)
     assert scored[2].score == 1
     y = np.repeat([0, 1], 4)
     margins = (np.array([1, 1, 1, 0, 1, 1, 1, 0]) / np.sqrt(0.75), np.array([1, 1, 1, -1, 1, 1, 1, -1]), np.ones(8))
-    soft = np.array([1 / (1 + np.exp(-room.SHARPNESS * each)) for each in margins])  # of the mean: 0 where two disagree
+    soft = np.array([1 / (1 + np.exp(-SHARPNESS * each)) for each in margins])  # of the mean: 0 where two disagree
     looked_at = {"superclasses": y} | {name: np.array(of) for name, of in groups.items()}
     np.testing.assert_allclose([each.score for each in scored], slow_scores(soft, y, looked_at, 0))
     assert [each.accuracy for each in scored[1:]] == [0.75, 1.0]
@@ -176,75 +166,6 @@ def test_scores_by_hand(make_shortcut):
     assert plain is every[0]
     assert chosen is scored[0].candidate
     assert "the mean of a reweight, erm scores" in reason
-
-
-def test_groups_that_no_head_serves_at_once_count_little():
-    """Wrong labels: what is right about them is wrong about the images that they are taken for."""
-    y = np.repeat([0, 1], 50)
-    plain, other = np.ones(100), np.ones(100)
-    plain[:5], other[:5], other[50:95] = 0, 1, 0  # five images, and most of the other superclass
-    group = np.where(np.arange(100) < 5, 0, 1 + y)
-    served = np.ones(100)
-    partitions = {"superclasses": y, "a": group}
-    hopeless = weights(np.array([plain, other]), y, partitions, 0)
-    real = weights(np.array([plain, served]), y, partitions, 0)
-    np.testing.assert_allclose(hopeless, [1, 0.1])  # 45 of 50 are wrong about one group or the other
-    np.testing.assert_allclose(real, [1, 1 + room.SERVED])
-    assert weights(np.array([served, other]), y, partitions, 0)[1] == 0  # plain ERM is best there
-
-
-def test_scores_of_resamples_are_those_of_the_images_repeated():
-    rng = np.random.default_rng(0)
-    y = np.repeat([0, 1, 2], 20)
-    soft = rng.random((3, 60))
-    partitions = {"a": y * 3 + rng.integers(0, 3, 60), "b": y * 2 + rng.integers(0, 2, 60)}
-    times = rng.multinomial(60, np.full(60, 1 / 60), 4)
-    times[0, partitions["a"] == 4] = 0  # a group without an image: its superclass stands in
-    found = over_groups(soft, y, partitions, times.astype(float))
-    assert found.shape == (4, 2, 3)
-    for sample in range(4):
-        rows = np.repeat(np.arange(60), times[sample])
-        for j, group in enumerate(partitions.values()):
-            for i, each in enumerate(soft):
-                means = [
-                    each[rows[group[rows] == one]].mean()
-                    if (group[rows] == one).any()
-                    else each[rows[y[rows] == y[group == one][0]]].mean()
-                    for one in np.unique(group)
-                ]
-                expected = room.WORST * min(means) + (1 - room.WORST) * np.mean(means)
-                assert found[sample, j, i] == pytest.approx(expected)
-
-
-def test_nearness_is_one_where_nothing_is_lacking_and_squares_what_is():
-    found = np.array([[[0.9, 0.5, 0.8], [0.3, 0.7, 0.6]]])
-    best = np.array([0.9, 0.7])
-    np.testing.assert_allclose(nearness(best[None, :, None], best, np.array([1.0, 3.0])), 1)
-    expected = [1 - np.sqrt(3 / 4) * 0.4, 1 - np.sqrt(1 / 4) * 0.4, 1 - np.sqrt((0.01 + 3 * 0.01) / 4)]
-    np.testing.assert_allclose(nearness(found, best, np.array([1.0, 3.0]))[0], expected)
-
-
-def test_training_images_count_unless_the_encoder_has_seen_their_labels(make_shortcut):
-    seen = Seen.of(make_shortcut(600))
-    y, held_out = seen.train.y, seen.held_out_y
-    parts = {"a": Inferred(2 * y, 2 * held_out)}
-    sure = np.eye(2)[y]
-    head = along(0)
-    right = (head.of_standardised(seen.held_out).argmax(axis=1) == held_out).mean()
-    rng = np.random.default_rng(0)
-    alike = np.where(rng.random(len(y))[:, None] < right, sure, 1 - sure)
-    honest = evidence_of(seen, parts, Candidate("", "erm", {}, head, alike))
-    np.testing.assert_array_equal(honest.y, np.append(held_out, y))
-    np.testing.assert_array_equal(honest.partitions["a"], 2 * np.append(held_out, y))
-    flattered = evidence_of(seen, parts, Candidate("", "erm", {}, head, sure))
-    np.testing.assert_array_equal(flattered.y, held_out)
-    kept = np.arange(len(seen.embeddings)) % 5 == 0
-    aside = replace(seen, embeddings=replace(seen.embeddings, unseen=kept))
-    rows = np.flatnonzero(kept[aside.embeddings.in_split("train")])
-    part = evidence_of(aside, parts, Candidate("", "erm", {}, head, alike))
-    np.testing.assert_array_equal(part.y, np.append(held_out, y[rows]))
-    logits = part.logits(np.zeros((len(held_out), 2)), alike)
-    np.testing.assert_array_equal(logits[len(held_out) :], alike[rows])
 
 
 def test_a_name_without_settings_counts_the_heads_of_a_mean():
@@ -274,14 +195,6 @@ def test_within_the_noise_erm_is_kept(make_shortcut):
     assert len({round(each.score, 3) for each in scored}) == 1
     assert chosen is plain is every[0]
     assert reason.startswith("plain ERM is as good")
-
-
-def test_soft_accuracy_knows_neither_the_scale_of_logits_nor_what_all_share():
-    rng = np.random.default_rng(0)
-    logits, y = rng.normal(size=(50, 3)), rng.integers(0, 3, 50)
-    soft = soft_accuracy(logits, y)
-    np.testing.assert_allclose(soft_accuracy(7 * logits + 3, y), soft)
-    np.testing.assert_array_equal(soft > 0.5, logits.argmax(axis=1) == y)
 
 
 def test_what_is_missing_is_said(make_shortcut):

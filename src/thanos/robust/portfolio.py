@@ -14,6 +14,7 @@ from thanos.errors import DataError
 from thanos.robust.head import Head
 from thanos.robust.infer import INFERRERS, Inferred, Seen
 from thanos.robust.methods import METHODS, Task
+from thanos.robust.rule import Evidence, Standard, margin_unit, over_groups, soft_accuracy
 
 Rows = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -34,22 +35,11 @@ STRENGTHS = (1e-2, 1e-1)
 """Of the penalties; weaker ones take longest."""
 DRAWN = 1000
 """Images of a balanced draw for DFR, which is of several: scikit-learn's sparse heads on more take minutes."""
-SHARPNESS = 4.0
-"""Of soft accuracies: an image whose margin is the root mean square counts as 98% right, at half of it as 88%."""
 TOP = 4
 """Of so many best heads the pick is the mean: single scores are noisy, and what they err in differs."""
-WORST = 0.5
-"""How much the worst group of a partition counts beside the mean over its groups."""
-SERVED = 16.0
-"""How much more a partition counts whose groups some head can serve all at once, see :func:`weights`."""
 ERRORS = 2.0
 """By so many standard errors the pick must be above plain ERM, else ERM is kept. All of these were settled on Gaussian
 worlds of odd number and on pairs of CelebA's attributes (benchmarks/portfolio.py)."""
-SEEN = 3.0
-"""By so many standard errors plain ERM may be better, left out, on training images than on validation images; beyond,
-the encoder has seen them with their labels, and they are no evidence."""
-RESAMPLES = 200
-"""Bootstrap samples of the images, for the standard error."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ class Scored:
     candidate: Candidate
     score: float
     """What the rule compares: how near it comes to the best head over every partition at once, at most 1 (see
-    :func:`nearness`)."""
+    :meth:`Standard.nearness`)."""
     accuracy: float
     """Over validation images."""
     worst: float
@@ -177,43 +167,6 @@ def _of(
         aside[f"{name} {method}".strip()] = str(error)
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """Images that no candidate was fitted on, with all that is known of them: superclasses and inferred groups."""
-
-    y: Ids
-    """Superclasses: validation images, then training images."""
-    partitions: dict[str, Ids]
-    """Their groups, each inside one superclass; the superclasses themselves come first."""
-    rows: Ids | None
-    """Training images that count; None: all."""
-
-    def logits(self, held_out: Rows, left_out: Rows) -> Rows:
-        """Of a head on validation images, and on training images without it, shape (n, classes)."""
-        return np.concatenate([held_out, left_out if self.rows is None else left_out[self.rows]])
-
-
-def evidence_of(seen: Seen, partitions: Mapping[str, Inferred], plain: Candidate) -> Evidence:
-    """Validation images, and training images left out, unless the encoder has seen their labels.
-
-    Then plain ERM is better on training images, each left out, than on validation images by more than chance; of
-    those, only the ones that the encoder was not trained on count, where some were set aside.
-    """
-    rows = None if seen.unseen is None else np.flatnonzero(seen.unseen)
-    y = seen.train.y if rows is None else seen.train.y[rows]
-    left_out = plain.left_out if rows is None else plain.left_out[rows]
-    inside, outside = left_out.argmax(axis=1) == y, plain.head.of_standardised(seen.held_out).argmax(axis=1)
-    outside = outside == seen.held_out_y
-    error = np.sqrt(sum(part.var() / len(part) for part in (inside, outside) if len(part)))
-    if not len(inside) or inside.mean() - outside.mean() > SEEN * error:
-        rows = np.empty(0, dtype=np.int64)
-    parts = {"superclasses": Inferred(seen.train.y, seen.held_out_y), **partitions}
-    every = {
-        name: np.concatenate([of.held_out, of.train if rows is None else of.train[rows]]) for name, of in parts.items()
-    }
-    return Evidence(every["superclasses"], every, rows)
-
-
 def choose(
     every: tuple[Candidate, ...], seen: Seen, partitions: Mapping[str, Inferred]
 ) -> tuple[Candidate, Candidate, str, tuple[Scored, ...]]:
@@ -229,104 +182,25 @@ def choose(
     held_out = [each.head.of_standardised(seen.held_out) for each in every]
     accuracy = [float((logits.argmax(axis=1) == seen.held_out_y).mean()) for logits in held_out]
     plain = max((i for i, each in enumerate(every) if each.method == "erm"), key=lambda i: accuracy[i])
-    evidence = evidence_of(seen, partitions, every[plain])
-    y, groups = evidence.y, evidence.partitions
+    evidence = Evidence.of(seen, partitions, held_out[plain], every[plain].left_out)
     logits = [evidence.logits(mine, each.left_out) for mine, each in zip(held_out, every, strict=True)]
-    soft = np.array([soft_accuracy(each, y) for each in logits])
-    best, weight = over_groups(soft, y, groups)[0].max(axis=1), weights(soft, y, groups, plain)
-    score = nearness(over_groups(soft, y, groups), best, weight)[0]
-    mean = _mean_of_best(every, score, logits, y)
+    soft = np.array([soft_accuracy(each, evidence.y) for each in logits])
+    standard = Standard.of(soft, evidence, plain)
+    mean = _mean_of_best(every, standard.nearness(over_groups(soft, evidence))[0], logits, evidence.y)
     mine = mean.head.of_standardised(seen.held_out)
     every, logits, plain = (mean, *every), [evidence.logits(mine, mean.left_out), *logits], plain + 1
     accuracy = [float((mine.argmax(axis=1) == seen.held_out_y).mean()), *accuracy]
-    both = np.array([soft_accuracy(logits[i], y) for i in (0, plain)])
-    score = np.append(nearness(over_groups(both[:1], y, groups), best, weight)[0], score)
-    gain = float(score[0] - score[plain])
-    error = _standard_error(both, y, groups, best, weight, seen.seed)
-    kept = gain <= ERRORS * error
-    told = f"{mean.short} scores {score[0]:.3f} of 1 over {', '.join(groups)} (1: best over each of them)"
+    soft = np.concatenate([[soft_accuracy(logits[0], evidence.y)], soft])
+    score = standard.nearness(over_groups(soft, evidence))[0]
+    gain, error = float(score[0] - score[plain]), standard.error(soft[[0, plain]], evidence, seen.seed)
+    kept, over = gain <= ERRORS * error, ", ".join(evidence.partitions)
+    told = f"{mean.short} scores {score[0]:.3f} of 1 over {over} (1: best over each of them)"
     beside = f"plain {every[plain].short} {score[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
     reason = f"{'plain ERM is as good: ' if kept else ''}{told}, {beside}."
-    right = np.array([each.argmax(axis=1) == y for each in logits])
-    worst = np.min([_by_group(right, p).min(axis=1) for p in groups.values()], axis=0)
+    right = np.array([each.argmax(axis=1) == evidence.y for each in logits])
+    worst = np.min([_by_group(right, group).min(axis=1) for group in evidence.partitions.values()], axis=0)
     scored = tuple(Scored(*each) for each in zip(every, score.tolist(), accuracy, worst.tolist(), strict=True))
     return every[plain] if kept else mean, every[plain], reason, scored
-
-
-def over_groups(soft: Rows, y: Ids, partitions: Mapping[str, Ids], times: Rows | None = None) -> Rows:
-    """How well heads serve each partition's groups: ``WORST`` of the worst one, the rest of the mean.
-
-    Args:
-        soft: Soft accuracies (heads, n).
-        y: Superclasses (n,), which stand in for a group that a sample leaves without an image.
-        partitions: Groups (n,), each inside one superclass.
-        times: How often each image counts (samples, n), for the bootstrap; once.
-    Returns:
-        (samples, partitions, heads)
-    """
-    each = (_of_groups(soft, y, group, times) for group in partitions.values())
-    return np.stack([WORST * of.min(axis=2) + (1 - WORST) * of.mean(axis=2) for of in each], axis=1)
-
-
-def weights(soft: Rows, y: Ids, partitions: Mapping[str, Ids], plain: int) -> Rows:
-    """How much each partition counts, (partitions,); the first one, the superclasses, counts 1.
-
-    As much as plain ERM falls short in its worst group, a partition counts: where ERM is best it only says again what
-    superclasses say. And the more, the further above chance some head brings all of its groups at once: where a group
-    is wrong labels, whatever serves it fails on the images that these are taken for, and no head gets beyond.
-
-    Args:
-        soft, y, partitions: As for :func:`over_groups`.
-        plain: The head that is plain ERM.
-    """
-    found, chance = [1.0], 1 / (int(y.max()) + 1)
-    for group in list(partitions.values())[1:]:
-        worst = _of_groups(soft, y, group)[0].min(axis=1)
-        above = max(float(worst.max() - chance) / (1 - chance), 0.0)
-        found.append((1 + SERVED * above) * float(worst.max() - worst[plain]))
-    return np.array(found)
-
-
-def nearness(found: Rows, best: Rows, weight: Rows) -> Rows:
-    """One less the weighted root mean square of what heads lack, over partitions, to the best one.
-
-    Squared, so that a head must not fail in any: by plain means two partitions in which ERM is best outvote the one in
-    which it is hopeless.
-
-    Args:
-        found: (samples, partitions, heads), of :func:`over_groups`.
-        best: Of each partition the best head's, (partitions,).
-        weight: Of the partitions, (partitions,).
-    Returns:
-        (samples, heads)
-    """
-    lacks = np.maximum(best[:, None] - found, 0)
-    return np.asarray(1 - np.sqrt(np.einsum("p,sph->sh", weight / weight.sum(), lacks**2)))
-
-
-def _of_groups(soft: Rows, y: Ids, group: Ids, times: Rows | None = None) -> Rows:
-    """Mean soft accuracies (samples, heads, groups)."""
-    times = np.ones((1, len(y))) if times is None else times
-    of_class, of_size = _summed(soft, times, y)
-    of_class /= np.maximum(of_size, 1)[:, None]
-    _, first, dense = np.unique(group, return_index=True, return_inverse=True)
-    total, size = _summed(soft, times, dense)
-    mean = total / np.maximum(size, 1)[:, None]
-    return np.where(size[:, None] > 0, mean, of_class[:, :, y[first]])
-
-
-def _summed(soft: Rows, times: Rows, group: Ids) -> tuple[Rows, Rows]:
-    """Sums over dense groups (samples, heads, groups), and how many images are in each (samples, groups)."""
-    member = np.eye(group.max() + 1)[group]
-    return np.stack([(times * each) @ member for each in soft], axis=1), times @ member
-
-
-def _standard_error(soft: Rows, y: Ids, partitions: Mapping[str, Ids], best: Rows, weight: Rows, seed: int) -> float:
-    """Of the difference between two heads' scores, by the bootstrap."""
-    rng, n = np.random.default_rng(seed), len(y)
-    drawn = (rng.multinomial(n, np.full(n, 1 / n), 10).astype(np.float64) for _ in range(RESAMPLES // 10))
-    samples = (nearness(over_groups(soft, y, partitions, times), best, weight) @ (1, -1) for times in drawn)
-    return float(np.concatenate(list(samples)).std())
 
 
 def _mean_of_best(every: tuple[Candidate, ...], score: Rows, logits: list[Rows], y: Ids) -> Candidate:
@@ -345,25 +219,6 @@ def _mean_of_best(every: tuple[Candidate, ...], score: Rows, logits: list[Rows],
     return Candidate(
         "", "mean", {"of": [one.name for one, _ in best]}, Head(weight, bias, first.mean, first.scale), left_out
     )
-
-
-def soft_accuracy(logits: Rows, y: Ids) -> Rows:
-    """How right each image is, 0 to 1, (n,): its margin, in units of the head's own, through a logistic curve.
-
-    An accuracy over a group of five images moves in steps of a fifth; this one sees how near to the boundary they lie.
-    """
-    return np.asarray(0.5 * (1 + np.tanh(SHARPNESS * _margin(logits, y) / margin_unit(logits, y) / 2)))
-
-
-def margin_unit(logits: Rows, y: Ids) -> float:
-    """The root mean square of the margins: a head's own unit."""
-    return float(np.sqrt((_margin(logits, y) ** 2).mean())) or 1.0
-
-
-def _margin(logits: Rows, y: Ids) -> Rows:
-    rows, other = np.arange(len(y)), logits.copy()
-    other[rows, y] = -np.inf
-    return np.asarray(logits[rows, y] - other.max(axis=1))
 
 
 def _by_group(right: NDArray[np.bool_], group: Ids) -> Rows:
