@@ -46,6 +46,7 @@ def test_a_shortcut_is_seen_through_and_every_candidate_is_told(make_shortcut):
 
     assert worst(found.chosen.head) > worst(plain.candidate.head) + 0.2
     assert found.chosen.short in found.reason
+    assert found.reason.endswith("on 500 validation images and 1,000 training images, each left out.")
     assert len({each.candidate.name for each in found.scored}) == len(found.scored)
     assert {each.candidate.method for each in found.scored} == {"mean", *room.WITHOUT, *room.WITH}
     best = sorted((each for each in found.scored if each.candidate.method != "mean"), key=lambda each: -each.score)

@@ -16,7 +16,7 @@ def test_groups_that_no_head_serves_at_once_count_little():
     plain[:5], other[:5], other[50:95] = 0, 1, 0  # five images, and most of the other superclass
     group = np.where(np.arange(100) < 5, 0, 1 + y)
     served = np.ones(100)
-    evidence = Evidence(y, {"superclasses": y, "a": group})
+    evidence = Evidence(y, {"superclasses": y, "a": group}, len(y))
 
     def weight(*heads):
         return Standard.of(np.array(heads), evidence, 0).weight
@@ -33,7 +33,7 @@ def test_scores_of_resamples_are_those_of_the_images_repeated():
     partitions = {"a": y * 3 + rng.integers(0, 3, 60), "b": y * 2 + rng.integers(0, 2, 60)}
     times = rng.multinomial(60, np.full(60, 1 / 60), 4)
     times[0, partitions["a"] == 4] = 0  # a group without an image: its superclass stands in
-    found = over_groups(soft, Evidence(y, partitions), times.astype(float))
+    found = over_groups(soft, Evidence(y, partitions, len(y)), times.astype(float))
     assert found.shape == (4, 2, 3)
     for sample in range(4):
         rows = np.repeat(np.arange(60), times[sample])
@@ -65,7 +65,7 @@ def test_the_standard_error_is_that_of_fresh_images():
         y = np.repeat([0, 1], 300)
         group = 2 * y + (rng.random(600) < 0.2)
         soft = np.array([rng.random(600) ** (1 + (group == 1)), rng.random(600)])
-        return soft, Evidence(y, {"superclasses": y, "a": group})
+        return soft, Evidence(y, {"superclasses": y, "a": group}, len(y))
 
     standard = Standard(np.array([0.6, 0.6]), np.array([1.0, 2.0]))
     differences = [np.diff(standard.nearness(over_groups(*images()))[0])[0] for _ in range(400)]
@@ -84,9 +84,11 @@ def test_training_images_count_unless_the_encoder_has_seen_their_labels(make_sho
     np.testing.assert_array_equal(honest.y, np.append(held_out, y))
     np.testing.assert_array_equal(honest.partitions["a"], 2 * np.append(held_out, y))
     assert list(honest.partitions) == ["superclasses", "a"]
+    assert honest.told == "200 validation images and 400 training images, each left out"
     flattered = Evidence.of(seen, parts, outside, sure)
     np.testing.assert_array_equal(flattered.y, held_out)
     np.testing.assert_array_equal(flattered.logits(outside, sure), outside)
+    assert flattered.told == "200 validation images; training images are none, as their labels were seen by the encoder"
     kept = np.arange(len(seen.embeddings)) % 5 == 0
     aside = replace(seen, embeddings=replace(seen.embeddings, unseen=kept))
     rows = np.flatnonzero(kept[aside.embeddings.in_split("train")])

@@ -196,7 +196,7 @@ def choose(
     kept, over = gain <= ERRORS * error, ", ".join(evidence.partitions)
     told = f"{mean.short} scores {score[0]:.3f} of 1 over {over} (1: best over each of them)"
     beside = f"plain {every[plain].short} {score[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
-    reason = f"{'plain ERM is as good: ' if kept else ''}{told}, {beside}."
+    reason = f"{'plain ERM is as good: ' if kept else ''}{told}, {beside}, on {evidence.told}."
     right = np.array([each.argmax(axis=1) == evidence.y for each in logits])
     worst = np.min([_by_group(right, group).min(axis=1) for group in evidence.partitions.values()], axis=0)
     scored = tuple(Scored(*each) for each in zip(every, score.tolist(), accuracy, worst.tolist(), strict=True))

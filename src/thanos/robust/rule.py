@@ -36,6 +36,8 @@ class Evidence:
     """Superclasses (n,)."""
     partitions: dict[str, Ids] = field(repr=False)
     """Groups (n,), each inside one superclass; the superclasses themselves come first."""
+    held_out: int
+    """So many of them are validation images."""
     rows: Ids | None = field(default=None, repr=False)
     """Training images that count; None: all."""
 
@@ -55,16 +57,28 @@ class Evidence:
         rows = None if seen.unseen is None else np.flatnonzero(seen.unseen)
         inside = (left_out.argmax(axis=1) == seen.train.y)[slice(None) if rows is None else rows]
         outside = held_out.argmax(axis=1) == seen.held_out_y
-        error = np.sqrt(sum(part.var() / max(len(part), 1) for part in (inside, outside)))
-        if not len(inside) or inside.mean() - outside.mean() > SEEN * error:
+        if not len(inside) or _surely_above(inside, outside):
             rows = np.empty(0, dtype=np.int64)
         parts = {"superclasses": Inferred(seen.train.y, seen.held_out_y), **partitions}
         every = {name: _joined(of.held_out, of.train, rows) for name, of in parts.items()}
-        return cls(every["superclasses"], every, rows)
+        return cls(every["superclasses"], every, len(seen.held_out_y), rows)
+
+    @property
+    def told(self) -> str:
+        """How many images of which kind."""
+        train = len(self.y) - self.held_out
+        alone = "; training images are none, as their labels were seen by the encoder"
+        return (
+            f"{self.held_out:,} validation images{f' and {train:,} training images, each left out' if train else alone}"
+        )
 
     def logits(self, held_out: Rows, left_out: Rows) -> Rows:
         """Of a head on validation images, and on training images without it, (n, classes)."""
         return _joined(held_out, left_out, self.rows)
+
+
+def _surely_above(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    return bool(one.mean() - other.mean() > SEEN * np.sqrt(one.var() / len(one) + other.var() / len(other)))
 
 
 def _joined(held_out: NDArray[Any], train: NDArray[Any], rows: Ids | None) -> NDArray[Any]:
