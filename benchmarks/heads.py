@@ -83,9 +83,8 @@ def whole(embeddings: Embeddings) -> dict[str, Any]:
         heads[key] = heads.get(key, 0.0) + now - last
         every.append(one)
         last = now
-    rule, (chosen, _, reason, _) = timed(
-        lambda: choose(tuple(every), seen, {name: found[name] for name in WATCHED if name in found})
-    )
+    watched = {name: found[name] for name in WATCHED if name in found}
+    rule, choice = timed(lambda: choose(tuple(every), seen, watched))
     total = start + sum(inferrers.values()) + sum(heads.values()) + rule
     print(f"whole      {total:6.1f} s for {len(every)} heads; {heads}", flush=True)
     return {
@@ -93,8 +92,8 @@ def whole(embeddings: Embeddings) -> dict[str, Any]:
         "inferrers": inferrers,
         "heads": heads,
         "candidates": len(every),
-        "chosen": chosen.name,
-        "reason": reason,
+        "chosen": choice.chosen.name,
+        "reason": choice.reason,
         "aside": aside,
     }
 

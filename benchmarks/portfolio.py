@@ -10,7 +10,8 @@ which share no pair with them, are reported. Scores are worst-group accuracies o
 images, balanced over groups. Regret, in points: against the best single candidate (the one of highest mean over the
 same worlds; where it could not be made, plain ERM stands in), against the best candidate of each world, and against
 plain ERM (the strength of highest validation accuracy). The pick can be the mean of several candidates, and then better
-than any. With --embeddings NAME=FILE (an .npz with the three splits and group; the same NAME for several seeds) sets
+than any. With --few the same worlds stand beside with 150, 300 or 500 training images and half as many for validation.
+With --embeddings NAME=FILE (an .npz with the three splits and group; the same NAME for several seeds) sets
 stand beside (benchmarks/portfolio_sets.py makes some). What the file of --out holds is not measured again.
 
 python benchmarks/portfolio.py --worlds 120 --celeba celeba-0.npz --attributes list_attr_celeba.txt \\
@@ -71,6 +72,15 @@ def world(number: int) -> tuple[Embeddings, dict[str, Any]]:
     )
     facts = {"classes": classes, "dim": dim, "images": n, "correlation": correlation, "core": core, "width": width}
     return embeddings, facts | {"wrong_labels": noise, "nuisance": nuisance, "shortcut": not none}
+
+
+def with_few_images(number: int) -> tuple[Embeddings, dict[str, Any]]:
+    """The world of that number, cut to a few hundred images."""
+    embeddings, facts = world(number)
+    images = int(np.random.default_rng(number).choice([150, 300, 500]))
+    first = [embeddings.rows(split)[:most] for split, most in (("train", images), ("validation", images // 2))]
+    rows = np.concatenate([*first, embeddings.rows("test")])
+    return embeddings.take(rows), facts | {"images": images}
 
 
 def pairs(celeba: Embeddings, attributes: Path) -> tuple[dict[str, Embeddings], ...]:
@@ -155,7 +165,11 @@ def regrets(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def written(
-    out: Path, rows: list[dict[str, Any]], of_pairs: list[dict[str, Any]], sets: dict[str, list[dict[str, Any]]]
+    out: Path,
+    rows: list[dict[str, Any]],
+    few: list[dict[str, Any]],
+    of_pairs: list[dict[str, Any]],
+    sets: dict[str, list[dict[str, Any]]],
 ) -> dict[str, Any]:
     """What has been measured so far, with its summaries."""
     even, first = [row for row in rows if row["world"] % 2 == 0], [row for row in rows if row["world"] < WORLDS]
@@ -167,6 +181,9 @@ def written(
         "all even, with a shortcut": [row for row in even if row["shortcut"]],
         "all even, without a shortcut": [row for row in even if not row["shortcut"]],
         "made on": [row for row in rows if row["world"] % 2],
+        "few images, even": [row for row in few if row["world"] % 2 == 0],
+        "few images, even, without a shortcut": [row for row in few if row["world"] % 2 == 0 and not row["shortcut"]],
+        "few images, made on": [row for row in few if row["world"] % 2],
         "pairs, reported": [row for row in of_pairs if not row["made_on"]],
         "pairs, made on": [row for row in of_pairs if row["made_on"]],
         "all sets": [row for mine in sets.values() for row in mine],
@@ -180,6 +197,7 @@ def written(
         "sets": {name: {"summary": regrets(mine), "seeds": mine} for name, mine in sets.items()},
         "pairs": of_pairs,
         "worlds": rows,
+        "few": few,
     }
     write_json(out, facts | {"commit": commit(), "hardware": hardware(), "versions": versions()})
     return summary
@@ -189,24 +207,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=WORLDS, help="how many; more than 40 add to what is reported")
     parser.add_argument("--even", action="store_true", help="none of odd number")
+    parser.add_argument("--few", action="store_true", help="the worlds with a few hundred images, too")
     parser.add_argument("--embeddings", action="append", default=[], help="NAME=FILE")
     parser.add_argument("--celeba", type=Path, help="an .npz of benchmarks/portfolio_sets.py")
     parser.add_argument("--attributes", type=Path, help="list_attr_celeba.txt")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    kept = json.loads(given.out.read_text()) if given.out.exists() else {"worlds": [], "pairs": [], "sets": {}}
-    rows: list[dict[str, Any]] = kept["worlds"]
-    of_pairs: list[dict[str, Any]] = kept["pairs"]
-    sets: dict[str, list[dict[str, Any]]] = {name: each["seeds"] for name, each in kept["sets"].items()}
+    kept = json.loads(given.out.read_text()) if given.out.exists() else {}
+    rows: list[dict[str, Any]] = kept.get("worlds", [])
+    few: list[dict[str, Any]] = kept.get("few", [])
+    of_pairs: list[dict[str, Any]] = kept.get("pairs", [])
+    sets: dict[str, list[dict[str, Any]]] = {name: each["seeds"] for name, each in kept.get("sets", {}).items()}
     summary: dict[str, Any] = {}
-    done = {row["world"] for row in rows}
-    for number in [n for n in range(given.worlds) if n % 2 == 0 or (n < WORLDS and not given.even)]:
-        if number in done:
-            continue
-        rows.append({"world": number} | row_of(*world(number), given.seed))
-        print(f"{number:>3} {rows[-1]['seconds']:5.1f} s  {rows[-1]['reason']}", flush=True)
-        summary = written(given.out, rows, of_pairs, sets)  # so that a stop loses nothing
+    numbers = [n for n in range(given.worlds) if n % 2 == 0 or (n < WORLDS and not given.even)]
+    for make, mine in ((world, rows), (with_few_images, few if given.few else None)):
+        for number in numbers if mine is not None else []:
+            if number in {row["world"] for row in mine}:
+                continue
+            mine.append({"world": number} | row_of(*make(number), given.seed))
+            print(f"{number:>3} {mine[-1]['seconds']:5.1f} s  {mine[-1]['reason']}", flush=True)
+            summary = written(given.out, rows, few, of_pairs, sets)  # so that a stop loses nothing
     if given.celeba:
         made, reported = pairs(read_embeddings(given.celeba), given.attributes)
         known = {row["pair"] for row in of_pairs}
@@ -216,7 +237,7 @@ def main() -> None:
             facts = {"pair": name, "made_on": name in made, "file": given.celeba.name}
             of_pairs.append(row_of(embeddings, facts, given.seed))
             print(f"{name} {regrets(of_pairs[-1:])['regret']}  {of_pairs[-1]['reason']}", flush=True)
-            summary = written(given.out, rows, of_pairs, sets)
+            summary = written(given.out, rows, few, of_pairs, sets)
     for pair in given.embeddings:
         name, _, file = pair.partition("=")
         mine = sets.setdefault(name, [])
@@ -224,7 +245,7 @@ def main() -> None:
             continue
         mine.append({"file": Path(file).name} | row_of(read_embeddings(Path(file)), {}, given.seed))
         print(f"{name} {regrets(mine[-1:])['regret']}  {mine[-1]['reason']}", flush=True)
-        summary = written(given.out, rows, of_pairs, sets)
+        summary = written(given.out, rows, few, of_pairs, sets)
     for name, part in summary.items():
         print(name, part["rows"], part["worst_group"], part["regret"], "kept ERM", part["kept_erm"])
 

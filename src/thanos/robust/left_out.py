@@ -35,10 +35,10 @@ def left_out_logits(head: Head, data: Standardised, strength: float, *, near: bo
     assert head.share is not None
     logits = head.of_standardised(data.x)
     probability = softmax(logits)
-    curvature = head.share * (1 - (probability**2).sum(axis=1)) / (data.classes - 1)
-    lever = _leverage(data.basis, curvature, strength, near)
+    present = max(len(np.unique(data.y)), 2)  # a class without images has no logit to differ in
+    curvature = head.share * (1 - (probability**2).sum(axis=1)) / (present - 1)
     probability[np.arange(len(logits)), data.y] -= 1
-    return np.asarray(logits + (lever * head.share / np.maximum(1 - curvature * lever, LEAST))[:, None] * probability)
+    return np.asarray(logits + (_step(data.basis, curvature, strength, near) * head.share)[:, None] * probability)
 
 
 def left_out_of_draw(head: Head, x: Rows, y: Ids, drawn: Ids) -> Rows:
@@ -52,13 +52,12 @@ def left_out_of_draw(head: Head, x: Rows, y: Ids, drawn: Ids) -> Rows:
         drawn: Rows that it was fitted on, each once.
     """
     logits, two = head.of_standardised(x), len(head.weight) == 2
-    for kind in (1,) if two else np.flatnonzero(np.isfinite(head.bias)):
+    for kind in (1,) if two else np.unique(y[drawn]):
         logit = logits[drawn, 1] - logits[drawn, 0] if two else logits[drawn, kind]
         probability = 0.5 * (1 + np.tanh(logit / 2))
         curvature = probability * (1 - probability)
         basis = Basis(x[np.ix_(drawn, np.flatnonzero(head.weight[kind]))], None, None)
-        lever = _leverage(basis, curvature, RIDGE * float(curvature.sum()), False)
-        step = lever / np.maximum(1 - curvature * lever, LEAST) * (probability - (y[drawn] == kind))
+        step = _step(basis, curvature, RIDGE * float(curvature.sum())) * (probability - (y[drawn] == kind))
         if two:
             logits[drawn] += step[:, None] * (-0.5, 0.5)
         else:
@@ -66,14 +65,19 @@ def left_out_of_draw(head: Head, x: Rows, y: Ids, drawn: Ids) -> Rows:
     return logits
 
 
-def _leverage(basis: Basis, curvature: Rows, strength: float, near: bool) -> Rows:
-    """Of each image (n,): the inverse Hessian of weights and bias between its vector and itself."""
+def _step(basis: Basis, curvature: Rows, strength: float, near: bool = False) -> Rows:
+    """How far an image's logit moves when it is left out, for each unit of its slope, (n,).
+
+    From its leverage, the inverse Hessian of weights and bias between its vector and itself.
+    """
     from scipy.linalg import cho_factor, solve_triangular
 
     rows: NDArray[Any] = basis.rows if basis.single is None else basis.single
     hessian = basis.hessian(curvature)
     hessian[np.diag_indices(len(hessian))] += np.append(np.full(len(hessian) - 1, strength), strength * near)
     factor = cho_factor(hessian.astype(rows.dtype), lower=True, overwrite_a=True, check_finite=False)[0]
-    across = np.vstack([rows.T, np.ones((1, len(rows)), rows.dtype)])
-    across = solve_triangular(factor, across, lower=True, overwrite_b=True, check_finite=False)
-    return np.asarray(np.einsum("ij,ij->j", across, across, dtype=np.float64))
+    across = np.ones((len(rows), rows.shape[1] + 1), dtype=rows.dtype)
+    across[:, :-1] = rows
+    across = solve_triangular(factor, across.T, lower=True, overwrite_b=True, check_finite=False)
+    lever = np.einsum("ij,ij->j", across, across, dtype=np.float64)
+    return np.asarray(lever / np.maximum(1 - curvature * lever, LEAST))

@@ -70,6 +70,8 @@ HELD_OUT = 0.2
 """Share of the training images on which AFR weighs its head anew."""
 
 
+NEVER = -100.0
+"""Logit, to the lowest bias, of a class that has no image in DFR's draw."""
 DIVERSITIES = (1.0, 50.0)
 """DPE's weight of likeness between members; 50 is the published one for a ResNet-50."""
 
@@ -213,12 +215,14 @@ def _sparse_head(x: NDArray[Any], y: Ids, penalty: float, train: Standardised) -
     """scikit-learn's L1-penalised logistic regression; of more than two classes, each against the rest."""
     from sklearn.linear_model import LogisticRegression
 
-    weight, bias = np.zeros((train.classes, x.shape[1])), np.full(train.classes, -np.inf)  # a class that is not there
-    for kind in np.unique(y):
+    weight, bias = np.zeros((train.classes, x.shape[1])), np.zeros(train.classes)
+    present = np.unique(y)
+    for kind in present:
         if train.classes == 2 and kind == 0:
             continue
         model = LogisticRegression(l1_ratio=1, C=penalty, solver="liblinear", random_state=0).fit(x, y == kind)
         weight[kind], bias[kind] = model.coef_[0], model.intercept_[0]
+    bias[np.setdiff1d(np.arange(train.classes), present)] = bias[present].min() + NEVER
     if train.classes == 2:
         weight, bias = np.stack([-weight[1], weight[1]]) / 2, np.stack([-bias[1], bias[1]]) / 2
     return Head(weight, bias, train.mean, train.scale)
@@ -239,7 +243,7 @@ def afr(task: Task) -> Candidates:
     rng = np.random.default_rng(task.seed)
     order = rng.permutation(len(task.train.y))
     cut = max(1, round(HELD_OUT * len(order)))
-    if task.unseen is not None and task.unseen.any():
+    if task.unseen is not None and 0 < task.unseen.sum() < len(order):
         order, cut = np.argsort(~task.unseen, kind="stable"), int(task.unseen.sum())
     again, before = task.train.take(order[:cut]), task.train.take(order[cut:])
     strength, first = max(

@@ -19,11 +19,12 @@ SHARPNESS = 4.0
 """Of soft accuracies: an image whose margin is the root mean square counts as 98% right, at half of it as 88%."""
 WORST = 0.5
 """How much the worst group of a partition counts beside the mean over its groups."""
-SERVED = 16.0
-"""How much more a partition counts whose groups some head can serve all at once, see :class:`Standard`."""
-SEEN = 3.0
-"""By so many standard errors plain ERM may be better, left out, on training images than on validation images; beyond,
-the encoder has seen them with their labels, and they are no evidence."""
+SERVED, SURE = 16.0, 2.0
+"""How much more a partition counts whose groups some head serves all at once, see :class:`Standard`; that it does is
+taken to be known less two standard errors, of half of a group's images: few images are served by accident."""
+SEEN = 2.0
+"""By so many standard errors plain ERM may be better on training images, left out, than on validation images; beyond,
+they are no evidence: an encoder that has seen their labels puts them where they belong."""
 RESAMPLES = 200
 """Bootstrap samples of the images, for the standard error."""
 
@@ -34,55 +35,61 @@ class Evidence:
 
     y: Ids = field(repr=False)
     """Superclasses (n,)."""
-    partitions: dict[str, Ids] = field(repr=False)
-    """Groups (n,), each inside one superclass; the superclasses themselves come first."""
-    held_out: int
-    """So many of them are validation images."""
+    inferred: dict[str, Ids] = field(repr=False)
+    """Groups (n,), each inside one superclass."""
+    validation: int
+    """So many of the images are for validation."""
     rows: Ids | None = field(default=None, repr=False)
     """Training images that count; None: all."""
 
     @classmethod
-    def of(cls, seen: Seen, partitions: Mapping[str, Inferred], held_out: Rows, left_out: Rows) -> "Evidence":
-        """All validation images, and training images unless the encoder has seen their labels.
+    def of(
+        cls, seen: Seen, inferred: Mapping[str, Inferred], held_out: NDArray[Any], left_out: NDArray[Any]
+    ) -> "Evidence":
+        """All validation images, and those training images that are as new to the encoder.
 
-        Then plain ERM is better on training images, each left out, than on validation images by more than chance. Where
-        some were set aside that the encoder was not trained on, these alone can count.
+        Where some were set aside that the encoder was not trained on, these; else all, unless plain ERM is surely
+        better on them, each left out, than on validation images.
 
         Args:
             seen: The images.
-            partitions: Inferred groups, to stand beside the superclasses.
+            inferred: Groups, to stand beside the superclasses.
             held_out: Plain ERM's logits of validation images, (n, classes).
             left_out: Those of training images, each by the head fitted without it, (n, classes).
         """
         rows = None if seen.unseen is None else np.flatnonzero(seen.unseen)
-        inside = (left_out.argmax(axis=1) == seen.train.y)[slice(None) if rows is None else rows]
-        outside = held_out.argmax(axis=1) == seen.held_out_y
-        if not len(inside) or _surely_above(inside, outside):
+        inside, outside = left_out.argmax(axis=1) == seen.train.y, held_out.argmax(axis=1) == seen.held_out_y
+        if rows is None and _surely_more(inside, outside):
             rows = np.empty(0, dtype=np.int64)
-        parts = {"superclasses": Inferred(seen.train.y, seen.held_out_y), **partitions}
-        every = {name: _joined(of.held_out, of.train, rows) for name, of in parts.items()}
-        return cls(every["superclasses"], every, len(seen.held_out_y), rows)
+        groups = {name: _joined(of.held_out, of.train, rows) for name, of in inferred.items()}
+        return cls(_joined(seen.held_out_y, seen.train.y, rows), groups, len(outside), rows)
+
+    @property
+    def partitions(self) -> dict[str, Ids]:
+        """The superclasses, and the inferred groups."""
+        return {"superclasses": self.y, **self.inferred}
 
     @property
     def told(self) -> str:
         """How many images of which kind."""
-        train = len(self.y) - self.held_out
-        alone = "; training images are none, as their labels were seen by the encoder"
-        return (
-            f"{self.held_out:,} validation images{f' and {train:,} training images, each left out' if train else alone}"
-        )
+        train = len(self.y) - self.validation
+        also = f" and {train:,} training images, each left out"
+        alone = "; not on training images, on which plain ERM is better even where each is left out"
+        return f"{self.validation:,} validation images{also if train else alone}"
 
-    def logits(self, held_out: Rows, left_out: Rows) -> Rows:
+    def logits(self, held_out: NDArray[Any], left_out: NDArray[Any]) -> Rows:
         """Of a head on validation images, and on training images without it, (n, classes)."""
         return _joined(held_out, left_out, self.rows)
 
 
-def _surely_above(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    return bool(one.mean() - other.mean() > SEEN * np.sqrt(one.var() / len(one) + other.var() / len(other)))
-
-
 def _joined(held_out: NDArray[Any], train: NDArray[Any], rows: Ids | None) -> NDArray[Any]:
     return np.concatenate([held_out, train if rows is None else train[rows]])
+
+
+def _surely_more(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Whether a share is above another beyond errors; each with one right and one wrong more (Agresti, Caffo 2000)."""
+    (first, n), (second, m) = (((of.sum() + 1) / (len(of) + 2), len(of) + 2) for of in (one, other))
+    return bool(first - second > SEEN * np.sqrt(first * (1 - first) / n + second * (1 - second) / m))
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,8 @@ class Standard:
 
     The superclasses count 1: where labels are wrong, what is fair to inferred groups is wrong about a whole class. A
     partition counts as much as plain ERM falls short in its worst group: where ERM is best it only says again what
-    superclasses say. And the more, the further above chance some head brings all of its groups at once: where a group
-    is wrong labels, whatever serves it fails on the images that these are taken for, and no head gets beyond.
+    superclasses say. And the more, the further surely above chance some head brings all of its groups at once: where a
+    group is wrong labels, or what no head can tell, whatever serves it fails on the images that these are taken for.
     """
 
     best: Rows
@@ -103,10 +110,11 @@ class Standard:
     @classmethod
     def of(cls, soft: Rows, evidence: Evidence, plain: int) -> "Standard":
         """Of soft accuracies (heads, n), of which one is plain ERM's."""
-        weight, chance = [1.0], 1 / (int(evidence.y.max()) + 1)
-        for group in list(evidence.partitions.values())[1:]:
-            worst = _of_groups(soft, evidence.y, group)[0].min(axis=1)
-            above = max(float(worst.max() - chance) / (1 - chance), 0.0)
+        weight, chance = [1.0], 1 / max(len(np.unique(evidence.y)), 2)
+        for group in evidence.inferred.values():
+            served, size = of_groups(soft, evidence.y, group)[0], np.unique(group, return_counts=True)[1]
+            surely, worst = (served - SURE * 0.5 / np.sqrt(size)).min(axis=1), served.min(axis=1)
+            above = max(float(surely.max() - chance) / (1 - chance), 0.0)
             weight.append((1 + SERVED * above) * float(worst.max() - worst[plain]))
         return cls(over_groups(soft, evidence)[0].max(axis=1), np.array(weight))
 
@@ -125,7 +133,10 @@ class Standard:
         return np.asarray(1 - np.sqrt(np.einsum("p,sph->sh", self.weight / self.weight.sum(), lacks**2)))
 
     def error(self, soft: Rows, evidence: Evidence, seed: int) -> float:
-        """The standard error, by the bootstrap, of the difference in nearness between two heads (2, n)."""
+        """The standard error, by the bootstrap, of the difference in nearness between two heads (2, n).
+
+        As if heads and standard had been given: that they were chosen on these images is not in it.
+        """
         rng, n = np.random.default_rng(seed), len(evidence.y)
         drawn = (rng.multinomial(n, np.full(n, 1 / n), 10).astype(np.float64) for _ in range(RESAMPLES // 10))
         return float(
@@ -143,12 +154,12 @@ def over_groups(soft: Rows, evidence: Evidence, times: Rows | None = None) -> Ro
     Returns:
         (samples, partitions, heads)
     """
-    each = (_of_groups(soft, evidence.y, group, times) for group in evidence.partitions.values())
+    each = (of_groups(soft, evidence.y, group, times) for group in evidence.partitions.values())
     return np.stack([WORST * of.min(axis=2) + (1 - WORST) * of.mean(axis=2) for of in each], axis=1)
 
 
-def _of_groups(soft: Rows, y: Ids, group: Ids, times: Rows | None = None) -> Rows:
-    """Mean soft accuracies (samples, heads, groups)."""
+def of_groups(soft: Rows, y: Ids, group: Ids, times: Rows | None = None) -> Rows:
+    """Mean soft accuracies (samples, heads, groups); of a group without an image its superclass's."""
     times = np.ones((1, len(y))) if times is None else times
     of_class, of_size = _summed(soft, times, y)
     of_class /= np.maximum(of_size, 1)[:, None]
