@@ -71,7 +71,9 @@ def embed(encoder: "Encoder", images: Samples, *, batch: int = 512) -> Embedding
             f"the encoder gives vectors that are not finite ({encoder.card.method}, image "
             f"{int((~np.isfinite(vectors).all(axis=1)).argmax())}): its weights are damaged, or its training diverged."
         )
-    return replace(labelled(vectors, images, encoder.fingerprint), parts=encoder.parts)
+    found = replace(labelled(vectors, images, encoder.fingerprint), parts=encoder.parts)
+    seen_all = encoder.trained_on(images) and found.unseen is None
+    return replace(found, unseen=np.zeros(len(found), dtype=bool)) if seen_all else found
 
 
 def labelled(vectors: NDArray[np.float32], images: Samples, encoder: str = "") -> Embeddings:

@@ -105,7 +105,9 @@ def test_training_images_count_unless_plain_erm_is_surely_better_on_them(make_sh
         found.logits(validation, train), np.vstack([validation, train]) if counts else validation
     )
     assert found.told.startswith("200 validation images")
-    assert found.told.endswith("400 training images, each left out" if counts else "where each is left out")
+    assert found.told.endswith(
+        "400 training images, each left out" if counts else "which the encoder knows better, do not count"
+    )
 
 
 def test_of_images_that_were_set_aside_all_count_and_no_others(make_shortcut):
@@ -117,6 +119,9 @@ def test_of_images_that_were_set_aside_all_count_and_no_others(make_shortcut):
     found = Evidence.of(aside, {}, answers(seen.held_out_y, 100), train)
     np.testing.assert_array_equal(found.y, np.append(seen.held_out_y, seen.train.y[rows]))
     np.testing.assert_array_equal(found.logits(train[:200], train)[200:], train[rows])
+    none = replace(seen, embeddings=replace(seen.embeddings, unseen=np.zeros(len(seen.embeddings), dtype=bool)))
+    alone = Evidence.of(none, {}, answers(seen.held_out_y, 100), answers(seen.train.y, 200))
+    np.testing.assert_array_equal(alone.y, seen.held_out_y)
 
 
 def test_soft_accuracy_knows_neither_the_scale_of_logits_nor_what_all_share():

@@ -49,3 +49,18 @@ def test_what_they_show_changes_no_encoder(config, tmp_path):
     found = embed(run.encoder, images)
     write_embeddings(found, tmp_path / "e.npz")
     np.testing.assert_array_equal(read_embeddings(tmp_path / "e.npz").unseen, images.unseen)
+
+
+def test_embeddings_know_that_the_encoder_has_seen_all_training_images_of_its_own_and_no_others(tmp_path):
+    config = TrainConfig(data="digits", epochs=1, train_limit=64, batch=16)
+    images = load(config)
+    run = train(config, tmp_path / "run", images=images, run=QUIET, say=lambda line: None)
+    found = embed(run.encoder, images)
+    assert found.unseen is not None
+    assert not found.unseen.any()
+    write_embeddings(found, tmp_path / "e.npz")
+    np.testing.assert_array_equal(read_embeddings(tmp_path / "e.npz").unseen, found.unseen)
+    others = images.take(np.arange(100))
+    assert embed(run.encoder, others).unseen is None
+    untrained = replace(run.encoder, card=run.encoder.card.model_copy(update={"method": "none"}))
+    assert embed(untrained, images).unseen is None

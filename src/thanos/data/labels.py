@@ -44,7 +44,8 @@ class Labels:
     """Ids into ``group_names``; UNKNOWN where not known."""
     group_names: tuple[str, ...] = ()
     unseen: NDArray[np.bool_] | None = field(default=None, repr=False)
-    """Training images that no encoder is trained on; None: it may see them all."""
+    """Training images that no encoder is trained on; None: it may see them all. Of embeddings none are, where it is
+    known that the encoder was trained on them all."""
     refs: tuple[str, ...] = field(default=(), repr=False)
     """Where each image came from: a path, or the data set's name and row; empty: not known."""
 

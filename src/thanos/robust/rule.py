@@ -48,8 +48,8 @@ class Evidence:
     ) -> "Evidence":
         """All validation images, and those training images that are as new to the encoder.
 
-        Where some were set aside that the encoder was not trained on, these; else all, unless plain ERM is surely
-        better on them, each left out, than on validation images.
+        Where it is known which ones the encoder was not trained on, these; else all, unless plain ERM is surely better
+        on them, each left out, than on validation images.
 
         Args:
             seen: The images.
@@ -74,7 +74,7 @@ class Evidence:
         """How many images of which kind."""
         train = len(self.y) - self.validation
         also = f" and {train:,} training images, each left out"
-        alone = "; not on training images, on which plain ERM is better even where each is left out"
+        alone = "; training images, which the encoder knows better, do not count"
         return f"{self.validation:,} validation images{also if train else alone}"
 
     def logits(self, held_out: NDArray[Any], left_out: NDArray[Any]) -> Rows:

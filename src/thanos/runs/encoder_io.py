@@ -137,6 +137,11 @@ class Encoder:
         features = dimension(head.parts[0])
         return features, self.card.dim - features
 
+    def trained_on(self, images: Samples) -> bool:
+        """Whether it learned from these very images and their superclasses."""
+        trained = self.card.method not in (UNTRAINED, "none") and bool(self.card.fingerprint)
+        return trained and self.card.fingerprint == images.fingerprint
+
     def _weights(self, metadata: dict[str, str] | None = None) -> bytes:
         from safetensors.torch import save
 
