@@ -14,7 +14,7 @@ than any. With --few the same worlds stand beside with 150, 300 or 500 training 
 With --embeddings NAME=FILE (an .npz with the three splits and group; the same NAME for several seeds) sets
 stand beside (benchmarks/portfolio_sets.py makes some). What the file of --out holds is not measured again.
 
-python benchmarks/portfolio.py --worlds 120 --celeba celeba-0.npz --attributes list_attr_celeba.txt \\
+python benchmarks/portfolio.py --worlds 120 --few --celeba celeba-0.npz --attributes list_attr_celeba.txt \\
   --out results/portfolio.json
 """
 

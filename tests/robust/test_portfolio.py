@@ -9,6 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from thanos.embeddings import Embeddings
 from thanos.errors import DataError
+from thanos.robust import methods
 from thanos.robust import portfolio as room
 from thanos.robust.head import Head
 from thanos.robust.infer import Inferred, Seen
@@ -54,6 +55,20 @@ def test_a_shortcut_is_seen_through_and_every_candidate_is_told(make_shortcut):
     assert {each.candidate.method for each in found.scored} == {"mean", *room.WITHOUT, *room.WITH}
     best = sorted((each for each in found.scored if each.candidate.method != "mean"), key=lambda each: -each.score)
     assert found.chosen.settings["of"] == [each.candidate.name for each in best[: room.TOP]]
+
+
+def test_where_the_encoder_has_seen_all_training_images_nothing_is_left_out(make_shortcut, monkeypatch):
+    data = make_shortcut(600)
+    whole = fit_portfolio(data)
+    for name in ("left_out_logits", "left_out_of_draw"):
+        monkeypatch.setattr(methods, name, lambda *of, **how: pytest.fail("it was asked for"))
+    found = fit_portfolio(replace(data, unseen=np.zeros(600, dtype=bool)))
+    assert found.reason.endswith(
+        "on 200 validation images; training images, which the encoder knows better, do not count."
+    )
+    assert all(len(each.candidate.left_out) == 0 for each in found.scored)
+    assert [each.candidate.name for each in found.scored[1:]] == [each.candidate.name for each in whole.scored[1:]]
+    assert [each.accuracy for each in found.scored[1:]] == [each.accuracy for each in whole.scored[1:]]
 
 
 def test_groups_of_a_person_are_what_the_rule_looks_at(make_shortcut):

@@ -305,10 +305,10 @@ def _solve(
     rough: bool = False,
 ) -> Head:
     """Minimise ``weigh`` of the images' losses and the penalty; ``rough``: for a start, not for an answer."""
+    from scipy.special import log_softmax
+
     weight, bias = (_one_logit if data.classes == 2 else _all_logits)(data, weigh, strength, start, near, rough)
-    logits = data.x @ weight.T + bias
-    top = logits.max(axis=1)
-    losses = top + np.log(np.exp(logits - top[:, None]).sum(axis=1)) - logits[np.arange(len(logits)), data.y]
+    losses = -log_softmax(data.x @ weight.T + bias, axis=1)[np.arange(len(data.y)), data.y]
     return Head(weight, bias, data.mean, data.scale, share=weigh(losses)[1])
 
 

@@ -65,6 +65,11 @@ class Seen:
         kept = self.embeddings.unseen
         return None if kept is None else kept[self.embeddings.in_split("train")]
 
+    @property
+    def any_new(self) -> bool:
+        """Whether there may be training images that the encoder was not trained on."""
+        return self.unseen is None or bool(self.unseen.any())
+
     def first_head(self, strength: float) -> Head:
         """Plain logistic regression on the training vectors, fitted once."""
         if strength not in self.heads:
@@ -88,8 +93,7 @@ def clusters(seen: Seen) -> Inferred:
     """Clusters inside each superclass, at least two, as :func:`thanos.discover` finds them; or those found before."""
     embeddings, found = seen.embeddings, seen.known
     if found is None or len(np.unique(found)) <= len(np.unique(embeddings.superclass)):
-        config = DiscoverConfig(number="silhouette", least=2, most=10, seed=seen.seed)
-        found = discover(embeddings, config).cluster
+        found = _at_least_two(embeddings, seen.seed)
     return _groups(seen, found[embeddings.in_split("train")], found[embeddings.in_split("validation")])
 
 
@@ -101,7 +105,7 @@ def pooled(seen: Seen) -> Inferred:
     """
     embeddings = seen.embeddings
     together = replace(embeddings, superclass=np.zeros_like(embeddings.superclass), superclass_names=("all",))
-    found = discover(together, DiscoverConfig(number="silhouette", least=2, most=10, seed=seen.seed)).cluster
+    found = _at_least_two(together, seen.seed)
     return _groups(seen, found[embeddings.in_split("train")], found[embeddings.in_split("validation")])
 
 
@@ -201,6 +205,11 @@ INFERRERS: dict[str, Callable[[Seen], Inferred]] = {
     "mixture": mixture,
     "early": early,
 }
+
+
+def _at_least_two(embeddings: Embeddings, seed: int) -> Ids:
+    """Clusters in each superclass, (n,)."""
+    return discover(embeddings, DiscoverConfig(number="silhouette", least=2, most=10, seed=seed)).cluster
 
 
 def early_weight(data: Standardised) -> Rows:

@@ -1,7 +1,7 @@
 """Every way to infer groups, heads on them in several settings; and a rule that picks without any group label."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,7 +53,7 @@ class Candidate:
     settings: dict[str, Any]
     head: Head = field(repr=False)
     left_out: NDArray[np.float32] = field(repr=False)
-    """Logits (n, classes) of the training images, each by the head fitted without it."""
+    """Logits (n, classes) of the training images, each by the head fitted without it; empty where none can count."""
 
     @property
     def name(self) -> str:
@@ -173,7 +173,8 @@ def _of(
         for fitted in METHODS[method](task):
             assert isinstance(fitted.head, Head)
             assert fitted.left_out is not None
-            yield Candidate(name, method, fitted.settings, fitted.head, fitted.left_out().astype(np.float32))
+            left_out = fitted.left_out() if seen.any_new else np.empty((0, data.classes))
+            yield Candidate(name, method, fitted.settings, fitted.head, left_out.astype(np.float32))
     except DataError as error:
         aside[f"{name} {method}".strip()] = str(error)
 
@@ -217,15 +218,10 @@ def _mean_of_best(every: tuple[Candidate, ...], score: Rows, logits: list[Rows],
     """The mean of the best heads, each in units of its own margin."""
     order = np.argsort(-score, kind="stable")[:TOP]
     best = [(every[i], margin_unit(logits[i], y)) for i in order]
-    weight, bias, left_out = (
-        np.mean([of / unit for of, unit in each], axis=0)
-        for each in (
-            [(one.head.weight, unit) for one, unit in best],
-            [(one.head.bias, unit) for one, unit in best],
-            [(one.left_out, unit) for one, unit in best],
-        )
-    )
+
+    def mean(of: Callable[[Candidate], NDArray[Any]]) -> NDArray[Any]:
+        return np.asarray(np.mean([of(one) / unit for one, unit in best], axis=0))
+
     first = best[0][0].head
-    return Candidate(
-        "", "mean", {"of": [one.name for one, _ in best]}, Head(weight, bias, first.mean, first.scale), left_out
-    )
+    head = Head(mean(lambda one: one.head.weight), mean(lambda one: one.head.bias), first.mean, first.scale)
+    return Candidate("", "mean", {"of": [one.name for one, _ in best]}, head, mean(lambda one: one.left_out))

@@ -55,14 +55,16 @@ class Evidence:
             seen: The images.
             inferred: Groups, to stand beside the superclasses.
             held_out: Plain ERM's logits of validation images, (n, classes).
-            left_out: Those of training images, each by the head fitted without it, (n, classes).
+            left_out: Those of training images, each by the head fitted without it, (n, classes); empty where none can
+                count.
         """
         rows = None if seen.unseen is None else np.flatnonzero(seen.unseen)
-        inside, outside = left_out.argmax(axis=1) == seen.train.y, held_out.argmax(axis=1) == seen.held_out_y
-        if rows is None and _surely_more(inside, outside):
+        if rows is None and _surely_more(
+            left_out.argmax(axis=1) == seen.train.y, held_out.argmax(axis=1) == seen.held_out_y
+        ):
             rows = np.empty(0, dtype=np.int64)
         groups = {name: _joined(of.held_out, of.train, rows) for name, of in inferred.items()}
-        return cls(_joined(seen.held_out_y, seen.train.y, rows), groups, len(outside), rows)
+        return cls(_joined(seen.held_out_y, seen.train.y, rows), groups, len(held_out), rows)
 
     @property
     def partitions(self) -> dict[str, Ids]:
