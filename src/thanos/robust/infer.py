@@ -209,7 +209,8 @@ INFERRERS: dict[str, Callable[[Seen], Inferred]] = {
 
 def _at_least_two(embeddings: Embeddings, seed: int) -> Ids:
     """Clusters in each superclass, (n,)."""
-    return discover(embeddings, DiscoverConfig(number="silhouette", least=2, most=10, seed=seed)).cluster
+    settings = DiscoverConfig(number="silhouette", least=2, most=10, seed=seed)
+    return discover(embeddings, settings, stability=False).cluster
 
 
 def early_weight(data: Standardised) -> Rows:

@@ -253,10 +253,11 @@ def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
 
     Where George's overclustering asks for it, the losses are those of a plain classifier.
     """
-    if not config.overcluster:
-        return watchable(discover(embeddings, config), embeddings)
-    true = plain_head(embeddings).probabilities(embeddings.vectors)[np.arange(len(embeddings)), embeddings.superclass]
-    return watchable(discover(embeddings, config, loss=-np.log(np.maximum(true, 1e-12))), embeddings)
+    loss = None
+    if config.overcluster:
+        probability = plain_head(embeddings).probabilities(embeddings.vectors)
+        loss = -np.log(np.maximum(probability[np.arange(len(embeddings)), embeddings.superclass], 1e-12))
+    return watchable(discover(embeddings, config, loss=loss, stability=False), embeddings)
 
 
 def watchable(found: Discovered, embeddings: Embeddings, least: int = 1) -> Discovered:

@@ -7,6 +7,7 @@ not: a protected group, or a cause of anything; it is a set of images that this 
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ def discover(
     *,
     loss: NDArray[np.float64] | None = None,
     properties: Properties | None = None,
+    stability: bool = True,
 ) -> Discovered:
     """Cluster each superclass.
 
@@ -41,6 +43,7 @@ def discover(
         loss: Of each image under a plain classifier, shape (n,): with it George keeps a sub-cluster only if it is
             harder than its parent.
         properties: Of the images, for ``without``.
+        stability: Whether to cluster parts of the images anew, to tell how surely each subclass would be found again.
     Raises:
         DataError: if a superclass has no training embedding, or fewer distinct ones than clusters, or if one cluster
             took everything.
@@ -56,15 +59,16 @@ def discover(
             f"`part={config.part}` chooses between a backbone's features and a head's embedding, and these embeddings "
             f"are not made of both. Drop it."
         )
+    of_columns = partial(_discover, embeddings, loss=loss, trace=trace, stability=stability)
     if not embeddings.columns or config.part == "whole":
-        return _discover(embeddings, None, config, loss, trace)
+        return of_columns(None, config)
     if config.part != "auto":
-        return _discover(embeddings, embeddings.columns[config.part], config, loss, trace)
+        return of_columns(embeddings.columns[config.part], config)
     free = config.model_copy(update={"clusters": None, "overcluster": False, "least": 1})
-    found = {name: _discover(embeddings, columns, free, loss, trace) for name, columns in embeddings.columns.items()}
+    found = {name: of_columns(columns, free) for name, columns in embeddings.columns.items()}
     far = {name: standing_out(each) for name, each in found.items()}
     best = "head" if far["head"] > MARGIN * far["features"] else "features"  # what was there before needs no proof
-    chosen = found[best] if config == free else _discover(embeddings, embeddings.columns[best], config, loss, trace)
+    chosen = found[best] if config == free else of_columns(embeddings.columns[best], config)
     return replace(chosen, standing_out={best: far[best]} | far)
 
 
@@ -88,6 +92,7 @@ def _discover(
     config: DiscoverConfig,
     loss: NDArray[np.float64] | None,
     trace: Trace | None,
+    stability: bool,
 ) -> Discovered:
     """Of these numbers of each vector."""
     x = of_length(embeddings.vectors[:, slice(*columns or (None,))], config.length)
@@ -117,7 +122,7 @@ def _discover(
         cluster[rows], distance[rows], confidence[rows] = fitted[int(value)].place(x[rows])
         names += [f"{name}/{c}" for c in range(len(centres))]
         sizes = np.bincount(found, minlength=len(centres)).tolist()
-        held = _holding(reduced[mine], found[mine], clusters, fact, config)
+        held = _holding(reduced[mine], found[mine], clusters, fact, config) if stability else []
         fact |= {"holds": {f"{name}/{c}": share for c, share in enumerate(held)}} if held else {}
         facts[name] = {"clusters": len(centres), "sizes": sizes, "images": len(rows), "variance_kept": kept} | fact
     if all("p" in fact for fact in facts.values()):
