@@ -1,22 +1,17 @@
+"""For all tests. What takes seconds to import is imported where it is used: the process that hands tests out, which
+loads this file too, needs none of it."""
+
 import gc
 import os
-from copy import deepcopy
-from functools import cache
+from importlib import import_module
 
-import numpy as np
 import pytest
-import torch
-from sklearn.datasets import load_digits
-
-from thanos.report.figures import training_curves
-from thanos.report.plane import directions, neighbour_plane
 
 collect_ignore = ["plugin.py"]  # another package, which registers as it is imported
 
 gc.disable()  # what is imported stays; to look through it again and again takes seconds
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-torch.set_num_threads(1)
 
 
 SLOW = {
@@ -97,7 +92,12 @@ SLOW = {
 def pytest_collection_finish():
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     gc.enable()
+
+
+def pytest_sessionfinish():
+    gc.freeze()  # nor is it worth the time to look through what ends with this process
 
 
 def pytest_collection_modifyitems(items):
@@ -107,54 +107,28 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _quick_pages():
-    """Most seconds of a page are t-SNE's, whose places no test looks at: principal components take its place.
-
-    So do a few draws that of many which say how surely a subclass would be found again. tests/report/test_plane.py and
-    tests/subclasses/test_stability.py look at both as they are.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        for module in ("map", "figures"):
-            patch.setattr(f"thanos.report.{module}.neighbour_plane", _components)
-        patch.setattr("thanos.subclasses.stability.DRAWS", 5)
-        drawn = {}
-        patch.setattr("thanos.report.discover_page.training_curves", lambda runs: _curves(runs, drawn))
+def _quick():
+    with import_module("quick").in_place():
         yield
 
 
-def _curves(runs, drawn):
-    """Those of one log are drawn once."""
-    key = repr(runs)
-    if key not in drawn:
-        drawn[key] = training_curves(runs)
-    return drawn[key]
+@pytest.fixture
+def all_digits():
+    """Where something is said of scikit-learn's 1,797."""
+    with import_module("quick").with_all_digits():
+        yield
 
 
-def _components(vectors):
-    unit = directions(vectors)
-    if len(unit) < 20 or not np.ptp(unit, axis=0).max() > 1e-6:
-        return neighbour_plane(vectors)
-    rows = (unit - unit.mean(axis=0)).astype(np.float64)
-    axes = np.linalg.eigh(rows.T @ rows)[1][:, :-3:-1] if rows.shape[1] > 1 else np.ones((1, 2))
-    return (rows @ axes).astype(np.float32)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _read_once():
-    """scikit-learn's digits, which it reads from text; and no wait for a disk: that a file outlasts a loss of power no
-    test can see, and tests of writes that fail put their own in its place.
-    """
-    read = cache(load_digits)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sklearn.datasets.load_digits", lambda **how: deepcopy(read(**how)))
-        patch.setattr(os, "fsync", lambda handle: None)
+@pytest.fixture(scope="module")
+def all_digits_in_module():
+    with import_module("quick").with_all_digits():
         yield
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
     """What a test sets stays in its process; threads that share a core with another worker wait for each other."""
-    torch.set_num_threads(1)
+    import_module("torch").set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,7 @@ def test_a_stop_is_no_value_error():
     assert not issubclass(thanos.Interrupted, ValueError)
 
 
+@pytest.mark.usefixtures("all_digits")
 def test_a_message_names_the_setting_as_python_does(tmp_path):
     with pytest.raises(ValueError, match="`batch` takes at most the 1294 training images"):
         thanos.train(thanos.TrainConfig(batch=5000, alpha=0.5), tmp_path / "run")

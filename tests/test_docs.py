@@ -28,6 +28,7 @@ def found(pattern):
 
 
 @pytest.mark.parametrize(("page", "snippet"), found(r"^```python\n(.*?)^```"))
+@pytest.mark.usefixtures("all_digits")
 def test_snippets_run(page, snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(snippet, page, "exec"), {})

@@ -40,7 +40,7 @@ def fine_accuracy(encoder, digits):
 
 def test_it_keeps_the_digits_that_supcon_loses(digits):
     kept, lost = (
-        np.mean([fine_accuracy(SpreadEncoder(alpha=alpha, epochs=20, random_state=s), digits) for s in range(2)])
+        np.mean([fine_accuracy(SpreadEncoder(alpha=alpha, epochs=12, random_state=s), digits) for s in range(2)])
         for alpha in ("auto", 0.0)
     )
     assert kept > lost + 0.03
@@ -61,7 +61,7 @@ def test_classes_and_spread(digits):
 @pytest.mark.parametrize("method", registry.methods())
 def test_every_method_learns_what_it_is_told(digits, method):
     train, test, known, wanted = digits
-    encoder = SpreadEncoder(8, method=method, hidden=32, epochs=20, random_state=0).fit(train, known < 5)
+    encoder = SpreadEncoder(8, method=method, hidden=32, epochs=15, random_state=0).fit(train, known < 5)
     rows = encoder.transform(test)
     two = len(registry.method(method).steps)
     assert rows.shape == (len(test), 8 * two) == (len(test), len(encoder.get_feature_names_out()))

@@ -15,7 +15,7 @@ from thanos.reproduce.demo import run_demo
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out, said = tmp_path_factory.mktemp("demo") / "out", []
-    metrics = run_demo(DemoConfig(seeds=2, epochs=1, jobs=2), out, said.append)
+    metrics = run_demo(DemoConfig(seeds=2, epochs=1, jobs=1), out, said.append)
     return out, metrics, said
 
 
@@ -42,7 +42,7 @@ def test_again_it_does_nothing_and_other_settings_are_refused(demo):
     out, _, _ = demo
     before = (out / "metrics.json").stat().st_mtime_ns
     said = []
-    run_demo(DemoConfig(seeds=2, epochs=1, jobs=2), out, said.append)
+    run_demo(DemoConfig(seeds=2, epochs=1, jobs=1), out, said.append)
     assert "nothing to do" in said[0]
     assert (out / "metrics.json").stat().st_mtime_ns == before
     with pytest.raises(OutputError, match="2 seeds and 1 epochs, not 1 and 1"):

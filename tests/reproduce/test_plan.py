@@ -20,6 +20,9 @@ from thanos.reproduce.rows import CONTROL_SEED, ROWS, Block
 from thanos.reproduce.scale import SCALES, load_scale
 from thanos.reproduce.table3 import METHODS
 from thanos.storage.locks import LOCK, only_one
+from thanos.workers import start_importing
+
+pytestmark = pytest.mark.usefixtures("all_digits_in_module")  # as workers have them, which are other processes
 
 QUIET = RunConfig(quiet=True, threads=1)
 PINNED = {
@@ -238,7 +241,8 @@ def _carry_out_long(folder):
 
 
 def test_a_signal_to_the_plan_alone_makes_every_worker_save_its_state(tmp_path):
-    process = multiprocessing.get_context("spawn").Process(target=_carry_out_long, args=(tmp_path,))
+    start_importing()  # other tests have, and what is forked from there need not
+    process = multiprocessing.get_context("forkserver").Process(target=_carry_out_long, args=(tmp_path,))
     process.start()
     while len([f for f in tmp_path.glob("runs/*/metrics.jsonl") if f.stat().st_size]) < 2:
         assert process.is_alive()

@@ -43,8 +43,8 @@ def run(folder):
 @pytest.fixture(autouse=True, scope="module")
 def sources(one_core):
     sets = {
-        "mnist": stand_in("mnist", 28, 1, DIGITS, 200, 30),
-        "cifar10": stand_in("cifar10", 32, 3, CIFAR10, 200, 30),
+        "mnist": stand_in("mnist", 28, 1, DIGITS, 140, 20),
+        "cifar10": stand_in("cifar10", 32, 3, CIFAR10, 140, 20),
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spurious, "load_published", lambda config: sets[config.data])
@@ -103,7 +103,7 @@ def test_the_page_and_what_is_not_repeated(finished):
     assert "| dfr | true validation groups, DFR on erm's embedding | not run yet |" in page
     assert records["thanos"]["scores"]["selection"]["rule"] == "worst-discovered"
     assert records["groupdro"]["scores"]["selection"]["rule"] == "worst-group"
-    assert sum(records["groupdro"]["scores"]["selection"]["n"].values()) == 80
+    assert sum(records["groupdro"]["scores"]["selection"]["n"].values()) == 56
     _, again = run(folder)
     assert again[0] == "5 of 5 rows finished; 0 trainings to do"
     assert (folder / "results/table4.md").read_text() == page

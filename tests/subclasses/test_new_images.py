@@ -16,6 +16,8 @@ from thanos.subclasses.fitted import Centres
 from thanos.subclasses.keep import NOBODY, Places, can_be_kept, is_places, read_places, write_places
 from thanos.subclasses.reach import FEWEST, NEAREST, fit_reach
 
+pytestmark = pytest.mark.usefixtures("all_digits_in_module")
+
 SETTINGS = [
     DiscoverConfig(),
     DiscoverConfig(method="mixture"),

@@ -20,6 +20,8 @@ from thanos.report.discover_page import write_discover_page
 from thanos.subclasses.fitted import Discovered
 from thanos.training.auto import LARGEST, choose_training, load_suitably
 
+pytestmark = pytest.mark.usefixtures("all_digits_in_module")  # what is chosen goes by how many images there are
+
 FROM_NOTHING = AutoTrainConfig(encoder="tiny")
 
 

@@ -358,6 +358,7 @@ def test_the_log_of_a_failure_is_written_beside_another_s(tmp_path):
     assert (tmp_path / "failed" / "digits-seed-0-spread.log").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("all_digits")
 def test_numbers_that_are_not_defined_are_not_written(tmp_path):
     """One validation image of each superclass has no cosine to another one."""
     config = SMALL.model_copy(update={"validation": 0.0014})
