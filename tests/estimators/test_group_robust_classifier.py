@@ -26,12 +26,13 @@ CHECKED = [GroupRobustClassifier(method, clusters=None if method == "groupdro" e
 
 
 @pytest.fixture
-def _three_members(monkeypatch):
-    """Of dpe's ensemble, not fifteen."""
+def _of_three(monkeypatch):
+    """Of dpe's ensemble not fifteen members, of dfr's mean not ten heads."""
     monkeypatch.setattr(methods, "fit_prototypes", partial(fit_prototypes, members=3))
+    monkeypatch.setattr(methods, "REFITS", 3)
 
 
-@pytest.mark.usefixtures("_three_members")
+@pytest.mark.usefixtures("_of_three")
 @parametrize_with_checks(CHECKED)
 def test_scikit_learns_checks(estimator, check):
     if check.func is check_fit2d_1feature:
@@ -66,7 +67,7 @@ def train():
     return world(1500, 0.95, 0)
 
 
-@pytest.mark.usefixtures("_three_members")
+@pytest.mark.usefixtures("_of_three")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize("classes", [2, 3])

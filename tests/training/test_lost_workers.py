@@ -56,7 +56,7 @@ def reference(photographs, tmp_path_factory):
 
 
 def settings(photographs, **changes) -> TrainConfig:
-    return TrainConfig(**{"data": str(photographs), "method": "spread", "batch": 16, "epochs": 4} | changes)
+    return TrainConfig(**{"data": str(photographs), "method": "spread", "batch": 16, "epochs": 3} | changes)
 
 
 def quiet(workers: int) -> RunConfig:

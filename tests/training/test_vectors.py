@@ -136,7 +136,7 @@ def test_the_fingerprint_is_of_numbers_labels_and_splits(vectors):
 @pytest.mark.parametrize("method", registry.methods())
 @pytest.mark.parametrize("encoders", ["two", "one"])
 def test_every_method_trains(vectors, tmp_path, method, encoders):
-    config = CONFIG.model_copy(update={"method": method, "encoders": encoders, "epochs": 10, "learning_rate": 5e-3})
+    config = CONFIG.model_copy(update={"method": method, "encoders": encoders, "epochs": 7, "learning_rate": 7e-3})
     run = train(config, tmp_path / "run", images=vectors, run=QUIET, say=silent)
     before = build_branches(config, channels=WIDTH, size=None, superclasses=2)
     after, fresh = run.encoder.module.state_dict(), next(iter(before.values())).encoder.state_dict()
