@@ -17,7 +17,7 @@ from thanos.robust.plain import plain_errors
 from thanos.subclasses.cuts import with_cuts
 from thanos.subclasses.table import write_discovered
 
-KINDS, EACH = 6, 40
+KINDS, EACH = 6, 24
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """What takes the place of slow parts in all tests, which are not about these."""
 
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import cache
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.datasets import load_digits
 
 from thanos.data import published
@@ -36,7 +37,7 @@ def in_place():
     Most seconds of a page are t-SNE's, whose places no test looks at: principal components take its place. So do a few
     draws that of many which say how surely a subclass would be found again. tests/report/test_plane.py and
     tests/subclasses/test_stability.py look at both as they are. That a file outlasts a loss of power no test can see,
-    and tests of writes that fail put their own in its place.
+    and tests of writes that fail put their own in its place. scikit-learn takes our parameters as they are.
     """
     drawn, read = {}, cache(load_digits)
     with pytest.MonkeyPatch.context() as patch:
@@ -46,8 +47,17 @@ def in_place():
         patch.setattr("thanos.report.discover_page.training_curves", lambda runs: _curves(runs, drawn))
         patch.setattr("sklearn.datasets.load_digits", lambda **how: deepcopy(read(**how)))
         patch.setattr(published, "_digits", some_digits)
+        patch.setattr("sklearn.utils.parallel._threadpool_controller", _OneThread)
         patch.setattr(os, "fsync", lambda handle: None)
-        yield
+        with config_context(skip_parameter_validation=True):
+            yield
+
+
+class _OneThread:
+    """In the place of what asks and tells the libraries, around every k-means, how many threads they have: one."""
+
+    info = staticmethod(list)
+    limit = staticmethod(lambda **wanted: nullcontext())
 
 
 def _curves(runs, drawn):

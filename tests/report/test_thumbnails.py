@@ -132,11 +132,11 @@ def test_the_page_shows_an_image_under_its_name(made, tmp_path, linked):
 
 
 def test_of_many_images_some_have_a_thumbnail_and_all_have_neighbours(tmp_path, monkeypatch):
-    monkeypatch.setattr(thumbnails, "EMBEDDED", 100)
-    monkeypatch.setattr(map, "BY_TSNE", 100)
+    monkeypatch.setattr(thumbnails, "EMBEDDED", 60)
+    monkeypatch.setattr(map, "BY_TSNE", 60)
     made = world(tmp_path)
     with opened(made.page) as page:
-        assert "96 of 480 images were placed so" in page.content()
+        assert "58 of 288 images were placed so" in page.content()
         tiles = page.locator("#gallery > *")
         assert [tiles.nth(k).locator("canvas").count() for k in range(11)] == [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
         for k, how in ((0, "Nearest in the embedding"), (1, "Nearest on the map")):
