@@ -1,6 +1,7 @@
 """What takes the place of slow parts in all tests, which are not about these."""
 
 import os
+import sys
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from functools import cache
@@ -48,6 +49,10 @@ def in_place():
         patch.setattr("sklearn.datasets.load_digits", lambda **how: deepcopy(read(**how)))
         patch.setattr(published, "_digits", some_digits)
         patch.setattr("sklearn.utils.parallel._threadpool_controller", _OneThread)
+        if registry := sys.modules.get(
+            "lightning_fabric.utilities.registry"
+        ):  # every Trainer reads all packages' facts
+            patch.setattr(registry, "entry_points", cache(registry.entry_points))
         patch.setattr(os, "fsync", lambda handle: None)
         with config_context(skip_parameter_validation=True):
             yield
