@@ -1,5 +1,6 @@
 """Everything that can be edited on a page, by keys alone and by the pointer alone; what is kept, saved and asked."""
 
+import json
 import re
 from pathlib import Path
 
@@ -31,13 +32,15 @@ class Keys:
 
     def to(self, selector):
         """By Tab, or back by Shift+Tab, from wherever the focus is."""
-        for _ in range(20):
+        place = f"document.querySelector({json.dumps(selector)})"
+        for _ in range(40):
             stops = self.page.evaluate(STOPS_TO, selector)
             if stops == 0:
                 return
             for _ in range(abs(stops)):
                 self.press("Tab" if stops > 0 else "Shift+Tab")
-        raise AssertionError(f"no Tab leads to {selector}")
+        here, there = (self.page.evaluate(f"{of}?.outerHTML.slice(0, 200)") for of in ("document.activeElement", place))
+        raise AssertionError(f"no Tab leads from {here} to {there}")
 
     def push(self, selector):
         self.to(selector)

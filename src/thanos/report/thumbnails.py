@@ -28,6 +28,8 @@ TRIED = ((64, 75), (64, 55), (64, 35), (48, 50), (32, 60), (32, 30))
 EDGE = 2
 """Pixels by which each is continued on all sides: lossy pictures share colour between neighbouring pixels, and a page
 would show that of the thumbnail beside it as a frame."""
+SAMPLED = 500
+"""Thumbnails that tell how many bytes more of them will take."""
 BESIDE = 400
 """Thumbnails in a picture beside the page."""
 
@@ -46,14 +48,16 @@ def embedded(images: ImageSet, rows: NDArray[np.int64]) -> dict[str, Any]:
     """
     stride = stride_of(len(rows))
     shown = rows[::stride]
-    columns = math.ceil(math.sqrt(len(shown)))
+    sample = shown if len(shown) <= SAMPLED else shown[:: len(shown) // SAMPLED][:SAMPLED]
     own = max(images.size)
     for side, quality in TRIED:
         side = min(side, own)
-        sample = _sheet(images, shown[:: max(1, len(shown) // 500)][:500], 23, side, quality)
-        if len(sample) * len(shown) / min(len(shown), 500) < 0.9 * ROOM:
+        sheet, columns = _square(images, sample, side, quality)
+        if len(sheet) * len(shown) / len(sample) < 0.9 * ROOM:
             break
-    uri = "data:image/webp;base64," + base64.b64encode(_sheet(images, shown, columns, side, quality)).decode()
+    if len(sample) < len(shown):
+        sheet, columns = _square(images, shown, side, quality)
+    uri = "data:image/webp;base64," + base64.b64encode(sheet).decode()
     return {"sheets": [uri], "each": len(shown), "columns": columns, "side": side, "edge": EDGE, "stride": stride}
 
 
@@ -99,19 +103,35 @@ def _foreign(folder: Path) -> Iterator[Path]:
             yield file
 
 
+def _square(images: ImageSet, rows: NDArray[np.int64], side: int, quality: int) -> tuple[bytes, int]:
+    """A sheet about as high as wide, and its columns."""
+    columns = math.ceil(math.sqrt(len(rows)))
+    return _sheet(images, rows, columns, side, quality), columns
+
+
 def _sheet(images: ImageSet, rows: NDArray[np.int64], columns: int, side: int, quality: int) -> bytes:
     """Thumbnails side by side, each continued at its edges, as lossy WebP."""
     cell = side + 2 * EDGE
-    sheet = Image.new("RGB", (columns * cell, -(-len(rows) // columns) * cell), "white")
+    sheet = np.full((-(-len(rows) // columns) * cell, columns * cell, 3), 255, dtype=np.uint8)
     for k, row in enumerate(rows):
-        picture = Image.fromarray(images.images[np.array([row])][0].squeeze()).convert("RGB")
-        scale = side / max(picture.size)
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        tile = Image.new("RGB", (side, side), "white")
-        corner = ((side - size[0]) // 2, (side - size[1]) // 2)
-        tile.paste(picture.resize(size, Image.Resampling.LANCZOS) if scale < 1 else picture, corner)
-        continued = np.pad(np.asarray(tile), ((EDGE, EDGE), (EDGE, EDGE), (0, 0)), mode="edge")
-        sheet.paste(Image.fromarray(continued), (k % columns * cell, k // columns * cell))
+        y, x = k // columns * cell, k % columns * cell
+        tile = sheet[y : y + cell, x : x + cell]
+        tile[EDGE:-EDGE, EDGE:-EDGE] = _thumbnail(images.images[np.array([row])][0], side)
+        tile[:EDGE], tile[-EDGE:] = tile[EDGE], tile[-EDGE - 1]
+        tile[:, :EDGE], tile[:, -EDGE:] = tile[:, EDGE, None], tile[:, -EDGE - 1, None]
     buffer = io.BytesIO()
-    sheet.save(buffer, format="webp", quality=quality)
+    Image.fromarray(sheet).save(buffer, format="webp", quality=quality)
     return buffer.getvalue()
+
+
+def _thumbnail(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """The image at most ``side`` pixels long, (side, side, 3), in the middle of white."""
+    picture = Image.fromarray(image.squeeze()).convert("RGB")
+    scale = side / max(picture.size)
+    if scale < 1:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    tile = np.full((side, side, 3), 255, dtype=np.uint8)
+    left, top = (side - picture.width) // 2, (side - picture.height) // 2
+    tile[top : top + picture.height, left : left + picture.width] = np.asarray(picture)
+    return tile
