@@ -3,7 +3,6 @@ loads this file too, needs none of it."""
 
 import gc
 import os
-from importlib import import_module
 
 import pytest
 
@@ -108,27 +107,35 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="session")
 def _quick():
-    with import_module("quick").in_place():
+    from quick import in_place
+
+    with in_place():
         yield
 
 
 @pytest.fixture
 def all_digits():
     """Where something is said of scikit-learn's 1,797."""
-    with import_module("quick").with_all_digits():
+    from quick import with_all_digits
+
+    with with_all_digits():
         yield
 
 
 @pytest.fixture(scope="module")
 def all_digits_in_module():
-    with import_module("quick").with_all_digits():
+    from quick import with_all_digits
+
+    with with_all_digits():
         yield
 
 
 @pytest.fixture(autouse=True)
 def _one_thread():
     """What a test sets stays in its process; threads that share a core with another worker wait for each other."""
-    import_module("torch").set_num_threads(1)
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from sklearn import config_context
 from sklearn.datasets import load_digits
 
 from thanos.data import published
@@ -38,7 +37,7 @@ def in_place():
     Most seconds of a page are t-SNE's, whose places no test looks at: principal components take its place. So do a few
     draws that of many which say how surely a subclass would be found again. tests/report/test_plane.py and
     tests/subclasses/test_stability.py look at both as they are. That a file outlasts a loss of power no test can see,
-    and tests of writes that fail put their own in its place. scikit-learn takes our parameters as they are.
+    and tests of writes that fail put their own in its place.
     """
     drawn, read = {}, cache(load_digits)
     with pytest.MonkeyPatch.context() as patch:
@@ -49,13 +48,11 @@ def in_place():
         patch.setattr("sklearn.datasets.load_digits", lambda **how: deepcopy(read(**how)))
         patch.setattr(published, "_digits", some_digits)
         patch.setattr("sklearn.utils.parallel._threadpool_controller", _OneThread)
-        if registry := sys.modules.get(
-            "lightning_fabric.utilities.registry"
-        ):  # every Trainer reads all packages' facts
+        # every Trainer reads all packages' facts; where nothing imports Lightning, there is none
+        if registry := sys.modules.get("lightning_fabric.utilities.registry"):
             patch.setattr(registry, "entry_points", cache(registry.entry_points))
         patch.setattr(os, "fsync", lambda handle: None)
-        with config_context(skip_parameter_validation=True):
-            yield
+        yield
 
 
 class _OneThread:

@@ -251,7 +251,8 @@ def gain(outcome: Outcome, plain: Outcome) -> Gain:
 def find_groups(embeddings: Embeddings, config: DiscoverConfig) -> Discovered:
     """:func:`thanos.discover`, with every cluster large enough to be watched on validation images.
 
-    Where George's overclustering asks for it, the losses are those of a plain classifier.
+    How surely each would be found again is left out. Where George's overclustering asks for it, the losses are those of
+    a plain classifier.
     """
     loss = None
     if config.overcluster:
