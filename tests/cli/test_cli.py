@@ -492,15 +492,19 @@ def test_the_shipped_list_of_timm_names_is_timms(monkeypatch):
     assert not missing
 
 
-def test_subcommands_that_do_not_train_do_not_import_lightning(tmp_path):
-    """It takes seconds."""
+def test_libraries_that_are_not_needed_are_not_imported(tmp_path):
+    """They take seconds: Lightning without a training, torch where vectors are clustered."""
     vectors = tmp_path / "vectors.npz"
     x = np.random.default_rng(0).normal(size=(24, 4)).astype(np.float32)
     np.savez(vectors, vectors=x, superclass=np.arange(24) % 2)
     code = "import sys; from thanos.cli import run_command\n"
-    for subcommand in ("discover", "geometry", "report"):
+    for subcommand, library in (
+        ("discover", "torch"),
+        ("geometry", "pytorch_lightning"),
+        ("report", "pytorch_lightning"),
+    ):
         code += f"run_command([{subcommand!r}, sys.argv[1]])\n"
-        code += f"if 'pytorch_lightning' in sys.modules: sys.exit({subcommand!r})\n"
+        code += f"if {library!r} in sys.modules: sys.exit({subcommand!r})\n"
     done = subprocess.run([sys.executable, "-c", code, str(vectors)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -86,7 +86,7 @@ class RobustConfig(Settings):
     """How a model that serves every group is made from embeddings."""
 
     method: Literal[RobustMethod, "portfolio"] = "portfolio"
-    """portfolio: groups are inferred in seven ways, and a rule that sees no group picks among heads on them; the
+    """portfolio: groups are inferred in several ways, and a rule that sees no group picks among heads on them; the
     default unless `groups` or `select` is given, which groupdro then takes. groupdro: the worst group's loss made as
     small as it gets; groupdro-auroc: that of the worst pair of groups of two superclasses, for a score by AUROC;
     reweight: every group weighs the same; jtt: what a first model gets wrong counts more; dfr: refitted on

@@ -34,7 +34,7 @@ class GroupRobustClassifier(ClassifierMixin, BaseEstimator):
             groups of different classes), "reweight" (every group weighs the same), "dfr" (sparse heads on
             group-balanced held-out rows), "jtt" (what a first head gets wrong counts more), "afr" (refitted on what a
             first head is least sure of), "dpe" (an ensemble of diverse prototypes), "erm" (the plain classifier, to
-            compare with) or "portfolio" (infers groups in seven ways and picks among heads on them; ``fit`` takes no
+            compare with) or "portfolio" (infers groups in several ways and picks among heads on them; ``fit`` takes no
             groups then).
         select: What chooses on the held-out rows: "worst-group" (of those given to ``fit``), "worst-discovered" or
             "worst-class". "auto": worst-group if groups are given; else worst-discovered for groupdro,

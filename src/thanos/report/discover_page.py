@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,10 +23,12 @@ from thanos.report.summary import advice_line, by_level, members, portfolio_tabl
 from thanos.report.walk import walk_data
 from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
-from thanos.runs.encoder_io import ModelCard
 from thanos.storage import write_text
 from thanos.subclasses.explain import Explained
 from thanos.subclasses.fitted import Discovered
+
+if TYPE_CHECKING:  # it imports torch, which a page of vectors does without
+    from thanos.runs.encoder_io import ModelCard
 
 TITLE = "thanos: discovered subclasses"
 SUBCLASSES = "of the subclasses"
@@ -46,7 +48,7 @@ class Training:
     """Its final numbers, ``alarms`` and ``provenance``."""
     logged: list[dict[str, float]]
     """A ``step`` and numbers each."""
-    card: ModelCard
+    card: "ModelCard"
     weights: Path
 
 

@@ -1,11 +1,12 @@
 """The few lines of torch (and timm) that load a run's encoder where this package is not installed."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thanos import registry
-from thanos.encoders.detailed import MIDDLE
-from thanos.runs.encoder_io import ModelCard
+
+if TYPE_CHECKING:
+    from thanos.runs.encoder_io import ModelCard
 
 _TIMM = """\
 import timm, torch
@@ -116,7 +117,7 @@ def read(path):  # a picture as embed takes it
 """
 
 
-def loading_code(card: ModelCard, weights: Path) -> str:
+def loading_code(card: "ModelCard", weights: Path) -> str:
     """Python that defines ``embed`` for uint8 images, or vectors, and ``read``; encoders of one kind, as of a run.
 
     Args:
@@ -144,6 +145,8 @@ def loading_code(card: ModelCard, weights: Path) -> str:
         heads = [("head." if alone else f"head.parts.{k}.", _sizes(head)) for k, head in enumerate(card.encoders)]
         facts |= {"heads": heads, "built": _HEAD, "prefix": "backbone.", "features": "backbone", "detailed": ""}
         if card.grid:
+            from thanos.encoders.detailed import MIDDLE
+
             detailed = _DETAILED.format(grid=card.grid, middle=MIDDLE)
             facts |= {"prefix": "backbone.network.", "features": "detailed", "detailed": detailed}
         return "".join(text.format(**facts) for text in (_FROZEN, _READ))
@@ -157,7 +160,7 @@ def loading_code(card: ModelCard, weights: Path) -> str:
     return "".join(text.format(**facts) for text in (builds, use, _READ))
 
 
-def _of_vectors(card: ModelCard, weights: Path) -> str:
+def _of_vectors(card: "ModelCard", weights: Path) -> str:
     """The same for an encoder of vectors; mean and deviation of each number stand beside the weights."""
     alone = len(card.encoders) == 1
     heads = [("" if alone else f"parts.{k}.", _sizes(head)) for k, head in enumerate(card.encoders)]
@@ -178,7 +181,7 @@ def _sizes(head: str) -> tuple[int, ...]:
     return () if spec is None else spec.sizes
 
 
-def _takes_size(name: str, card: ModelCard) -> bool:
+def _takes_size(name: str, card: "ModelCard") -> bool:
     """Whether a timm model is built for a size of images."""
     if registry.encoder(name) is not None:
         return False
