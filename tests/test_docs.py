@@ -47,6 +47,19 @@ def test_links_lead_somewhere(page, link):
     assert ((HOME / page).parent / link).exists()
 
 
+def test_files_that_are_named_are_there():
+    """In CONTRIBUTING by a path or beside the last one; in the table of packages in the package of their row."""
+    beside = HOME
+    for name in re.findall(r"`([\w./-]+(?:\.py|\.html|/))`", PAGES["CONTRIBUTING.md"]):
+        if (HOME / name).exists():
+            beside = HOME / name if name.endswith("/") else (HOME / name).parent
+        assert (HOME / name).exists() or (beside / name).exists(), name
+    packages = PAGES["docs/architecture.md"].partition("\n## ")[0]
+    for package, what in re.findall(r"^\| `(\w+)/`.*? \| (.*) \|$", packages, re.MULTILINE):
+        for name in re.findall(r"`([\w/]+(?:\.py|/))`", what):
+            assert (HOME / "src/thanos" / package / name).exists(), f"{package}/{name}"
+
+
 def test_the_reference_has_every_public_name():
     """The rest of what `make docs` says of it is for Sphinx, which takes warnings for errors."""
     listed = set(re.findall(r"^\.\. auto(?:class|function):: (\w+)$", PAGES["docs/reference.md"], re.MULTILINE))
