@@ -39,7 +39,7 @@ def robust(
 ) -> None:
     """Train a classifier on embeddings that serves every group well, known, discovered or inferred.
 
-    By default a portfolio: groups inferred in several ways (the run's subclasses are one), heads on them, and a rule that
+    By default a portfolio: groups inferred in many ways (the run's subclasses are one), heads on them, and a rule that
     sees no true group and keeps the plain classifier where that is as good. If you named or edited the subclasses, the
     rule looks at these and the superclasses alone: the classifier is to be fair to exactly those. Prints each group's
     test accuracy beside that of the plain one. The .npz holds weight, bias, mean and scale: logits = (vectors - mean) /
