@@ -38,8 +38,8 @@ docs: setup
 bench: setup
 	$(BIN)/python benchmarks/views.py
 
-lock:
-	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
+lock: setup
+	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
 
 clean:

@@ -95,10 +95,6 @@ def pytest_collection_finish():
     gc.enable()
 
 
-def pytest_sessionfinish():
-    gc.freeze()  # nor is it worth the time to look through what ends with this process
-
-
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in SLOW:

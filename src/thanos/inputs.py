@@ -47,21 +47,19 @@ class Source:
 
     def __post_init__(self) -> None:
         path, given = self.path, self.options.model_fields_set
+        wanted = "a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted"
         if not path.exists() and not self.by_name:
-            raise ConfigError(
-                f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} does "
-                f"not exist{nearest(str(path), (*registry.datasets(), *timm_names()))}. Train one: thanos train --help"
-            )
+            near = nearest(str(path), (*registry.datasets(), *timm_names()))
+            raise ConfigError(f"{wanted}; {path} does not exist{near}. Train one: thanos train --help")
         if path.is_file() and path.suffix not in FILES and not self.of_embeddings:
-            raise ConfigError(
-                f"a run directory, a .ckpt, .safetensors or .npz file or a timm model's name is wanted; {path} is a "
-                f"file of another kind. Images are named by `data`, a table of subclasses by `table`."
-            )
+            of_others = "Images are named by `data`, a table of subclasses by `table`."
+            raise ConfigError(f"{wanted}; {path} is a file of another kind. {of_others}")
         here = RunDir(path)
         if self._is_folder and not here.settings_file.is_file() and not here.has_weights:
             runs = sorted(each.name for each in path.glob("*") if RunDir(each).is_run)
-            inside = f"; runs in it: {', '.join(runs[:5])}" if runs else ""
-            raise ConfigError(f"a run directory holds a config.yaml and weights; {path} does not{inside}.")
+            made = f"of images: thanos discover {quote(str(path))} -o NEW"
+            told = f"runs in it: {', '.join(runs[:5])}" if runs else made
+            raise ConfigError(f"a run directory holds a config.yaml and weights; {path} does not; {told}.")
         if self.options.pretrained and not self.by_name:
             raise ConfigError(f"`pretrained` holds weights of a timm model, and {path} is none by name; drop it.")
         if self.by_name and "data" not in given:
@@ -206,7 +204,8 @@ class Source:
         own = [file for file in [given] if file.is_file()] if given else own
         if not own:
             where = f"{given} does not exist" if given else f"{self.path} has none of its own"
-            raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: thanos robust --help")
+            made = f"thanos robust {self.again(None)}"
+            raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: {made}")
         if len(own) > 1:
             told = ", ".join(file.name for file in own)
             self.say(f"{len(own)} classifiers: {told}; the first, the newest, is used, unless `classifier` names one")

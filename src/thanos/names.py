@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from itertools import islice
+from pathlib import Path
 
 
 @cache
@@ -34,3 +36,15 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
         n for n in names if len(word) > 2 and n.startswith(word)
     ]
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+MANY = 1000
+"""Names in a folder among which the one that was meant is looked for."""
+
+
+def nearest_beside(path: Path) -> str:
+    """The same for a path among what its folder has."""
+    try:
+        return nearest(path.name, [each.name for each in islice(path.parent.iterdir(), MANY)])
+    except OSError:
+        return ""

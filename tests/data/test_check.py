@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from thanos.cli import run_command
-from thanos.config import DataConfig, RunConfig, TrainConfig
+from thanos.config import DataConfig, RunConfig, TrainConfig, read_yaml
 from thanos.config.data import check_data
 from thanos.data.check import check
 from thanos.errors import ConfigError, DataError, OutputError
@@ -148,3 +148,6 @@ def test_a_misspelt_folder_is_named(tmp_path, monkeypatch):
         check_data("digts")
     with pytest.raises(ConfigError, match=r"no such path exists\."):
         check_data(str(tmp_path / "photographs"))
+    (tmp_path / "names.yaml").touch()
+    with pytest.raises(ConfigError, match=r"name.yaml does not exist \(did you mean 'names.yaml'\?\)"):
+        read_yaml(tmp_path / "name.yaml")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thanos.embeddings import Embeddings
-from thanos.report.summary import advice_line
+from thanos.report.summary import advice_line, worst
 from thanos.robust.next_labels import DRAWS, KEPT, Advice, Expected, advise, expected_gain, extrapolated
 from thanos.robust.plain import plain_errors
 from thanos.subclasses.fitted import Discovered
@@ -117,7 +117,7 @@ def test_what_is_advised():
     odd = found_of(embeddings, np.where(np.isin(np.arange(len(cluster)), two), 3, cluster))
     odd = replace(odd, names=(*odd.names, "a/2"))
     assert errors.accuracies(odd)[odd.names[3]] == {"accuracy": 0.0, "n": 2}
-    assert advise(embeddings, odd, errors).subclass == "a/1"
+    assert advise(embeddings, odd, errors).subclass == "a/1" == worst(odd, errors)["name"]
     rng = np.random.default_rng(0)
     alike = found_of(
         embeddings, 2 * embeddings.superclass + (embeddings.superclass == 0) * rng.integers(0, 2, len(cluster))

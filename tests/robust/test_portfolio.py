@@ -218,7 +218,7 @@ def test_within_the_noise_erm_is_kept(make_shortcut, monkeypatch):
         choice = choose(every, seen, groups)
         assert choice.plain is every[0]
         assert choice.chosen is (every[0] if kept else choice.scored[0].candidate)
-        assert choice.reason.startswith("plain ERM is as good") == kept
+        assert choice.reason.startswith("plain ERM stays") == kept
     shade = replace(along(0), bias=np.array([0.0, 1e-3]))
     alike = (every[0], candidate("a", "reweight", {}, shade))
     monkeypatch.setattr(room, "ERRORS", 2.5)

@@ -43,6 +43,33 @@ def clouds(kinds=(3, 4), images=120, apart=6.0, dim=12, seed=0, share=None):
     )
 
 
+def test_what_is_unsure_and_what_was_not_tried_is_said(tmp_path, capsys):
+    data = clouds(kinds=(3, 4))
+    write_embeddings(data, tmp_path / "e.npz")
+    run_command(["discover", str(tmp_path / "e.npz"), "--most", "4"])
+    out, page = capsys.readouterr().out, (tmp_path / "e-subclasses.html").read_text()
+    [three, four] = [line for line in out.splitlines() if line.startswith("class ") and "silhouette" in line]
+    assert "no larger number was tried" not in three
+    assert four.endswith("no larger number was tried: --most 8")
+    assert page.count("No larger number was tried; <code>thanos discover --most 8</code>") == 1
+    assert "fresh draws" not in out  # clouds that lie apart are found again
+    rng = np.random.default_rng(0)
+    loose = replace(data, vectors=rng.normal(size=data.vectors.shape).astype(np.float32))
+    write_embeddings(loose, tmp_path / "l.npz")
+    run_command(["discover", str(tmp_path / "l.npz"), "--clusters", "6"])
+    out, page = capsys.readouterr().out, (tmp_path / "l-subclasses.html").read_text()
+    holds = [
+        held
+        for fact in json.loads((tmp_path / "l-subclasses.json").read_text())["superclasses"].values()
+        for held in fact["holds"].values()
+    ]
+    rare = sum(held < 0.5 for held in holds)
+    said = f"{rare} of {len(holds)} subclasses are found again in fewer than half of fresh draws of images"
+    assert rare > 4
+    assert said in out
+    assert f"<b>Unsure:</b> {said}, least often class " in page
+
+
 def test_silhouettes_are_scikit_learns():
     rng = np.random.default_rng(0)
     x, label = rng.normal(size=(150, 5)), rng.choice([0, 1, 4], 150)

@@ -11,7 +11,10 @@ from sklearn.datasets import make_blobs
 from thanos import DiscoverConfig, Embeddings, RunConfig, TrainConfig, discover, embed, train
 from thanos.cli import run_command
 from thanos.errors import DataError
+from thanos.storage import read_json, write_marked_json
 from thanos.storage.arrays import MARK
+from thanos.storage.schemas import Classifier
+from thanos.subclasses.called import Called
 from thanos.subclasses.fitted import Centres
 from thanos.subclasses.keep import NOBODY, Places, can_be_kept, is_places, read_places, write_places
 from thanos.subclasses.reach import FEWEST, NEAREST, fit_reach
@@ -127,6 +130,23 @@ def test_a_persons_names_are_used(run, tmp_path):
     mine = {image for image, row in known.items() if row["subclass"] == "below 5/0"}
     assert len(named & mine) > 0.9 * len(mine)
     assert not any(row["subclass"] == "below 5/0" for row in said.values())
+
+
+def test_subclasses_of_one_name_do_not_doubt_each_other():
+    """Confidence is 1 - own / next distance; the next one is of another name, and where there is none, it is sure."""
+    data = blobs()
+    found = discover(data, DiscoverConfig(reduce="none", clusters=3))
+    places = Places(found.fitted, found.names, data.superclass_names, "e", "t")
+    names = {"a/0": "x", "a/2": "x", "b/0": "all", "b/1": "all", "b/2": "all"}
+    told, confidence = places.place(data.vectors, data.superclass, Called(names))
+    assert list(told) == [names.get(found.names[c], found.names[c]) for c in found.cluster]
+    assert (confidence[data.superclass == 1] == 1).all()
+    [a] = [mine for value, _, mine in found.fitted.spaces(data.vectors, data.superclass) if value == 0]
+    centres = found.fitted.superclasses[0].centres
+    far = np.linalg.norm(a[:, None] - centres[None], axis=2)
+    merged, own = np.isin(found.cluster[data.superclass == 0], (0, 2)), far.min(axis=1)
+    other = np.where(merged, far[:, 1], np.minimum(far[:, 0], far[:, 2]))
+    np.testing.assert_allclose(confidence[data.superclass == 0], np.maximum(0, 1 - own / other), atol=1e-6)
 
 
 def test_subclasses_of_other_weights_or_another_table_are_not_named(run, tmp_path, capsys):
@@ -258,3 +278,20 @@ def test_the_newest_classifier_is_used_and_said(run, tmp_path, capsys):
         "robust-groupdro.npz, robust-reweight.npz; the first, the newest, is used, unless --classifier names one" in out
     )
     assert f"images by {newer}: " in out
+
+
+def test_a_classifier_of_earlier_subclasses_is_said_to_be_one(run, tmp_path, capsys):
+    """And the names that it was made with, which are of those, are not advised."""
+    head, names = tmp_path / "head.npz", run / "subclasses.yaml"
+    command = ["classify", str(run), "--data", "digits", "--classifier", str(head), "-o", str(tmp_path / "p.csv")]
+    run_command(
+        ["robust", str(run), "--method", "reweight", "--groups", "discovered", "--names", str(names), "-o", str(head)]
+    )
+    run_command(command)
+    assert f"--names {names}, with which {head} was made, gives them your names" in capsys.readouterr().out
+    facts = read_json(head.with_suffix(".json"), Classifier)
+    write_marked_json(head.with_suffix(".json"), facts | {"subclasses": "0" * 8})
+    run_command(command)
+    out = capsys.readouterr().out
+    assert f"{head} was made for subclasses of before; for those of now: thanos robust {run}" in out
+    assert "--names" not in out

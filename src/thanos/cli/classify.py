@@ -55,8 +55,8 @@ def classify(
 
     refuse_foreign(where, is_predictions, "thanos classify")
     (fitted, kinds), known = read_head(head), from_.places(names)
-    if names is None and known is not None and (made_with := _names_of(head)) is not None:
-        say(f"subclasses as discovered; --names {quote(made_with)}, with which {head} was made, gives them your names")
+    if known is not None and (line := _of_other_names(head, known[0], names, from_.again(None))):
+        say(line)
     embeddings = from_.embeddings
     told = tell(fitted, kinds, embeddings, classifier=str(head), of=str(source), again=from_.again(None))
     if known is not None:
@@ -67,12 +67,19 @@ def classify(
         say(line)
 
 
-def _names_of(head: Path) -> str | None:
-    """The file of names that thanos robust was given for a classifier."""
+def _of_other_names(head: Path, places: "Places", names: Path | None, again: str) -> str:
+    """What a person must know of a classifier that was made for other subclasses, or under names; else empty."""
     from thanos.storage.schemas import Classifier
 
-    facts = head.with_suffix(".json")
-    return read_json(facts, Classifier).get("names") if facts.is_file() else None
+    file = head.with_suffix(".json")
+    facts = read_json(file, Classifier) if file.is_file() else {}
+    if facts.get("subclasses") not in (None, places.table):
+        return f"{head} was made for subclasses of before; for those of now: thanos robust {again}"
+    if names is None and (made_with := facts.get("names")) is not None:
+        return (
+            f"subclasses as discovered; --names {quote(made_with)}, with which {head} was made, gives them your names"
+        )
+    return ""
 
 
 PREDICTED = ("image", "predicted", "probability")
@@ -91,8 +98,7 @@ def with_subclasses(told: "Classified", places: "Places", called: "Called", embe
     from thanos.subclasses.keep import NOBODY
 
     superclass = places.ids_in(told.names)[told.predicted]
-    subclass, confidence = places.place(embeddings.vectors, superclass)
-    subclass = called.of(embeddings.vectors, subclass)
+    subclass, confidence = places.place(embeddings.vectors, superclass, called)
     if places.reach is not None:
         beyond = places.reach.is_beyond(embeddings.vectors)
         subclass = tuple(NOBODY if odd else name for name, odd in zip(subclass, beyond, strict=True))

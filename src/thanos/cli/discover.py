@@ -164,6 +164,7 @@ def write_found(
     """
     from thanos.evaluate.recovery import recovery_by_split
     from thanos.report.discover_page import TITLE
+    from thanos.report.summary import unsure_line
     from thanos.subclasses.cuts import with_cuts
     from thanos.subclasses.discovery import discover as cluster
     from thanos.subclasses.table import check_table_free, write_discovered
@@ -180,6 +181,8 @@ def write_found(
         told = explained(source, found, properties)
     for line in (*discovered_lines(found, recovered), *(told.lines(found.names) if told else ())):
         say(line)
+    if unsure := unsure_line(found):
+        say(unsure)
     shown = recovered.to_dict() | (source.kept() if scores is None else scores)
     with alone(table):  # what goes beside it is to be of the same subclasses
         write_page(page, source, found, shown, table=table, told=told, linked=thumbnails == "linked")

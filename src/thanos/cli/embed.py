@@ -72,6 +72,6 @@ def placed(places: "Places", called: "Called", embeddings: "Embeddings") -> "dic
     superclass = places.ids_in(embeddings.superclass_names)[embeddings.superclass]
     if (superclass < 0).all():
         return {}
-    name, confidence = places.place(embeddings.vectors, superclass)
-    ids, names = ids_of(called.of(embeddings.vectors, name))
+    name, confidence = places.place(embeddings.vectors, superclass, called)
+    ids, names = ids_of(name)
     return {"discovered": ids, "discovered_names": np.array(names), "discovered_confidence": confidence}

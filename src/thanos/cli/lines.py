@@ -67,6 +67,8 @@ def discovered_lines(found: "Discovered", recovered: "Recovered") -> list[str]:
         why = "" if tried is None else f" · silhouette {tried:.2f}"
         why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
         why += f" · {fact['excess']:.1f} deviations beyond one cloud (p {_p(fact['p'])})" if "excess" in fact else ""
+        if fact.get("silhouette") and fact["clusters"] == max(fact["silhouette"]):
+            why += f"; no larger number was tried: `most={2 * fact['clusters']}`"
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
         lines.append(f"{name}: {subclasses} of {sizes} images{why}")
     for where, again in recovered.named():
@@ -132,7 +134,7 @@ def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]
     """By what a classifier was chosen on validation images."""
     if config.method == "portfolio":
         reason = f"portfolio, {selection['candidates']} candidates: {selection['reason']}"
-        return [reason, *left_out(selection["aside"])]
+        return [reason, *(f"of its candidates, {line}" for line in left_out(selection["aside"]))]
     sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
     reached = f"AUROC {selection['auroc']:.1%}" if "auroc" in selection else f"{selection['accuracy']:.1%}"
     lines = [
@@ -221,6 +223,21 @@ def gain_line(found: "Gain", plain: str) -> str:
     if low <= 0:
         said += f". The plain one: {plain}"
     return said
+
+
+def next_lines(again: str, outcome: "Outcome", *, for_these: bool) -> list[str]:
+    """What to do with a classifier.
+
+    Args:
+        again: What is typed behind a command for what it is of.
+        outcome: The classifier.
+        for_these: Whether it is to be fair to groups that a person named.
+    """
+    lines = [f"next: thanos report {again} shows each group by both; thanos classify takes it for new images"]
+    if outcome.robust.settings.get("head") == "erm" and not for_these:
+        named = f"thanos robust {again} --names FILE"
+        lines.insert(0, f"the portfolio's classifier is the plain one; to be fair to groups that you name: {named}")
+    return lines
 
 
 def kept_lines(found: Sequence["Keeping"]) -> list[str]:

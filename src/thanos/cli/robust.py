@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from thanos.cli.app import Embedded, Flat, Of, Out, app, say
-from thanos.cli.lines import changes_lines, chosen_lines, gain_line, robust_lines
+from thanos.cli.lines import changes_lines, chosen_lines, gain_line, next_lines, robust_lines
 from thanos.cli.shared import described, earlier
 from thanos.config import RobustConfig, SourceConfig
 from thanos.console import command
@@ -137,7 +137,8 @@ def make(
         write_marked_json(facts, scores)
     source.list_skipped(out)
     say(f"classifier: {out} · scores: {facts}")
+    lines = next_lines(source.again(table), outcome, for_these=for_these)
     if plain is not None:
-        say(gain_line(found, str(plain)))
-        for line in changes_lines(outcome.scores, beside.scores):
-            say(line)
+        lines = [gain_line(found, str(plain)), *changes_lines(outcome.scores, beside.scores), *lines]
+    for line in lines:
+        say(line)

@@ -53,8 +53,8 @@ def split(
     if (kept := from_.own("subclasses", ".csv")) is not None and kept.is_file():
         again = f"thanos discover {from_.again(None)} --number merging"
         say(
-            f"these need not be the subclasses of {kept}, which may be found in other features or counted otherwise: "
-            f"where they differ, the pictures on a page tell; to write these down: {again}"
+            f"the subclasses of {kept} are counted otherwise, perhaps in other features: what is one class here is in "
+            f"pieces there that fresh images need not have; to write down these in their place: {again}"
         )
 
 

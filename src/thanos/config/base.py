@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from thanos import registry
 from thanos.errors import ConfigError
-from thanos.names import nearest
+from thanos.names import nearest, nearest_beside
 from thanos.storage import write_text
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -82,7 +82,7 @@ def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[st
         ConfigError: if the file is missing, is no YAML, or holds no mapping.
     """
     if not path.is_file():
-        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} does not exist.")
+        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} does not exist{nearest_beside(path)}.")
     if path.stat().st_size > LARGEST:
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} is larger than {LARGEST / 2**20:.0f} MB.")
     try:

@@ -1,6 +1,5 @@
 """Which images and labels, how they are read, and how views of them are drawn."""
 
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +8,7 @@ from pydantic import Field
 from thanos import registry
 from thanos.config.base import Fraction, Settings
 from thanos.errors import ConfigError
-from thanos.names import nearest
+from thanos.names import nearest, nearest_beside
 
 LISTINGS = (".csv", ".tsv", ".txt", ".jsonl", ".npz")
 """Kinds of file that list images or hold them."""
@@ -146,20 +145,8 @@ def check_data(name: str) -> None:
     if registry.dataset(name) is not None or path.exists():
         return
     known = registry.datasets()
-    near = nearest(path.name, _beside(path)) or nearest(name, known)
+    near = nearest_beside(path) or nearest(name, known)
     raise ConfigError(
-        f"`data` takes a data set ({', '.join(known)}), a folder, a CSV, an .npz or a file of vectors; {name!r} "
-        f"is none of these and no such path exists{near}{registry.broken()}."
+        f"`data={name}`: no such path exists{near}. Give a folder, a CSV, an .npz, a file of vectors, or the name of a "
+        f"data set ({', '.join(known)}){registry.broken()}."
     )
-
-
-MANY = 1000
-"""Names in a folder among which the one that was meant is looked for."""
-
-
-def _beside(path: Path) -> list[str]:
-    """The names that its folder has."""
-    try:
-        return [each.name for each in islice(path.parent.iterdir(), MANY)]
-    except OSError:
-        return []

@@ -33,7 +33,7 @@ def list_folder(folder: Path, config: DataConfig) -> Listing:
         told = "".join(f" ({line})" for line in tell_left_out(reason for _, reason in listing.left_out))
         raise DataError(
             f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}){told}. Lay them out as SUPERCLASS/image or "
-            f"SUPERCLASS/SUBCLASS/image."
+            f"SUPERCLASS/SUBCLASS/image; images without labels lie in it as they are."
         )
     parts = {path: path.relative_to(folder).parts[:-1] for path in found.images}
     parts = _labelled_parts(parts, listing) if layout is None else parts

@@ -123,6 +123,16 @@ def lowest_share(groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {"name": name, "accuracy": accuracy, "n": n, "small": n < FEW, "interval": around}
 
 
+def surely_lowest(groups: dict[str, dict[str, Any]]) -> str:
+    """Of groups with ``accuracy`` and ``n`` the one whose interval ends lowest: one image may be wrong by chance.
+
+    Example:
+        >>> surely_lowest({"rare": {"accuracy": 0.0, "n": 1}, "hard": {"accuracy": 0.4, "n": 50}})
+        'hard'
+    """
+    return min(groups, key=lambda name: share_interval(groups[name]["accuracy"], groups[name]["n"])[1])
+
+
 def mean_interval(values: Sequence[float]) -> Interval:
     """95% interval of a mean by Student's t over seeds; infinite for one seed."""
     if len(values) < 2:

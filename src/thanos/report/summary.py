@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thanos.data.splits import watched
 from thanos.embeddings import Embeddings
-from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval
+from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval, surely_lowest
 from thanos.names import left_out
 from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
@@ -18,6 +18,8 @@ from thanos.subclasses.fitted import Discovered
 
 LOWEST = 10
 """Superclasses that are listed, those with the lowest accuracy first."""
+HALF = 0.5
+"""A subclass that fewer fresh draws of images have is called unsure."""
 SHOWN_MEMBERS = 4
 """True subclasses named for each discovered one, the most frequent first."""
 
@@ -151,7 +153,7 @@ def _beside_plain(picked: Mapping[str, Any], plain: Mapping[str, Any]) -> list[d
 
 
 def worst(found: Discovered, errors: Errors | None) -> dict[str, Any] | None:
-    """The discovered subclass that a plain classifier errs on most.
+    """The discovered subclass that a plain classifier surely errs on most: the one that advice is about.
 
     Returns:
         Its ``name``, the ``share`` of errors, the ``n`` images behind it, whether these are ``small`` (fewer than 50),
@@ -160,9 +162,21 @@ def worst(found: Discovered, errors: Errors | None) -> dict[str, Any] | None:
     accuracy = {} if errors is None else errors.accuracies(found)
     if not accuracy:
         return None
-    lowest = lowest_share(accuracy)
-    low, high = lowest["interval"]
-    return lowest | {"share": 1 - lowest["accuracy"], "interval": (1 - high, 1 - low)}
+    name, (low, high) = surely_lowest(accuracy), lowest_share(accuracy)["interval"]
+    share, n = 1 - accuracy[name]["accuracy"], accuracy[name]["n"]
+    return {"name": name, "share": share, "n": n, "small": n < FEW, "interval": (1 - high, 1 - low)}
+
+
+def unsure_line(found: Discovered) -> str:
+    """How many subclasses fresh draws of images would seldom have, and which, in a sentence; empty where none are."""
+    facts = [fact.get("holds", {}) for fact in found.superclasses.values()]
+    holds = {name: share for fact in facts for name, share in fact.items() if name in found.names}
+    rare = sorted((share, name) for name, share in holds.items() if share < HALF)
+    if not rare:
+        return ""
+    shown = ", ".join(f"{name} ({share:.0%})" for share, name in rare[:SHOWN_MEMBERS])
+    which = f", least often {shown}" if len(rare) > SHOWN_MEMBERS else f": {shown}"
+    return f"{len(rare)} of {len(holds)} subclasses are found again in fewer than half of fresh draws of images{which}"
 
 
 def advice_line(advice: Advice | None) -> str:

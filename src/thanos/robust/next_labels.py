@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.embeddings import Embeddings, one_size
-from thanos.evaluate.intervals import Interval, share_interval
+from thanos.evaluate.intervals import Interval, share_interval, surely_lowest
 from thanos.evaluate.scores import Scores
 from thanos.robust.head import Head, Standardised, fit_weighted, standardise
 from thanos.robust.methods import STRENGTHS, path
@@ -82,9 +82,9 @@ def advise(embeddings: Embeddings, found: Discovered, errors: Errors | None, see
     whole = None if errors is None else errors.share(np.arange(len(embeddings)))
     if not shares or whole is None:
         return None
-    highest = {name: share_interval(each["accuracy"], each["n"])[1] for name, each in shares.items()}
-    name = min(highest, key=lambda each: highest[each])
-    worst, high, number = shares[name], highest[name], found.names.index(name)
+    name = surely_lowest(shares)
+    worst, number = shares[name], found.names.index(name)
+    high = share_interval(worst["accuracy"], worst["n"])[1]
     train = int((embeddings.in_split("train") & (found.cluster == number)).sum())
     said = (name, worst["accuracy"], worst["n"])
     if train < FEWEST or worst["n"] < FEWEST_HELD_OUT:

@@ -204,7 +204,8 @@ def choose(every: tuple[Candidate, ...], seen: Seen, partitions: Mapping[str, In
     kept, over = gain <= ERRORS * error, ", ".join(evidence.partitions)
     told = f"{mean.short} scores {score_of_mean:.3f} of 1 over {over} (1: best over each of them)"
     beside = f"plain {every[plain].short} {score[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
-    reason = f"{'plain ERM is as good: ' if kept else ''}{told}, {beside}, on {evidence.told}."
+    stays = f"plain ERM stays, as nothing is surely better ({ERRORS:g} standard errors are asked): " if kept else ""
+    reason = f"{stays}{told}, {beside}, on {evidence.told}."
     right = np.array([each.argmax(axis=1) == evidence.y for each in (logits_of_mean, *logits)], dtype=np.float64)
     by_group = [of_groups(right, evidence.y, group)[0].min(axis=1) for group in evidence.partitions.values()]
     accuracy_of_mean = float((of_mean.argmax(axis=1) == seen.held_out_y).mean())

@@ -208,15 +208,16 @@ class FittedSuperclass:
         reduced = np.asarray(self.reduction.transform(x), dtype=np.float64)
         return self.clusters.model.turned(reduced) if isinstance(self.clusters.model, Turned) else reduced
 
-    def place(self, x: Rows) -> tuple[Ids, Rows, Rows]:
-        """Cluster, distance and confidence of each row."""
+    def place(self, x: Rows, alike: Ids | None = None) -> tuple[Ids, Rows, Rows]:
+        """Cluster, distance and confidence of each row; clusters that are ``alike`` count as one."""
         reduced = np.asarray(self.reduction.transform(x), dtype=np.float64)
         found = self.clusters.predict(reduced)
         apart = np.sqrt(squared_distances(reduced, self.centres))
         rows = np.arange(len(x))
         own, confidence = apart[rows, found], np.ones(len(x))
         if len(self.centres) > 1:
-            apart[rows, found] = np.inf
+            group = np.arange(len(self.centres)) if alike is None else alike[self.first :][: len(self.centres)]
+            apart[group[found][:, None] == group] = np.inf
             confidence = np.clip(1 - own / np.maximum(apart.min(axis=1), 1e-12), 0, 1)
         return found + self.first, own, confidence
 
@@ -248,18 +249,21 @@ class Fitted:
     erased: Erased | None = None
     """What was taken out first."""
 
-    def predict(self, vectors: NDArray[np.float32], superclass: Ids) -> tuple[Ids, Rows, Rows]:
+    def predict(
+        self, vectors: NDArray[np.float32], superclass: Ids, alike: Ids | None = None
+    ) -> tuple[Ids, Rows, Rows]:
         """Cluster, distance and confidence of each row, as in :class:`Discovered`.
 
         Args:
             vectors: Embeddings, (n, dim).
             superclass: Their superclasses, (n,), ids of which each had training embeddings.
+            alike: A number for each cluster; those of one number count as one (a person merged them). None: none do.
         """
         x = self._standardized(vectors)
         cluster, distance, confidence = np.zeros(len(x), dtype=np.int64), np.zeros(len(x)), np.ones(len(x))
         for value in np.unique(superclass):
             rows = superclass == value
-            cluster[rows], distance[rows], confidence[rows] = self.superclasses[int(value)].place(x[rows])
+            cluster[rows], distance[rows], confidence[rows] = self.superclasses[int(value)].place(x[rows], alike)
         return cluster, distance, confidence
 
     def spaces(self, vectors: NDArray[np.float32], superclass: Ids) -> Iterator[tuple[int, Ids, Rows]]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thanos.data.group_table import mark_of, read_table
+from thanos.data.labels import ids_of
 from thanos.errors import ConfigError, DataError
 from thanos.storage import names_in, read_npz, write_marked_npz
 from thanos.subclasses.called import Called, read_called
@@ -54,22 +55,25 @@ class Places:
     """Tells images that belong to none of them; None: not known."""
 
     def place(
-        self, vectors: NDArray[np.float32], superclass: NDArray[np.int64]
+        self, vectors: NDArray[np.float32], superclass: NDArray[np.int64], called: Called | None = None
     ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """The discovered subclass of new images, and how surely.
 
         Args:
             vectors: Of the same space, (n, dim).
             superclass: Ids as they are here, (n,); -1: none of them, and so without a subclass.
+            called: What a person calls them: those of one name are one.
         Returns:
             A name (empty without one) and a confidence (0 to 1) for each image.
         """
+        called = called or Called()
+        alike, _ = ids_of([called.names.get(name, name) for name in self.names])
         name, confidence = np.full(len(vectors), "", dtype=object), np.zeros(len(vectors))
         some = np.isin(superclass, list(self.fitted.superclasses))
         if some.any():
-            cluster, _, confidence[some] = self.fitted.predict(vectors[some], superclass[some])
+            cluster, _, confidence[some] = self.fitted.predict(vectors[some], superclass[some], alike)
             name[some] = [self.names[each] for each in cluster]
-        return tuple(name), confidence
+        return called.of(vectors, tuple(name)), confidence
 
     def ids_in(self, names: tuple[str, ...]) -> NDArray[np.int64]:
         """The ids here of superclasses by their names elsewhere, -1 where there is none of that name."""
