@@ -62,6 +62,13 @@ def test_coarser_parts_are_unions(page):
     assert f"{union} (160)" in legend
 
 
+def test_the_shape_is_that_of_the_superclass(page):
+    with opened(page) as shown:
+        legend = shown.locator("#legend").inner_html()
+    points = re.findall(r"<svg[^>]*><(\w+).*?</svg> (\w+)/", legend)
+    assert points == [("circle", "all")] * 3 + [("rect", "lone")] * 3
+
+
 def test_as_discovered_nothing_is_to_be_taken(page):
     block, _, _ = seen(page, 3)
     assert "3: as discovered" in block

@@ -270,7 +270,8 @@ def _finish(plan: _Plan, metrics: dict[str, Any]) -> Run:
 def describe(images: Samples) -> str:
     """One line: how many images (or vectors) of what, in which splits, and what was done to them."""
     parts = [f"{images.name}: {len(images):,} {images.kind} of {images.shown_size}"]
-    parts.append(f"{len(images.superclass_names)} superclasses")
+    count = len(images.superclass_names)
+    parts.append(f"{count} superclass{'es' if count > 1 else ''}")
     if images.subclass is not None:
         known = int((images.subclass >= 0).sum())
         some = "" if known == len(images) else f"known of {known:,} {images.kind}, "

@@ -10,7 +10,17 @@ if (!data.sprite) picture.remove();
 data.kinds.forEach((each, i) => select.add(new Option(each.title, i, i === 1, i === 1)));
 
 const colourOf = id => id < 0 ? "#999999" : (dark.matches ? BRIGHT : COLOURS)[id % 10];
-const shapeOf = id => id < 0 ? 0 : Math.floor(id / 10) % 3;
+function shapes() {  // by id: of the superclass, where three shapes and ten colours so tell all apart; else another after ten colours
+  const home = data.kinds[0].ids, of = [], looks = new Set();
+  let plain = data.kinds[0].names.length <= 3;
+  for (let i = 0; i < count && plain; i++) {
+    const id = map.kind.ids[i];
+    if (id >= 0) plain = (of[id] ??= home[i]) === home[i];
+  }
+  of.forEach((shape, id) => looks.add(10 * shape + id % 10));
+  plain &&= looks.size === Object.keys(of).length;
+  return id => id < 0 ? 0 : plain ? of[id] ?? 0 : Math.floor(id / 10) % 3;
+}
 const rgb = hex => [1, 3, 5].map(at => parseInt(hex.slice(at, at + 2), 16));
 const width = () => canvas.clientWidth, height = () => canvas.clientHeight;
 const range = places => places.reduce(([low, high], each) => [Math.min(low, each), Math.max(high, each)], [Infinity, -Infinity]);
@@ -37,7 +47,7 @@ function draw() {
     Object.assign(canvas, {width: wide, height: high});
     map.image = new ImageData(wide, high);
   }
-  const paper = getComputedStyle(document.body).backgroundColor.match(/\d+/g).slice(0, 3).map(Number), ids = map.kind.ids;
+  const shapeOf = shapes(), paper = getComputedStyle(document.body).backgroundColor.match(/\d+/g).slice(0, 3).map(Number), ids = map.kind.ids;
   const colours = Array.from({length: map.kind.names.length + 1}, (_, k) => rgb(colourOf(k - 1)));
   const off = Uint8Array.from(colours, (_, k) => map.hidden.has(k - 1) ? 1 : 0);
   const size = scale() * ratio, x0 = wide / 2 - map.left * size, y0 = high / 2 - map.top * size;
@@ -59,22 +69,22 @@ function ring(i, size) {
   pen.stroke();
 }
 
-function legendPoint(id) {
-  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg"), form = ["circle", "rect", "polygon"][shapeOf(id)];
-  const shape = document.createElementNS("http://www.w3.org/2000/svg", form), place = {circle: {r: 5}, rect: {x: -5, y: -5, width: 10, height: 10}, polygon: {points: "0,-6 5,5 -5,5"}}[form];
-  for (const [name, value] of Object.entries(place)) shape.setAttribute(name, value);
-  shape.setAttribute("fill", colourOf(id));
+function legendPoint(id, shape) {
+  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg"), form = ["circle", "rect", "polygon"][shape];
+  const point = document.createElementNS("http://www.w3.org/2000/svg", form), place = {circle: {r: 5}, rect: {x: -5, y: -5, width: 10, height: 10}, polygon: {points: "0,-6 5,5 -5,5"}}[form];
+  for (const [name, value] of Object.entries(place)) point.setAttribute(name, value);
+  point.setAttribute("fill", colourOf(id));
   drawing.setAttribute("viewBox", "-6 -6 12 12");
   drawing.setAttribute("aria-hidden", "true");
-  drawing.append(shape);
+  drawing.append(point);
   return drawing;
 }
 function drawLegend() {
-  const size = new Map();
+  const size = new Map(), shapeOf = shapes();
   for (const id of map.kind.ids) size.set(id, (size.get(id) || 0) + 1);
   legend.replaceChildren(...[...size.keys()].sort((a, b) => a - b).map(id => {
     const text = ` ${id < 0 ? "unknown" : map.kind.names[id]} (${number(size.get(id))})`;
-    const button = element("button", {type: "button", "aria-pressed": String(!map.hidden.has(id)), children: [legendPoint(id), text]});
+    const button = element("button", {type: "button", "aria-pressed": String(!map.hidden.has(id)), children: [legendPoint(id, shapeOf(id)), text]});
     button.onclick = () => {
       if (!map.hidden.delete(id)) map.hidden.add(id);
       button.setAttribute("aria-pressed", String(!map.hidden.has(id)));

@@ -1,5 +1,5 @@
 // Many points on a canvas in a few milliseconds: each is a small stamp that is blended into one array of pixels.
-const SHAPES = [  // ten colours come round as circles, squares, triangles; all of about the same area
+const SHAPES = [  // circles, squares, triangles; all of about the same area
   (x, y, r) => x * x + y * y <= r * r,
   (x, y, r) => Math.max(Math.abs(x), Math.abs(y)) <= 0.9 * r,
   (x, y, r) => y <= r && y >= -1.2 * r && Math.abs(x) <= (y + 1.2 * r) / 2.2 * 1.1,
