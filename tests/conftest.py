@@ -52,7 +52,7 @@ SLOW = {
     "test_lost_workers",
     "test_manifest",
     "test_mechanisms",
-    "test_methods",
+    "methods/test_methods",
     "test_mutated",
     "test_mutations",
     "test_new_images",
@@ -85,7 +85,8 @@ SLOW = {
     "test_stage",
     "test_walk",
 }
-"""Modules of more than three seconds, which train, start processes or open a browser: not in `make test-fast`."""
+"""Modules of more than three seconds, which train, start processes or open a browser: not in `make test-fast`.
+By name; with their folder, where two have one."""
 
 
 def pytest_collection_finish():
@@ -101,7 +102,8 @@ def pytest_sessionfinish():
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.stem in SLOW:
+        name = item.path.stem
+        if name in SLOW or f"{item.path.parent.name}/{name}" in SLOW:
             item.add_marker(pytest.mark.slow)
 
 

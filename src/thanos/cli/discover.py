@@ -182,7 +182,7 @@ def write_found(
     for line in (*discovered_lines(found, recovered), *(told.lines(found.names) if told else ())):
         say(line)
     if unsure := unsure_line(found):
-        say(unsure)
+        say(f"{unsure}; the evidence that there are several: thanos split {source.again(None)}")
     shown = recovered.to_dict() | (source.kept() if scores is None else scores)
     with alone(table):  # what goes beside it is to be of the same subclasses
         write_page(page, source, found, shown, table=table, told=told, linked=thumbnails == "linked")
