@@ -46,8 +46,9 @@ from thanos.names import nearest
 app = App(
     name="thanos",
     help="Learn image representations that keep the classes nobody labelled.",
-    help_epilogue="First: `thanos demo`. `thanos COMMAND -h` shows examples, `thanos COMMAND --help` all options. "
-    "--config FILE reads settings from YAML (flags beside it win); --debug shows tracebacks.",
+    help_epilogue="First: `thanos demo`, or on your images `thanos discover photos/ -o runs/first`. `thanos COMMAND "
+    "-h` shows examples, `thanos COMMAND --help` all options. --config FILE reads settings from YAML (flags beside it "
+    "win); --debug shows tracebacks.",
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
     version_flags=["--version"],
