@@ -1,12 +1,13 @@
 """What to label next: the rise that is stated is the slope that leaving out shows, and comes true on built sets."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from thanos.embeddings import Embeddings
-from thanos.report.summary import advice_line, worst
+from thanos.report.summary import advice_line, by_heart, failed, worst
 from thanos.robust.next_labels import DRAWS, KEPT, Advice, Expected, advise, expected_gain, extrapolated
 from thanos.robust.plain import plain_errors
 from thanos.subclasses.fitted import Discovered
@@ -125,6 +126,37 @@ def test_what_is_advised():
     easy = embeddings.take(cluster != 1)
     alike = found_of(easy, alike.cluster[cluster != 1])
     assert advise(easy, alike, plain_errors(easy)).what == "nothing"
+
+
+def test_superclasses_that_fail_are_named():
+    embeddings, cluster = islands(rare=40)
+    errors = plain_errors(embeddings)
+    assert failed(embeddings, errors) == failed(embeddings, None) == []
+    wrong = replace(errors, wrong=errors.wrong | ((embeddings.superclass == 1) & (np.arange(len(cluster)) % 3 > 0)))
+    mine = (embeddings.superclass == 1) & errors.held_out
+    assert failed(embeddings, wrong) == [{"name": "b", "share": wrong.wrong[mine].mean(), "n": mine.sum()}]
+
+
+def test_subclasses_of_training_images_are_named():
+    """By the hypergeometric tail, summed by hand; random cuts are named in no more than 1% of draws."""
+    embeddings, cluster = islands(rare=100)
+    train = embeddings.in_split("train")
+    mine = np.flatnonzero(cluster == 0)
+    learned = np.concatenate([mine[train[mine]][:30], mine[~train[mine]][:2]])
+    odd = found_of(embeddings, np.where(np.isin(np.arange(len(cluster)), learned), 3, cluster))
+    odd = replace(odd, names=(*odd.names, "a/2"))
+    a = embeddings.superclass == 0
+    n, k, size = int(a.sum()), int(train[a].sum()), len(learned)
+    tail = sum(math.comb(k, i) * math.comb(n - k, size - i) for i in range(30, size + 1)) / math.comb(n, size)
+    assert tail < 0.01 / 4
+    assert by_heart(embeddings, odd).startswith(
+        f"a/2 (30 of 32; of its superclass {k / n:.0%}): nearly all are training"
+    )
+    rng, said = np.random.default_rng(0), 0
+    for _ in range(200):
+        cut = np.where(a, rng.choice([0, 1, 3], len(a), p=[0.5, 0.45, 0.05]), 2)
+        said += by_heart(embeddings, replace(odd, cluster=cut)) != ""
+    assert said <= 6
 
 
 def test_the_line_says_what_it_is():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
 
-from thanos import DiscoverConfig, Embeddings, RunConfig, TrainConfig, discover, embed, train
+from thanos import DiscoverConfig, Embeddings, RunConfig, TrainConfig, discover, embed, load, read_embeddings, train
 from thanos.cli import run_command
 from thanos.errors import DataError
 from thanos.storage import read_json, write_marked_json
@@ -278,6 +278,35 @@ def test_the_newest_classifier_is_used_and_said(run, tmp_path, capsys):
         "robust-groupdro.npz, robust-reweight.npz; the first, the newest, is used, unless --classifier names one" in out
     )
     assert f"images by {newer}: " in out
+
+
+def test_training_images_are_not_counted(run, tmp_path, capsys):
+    """They are told by their vectors, whatever their files are called; what is right is that of the others."""
+    kept = read_embeddings(run / "embeddings.npz")
+    names = np.array(kept.superclass_names)[kept.superclass]
+    shuffled = np.random.default_rng(0).permutation(len(kept))
+    images = load("digits").images[shuffled]
+    np.savez(tmp_path / "other.npz", images=images, superclass=names[shuffled])
+    run_command(["classify", str(run), "--data", str(tmp_path / "other.npz"), "-o", str(tmp_path / "p.csv")])
+    out = capsys.readouterr().out
+    train = kept.in_split("train")[shuffled]
+    said = list(table(tmp_path / "p.csv").values())
+    right = np.array([row["predicted"] == row["superclass"] for row in said])
+    assert f"{train.sum():,} of them are training images, which say nothing of new ones" in out
+    assert f"right on {right[~train].mean():.1%} of {(~train).sum():,} others" in out
+
+
+def test_a_classifier_that_is_surely_worse_is_said_to_be(run, tmp_path, capsys):
+    head = tmp_path / "head.npz"
+    run_command(["robust", str(run), "--method", "reweight", "-o", str(head)])
+    facts = read_json(head.with_suffix(".json"), Classifier)
+    for low, high, worse in ((-0.3, -0.1, True), (-0.3, 0.0, False)):
+        changed = facts["gain"] | {"all_images": {"difference": -0.2, "interval": [low, high]}}
+        write_marked_json(head.with_suffix(".json"), facts | {"gain": changed})
+        capsys.readouterr()
+        run_command(["classify", str(run), "--classifier", str(head), "-o", str(tmp_path / "p.csv")])
+        said = "surely worse than the plain classifier, 20.0 points less often right over all test images; that one: "
+        assert (f"{said}--classifier {tmp_path / 'head-plain.npz'}" in capsys.readouterr().out) == worse
 
 
 def test_a_classifier_of_earlier_subclasses_is_said_to_be_one(run, tmp_path, capsys):

@@ -92,7 +92,7 @@ def test_discover_finds_the_same_and_the_page_says_how_surely(discovered):
 
 
 def test_a_report_says_of_each_subclass_its_own_probability(vectors, discovered, tmp_path):
-    """In the order of the table and under a person's names, which are not those of the sizes."""
+    """In the order of the table and under a person's names, not those of the sizes; of merged ones nothing."""
     shutil.copytree(discovered, tmp_path, dirs_exist_ok=True)
     out = tmp_path / "found.csv"
     facts = read_json(out.with_suffix(".json"), Found)
@@ -107,10 +107,15 @@ def test_a_report_says_of_each_subclass_its_own_probability(vectors, discovered,
         name: re.search(r"found again in ([\d.]+)% of fresh draws", text)
         for name, text in re.findall(r"<h3>(four/\d|anything)</h3>(.*?)(?=<h3>|<h2>)", page, re.DOTALL)
     }
-    assert told.pop("anything") is None
     assert {name: float(found[1]) for name, found in told.items()} == {
-        name: pytest.approx(100 * stated[name]) for name in ("four/0", "four/1", "four/3")
+        name.replace("four/2", "anything"): pytest.approx(100 * share) for name, share in stated.items()
     }
+    names.write_text(names.read_text().replace("four/1: four/1", "four/1: anything"))
+    run_command(["report", str(vectors), "--table", str(out), "--out", str(tmp_path / "r.html")])
+    page = (tmp_path / "r.html").read_text()
+    of_merged = re.search(r"<h3>anything</h3>(.*?)(?=<h3>|<h2>)", page, re.DOTALL)[1]
+    assert "fresh draws" not in of_merged
+    assert re.search(r"<h3>four/0</h3>.*?found again in", page, re.DOTALL)
 
 
 def test_it_says_that_what_discover_wrote_may_be_others(tmp_path, capsys):
@@ -122,4 +127,4 @@ def test_it_says_that_what_discover_wrote_may_be_others(tmp_path, capsys):
     run_command(["discover", str(tmp_path / "e.npz"), "--clusters", "2"])
     capsys.readouterr()
     run_command(["split", str(tmp_path / "e.npz")])
-    assert "e-subclasses.csv are counted otherwise, perhaps in other features" in capsys.readouterr().out
+    assert "e-subclasses.csv has other subclasses (0 2, 1 2), counted otherwise" in capsys.readouterr().out

@@ -13,6 +13,9 @@ from thanos.inputs import Source
 from thanos.storage import has_columns, read_json, refuse_foreign, write_csv
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from thanos.embeddings import Embeddings
     from thanos.robust.classify import Classified
     from thanos.subclasses.called import Called
@@ -55,6 +58,8 @@ def classify(
 
     refuse_foreign(where, is_predictions, "thanos classify")
     (fitted, kinds), known = read_head(head), from_.places(names)
+    if line := _verdict(head):
+        say(line)
     if known is not None and (line := _of_other_names(head, known[0], names, from_.again(None))):
         say(line)
     embeddings = from_.embeddings
@@ -65,6 +70,19 @@ def classify(
     from_.list_skipped(where)
     for line in lines_of(from_, told, head, where):
         say(line)
+
+
+def _verdict(head: Path) -> str:
+    """That a classifier is surely worse over all images than the plain one beside it; else empty."""
+    from thanos.cli.robust import plain_beside
+    from thanos.storage.schemas import Classifier
+
+    file, plain = head.with_suffix(".json"), plain_beside(head)
+    gain = (read_json(file, Classifier) if file.is_file() else {}).get("gain")
+    if gain is None or gain["all_images"]["interval"][1] >= 0 or not plain.is_file():
+        return ""
+    lost = f"{-100 * gain['all_images']['difference']:.1f} points less often right over all test images"
+    return f"{head} is surely worse than the plain classifier, {lost}; that one: --classifier {quote(str(plain))}"
 
 
 def _of_other_names(head: Path, places: "Places", names: Path | None, again: str) -> str:
@@ -134,9 +152,31 @@ def lines_of(source: Source, told: "Classified", classifier: Path, out: Path) ->
         lines.append(f"{nobodys:,} of them are like none that discovery saw ({NOBODY!r})")
     own = source.run is not None
     judged = source.embeddings.rows("test") if own else np.arange(len(told.predicted))
+    which, trained = "test images" if own else "images", 0
+    if told.true and not own:
+        judged = np.flatnonzero(~_trained_on(source))
+        trained = len(told.predicted) - len(judged)
+        which = "others" if trained else which
+    if trained:
+        lines.append(f"{trained:,} of them are training images, which say nothing of new ones")
     if told.true and len(judged):
         right, (low, high) = told.accuracy(judged)
         few = ", few images" if len(judged) < FEW else ""
-        which = "test images" if own else "images"
         lines.append(f"right on {right:.1%} of {len(judged):,} {which} (95% {low:.1%} to {high:.1%}{few})")
     return lines
+
+
+def _trained_on(source: Source) -> "NDArray[np.bool_]":
+    """Which of the images the run was trained on, as far as its own embeddings are there to tell."""
+    import numpy as np
+
+    from thanos.robust.classify import among_training
+    from thanos.runs.own_data import kept_embeddings
+    from thanos.runs.run_dir import RunDir
+
+    vectors, weights = source.embeddings.vectors, source.options.weights
+    if source.by_name or source.of_embeddings:
+        return np.zeros(len(vectors), dtype=bool)
+    home = RunDir(source.path if source.path.is_dir() else source.path.parent)
+    known, _ = kept_embeddings(home.embeddings(weights), home.weights(weights))
+    return np.zeros(len(vectors), dtype=bool) if known is None else among_training(vectors, known)

@@ -164,7 +164,7 @@ def write_found(
     """
     from thanos.evaluate.recovery import recovery_by_split
     from thanos.report.discover_page import TITLE
-    from thanos.report.summary import unsure_line
+    from thanos.report.summary import by_heart, unsure_line
     from thanos.subclasses.cuts import with_cuts
     from thanos.subclasses.discovery import discover as cluster
     from thanos.subclasses.table import check_table_free, write_discovered
@@ -183,6 +183,8 @@ def write_found(
         say(line)
     if unsure := unsure_line(found):
         say(f"{unsure}; the evidence that there are several: thanos split {source.again(None)}")
+    if learned := by_heart(embeddings, found):
+        say(learned)
     shown = recovered.to_dict() | (source.kept() if scores is None else scores)
     with alone(table):  # what goes beside it is to be of the same subclasses
         write_page(page, source, found, shown, table=table, told=told, linked=thumbnails == "linked")

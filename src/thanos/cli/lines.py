@@ -1,6 +1,8 @@
 """Scores as lines on a terminal. Knows numbers and words; measures nothing."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from thanos.names import left_out
@@ -134,7 +136,10 @@ def chosen_lines(config: "RobustConfig", selection: dict[str, Any]) -> list[str]
     """By what a classifier was chosen on validation images."""
     if config.method == "portfolio":
         reason = f"portfolio, {selection['candidates']} candidates: {selection['reason']}"
-        return [reason, *(f"of its candidates, {line}" for line in left_out(selection["aside"]))]
+        return [
+            reason,
+            *(f"of its ways to infer groups and heads on them, {line}" for line in left_out(selection["aside"])),
+        ]
     sizes = ", ".join(f"{n:,} {name}" for name, n in selection["n"].items())
     reached = f"AUROC {selection['auroc']:.1%}" if "auroc" in selection else f"{selection['accuracy']:.1%}"
     lines = [
@@ -225,15 +230,21 @@ def gain_line(found: "Gain", plain: str) -> str:
     return said
 
 
-def next_lines(again: str, outcome: "Outcome", *, for_these: bool) -> list[str]:
+def next_lines(again: str, names: Path | None, outcome: "Outcome", found: "Gain", *, for_these: bool) -> list[str]:
     """What to do with a classifier.
 
     Args:
         again: What is typed behind a command for what it is of.
+        names: The names of the groups, where they were given.
         outcome: The classifier.
+        found: The difference to the plain classifier.
         for_these: Whether it is to be fair to groups that a person named.
     """
-    lines = [f"next: thanos report {again} shows each group by both; thanos classify takes it for new images"]
+    taken = "thanos classify takes it for new images"
+    if found.all_images.interval[1] < 0:
+        taken += ", unless --classifier names the plain one"
+    called = "" if names is None else f" --names {quote(str(names))}"
+    lines = [f"next: thanos report {again}{called} shows each group by both; {taken}"]
     if outcome.robust.settings.get("head") == "erm" and not for_these:
         named = f"thanos robust {again} --names FILE"
         lines.insert(0, f"the portfolio's classifier is the plain one; to be fair to groups that you name: {named}")

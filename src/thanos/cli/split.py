@@ -1,6 +1,6 @@
 """``thanos split``: which classes hide others."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -51,11 +51,21 @@ def split(
     for line in split_lines(found, typical(embeddings, found)):
         say(line)
     if (kept := from_.own("subclasses", ".csv")) is not None and kept.is_file():
-        again = f"thanos discover {from_.again(None)} --number merging"
         say(
-            f"the subclasses of {kept} are counted otherwise, perhaps in other features: what is one class here is in "
-            f"pieces there that fresh images need not have; to write down these in their place: {again}"
+            f"{kept} has other subclasses ({counted(kept)}), counted otherwise, perhaps in other features; to put "
+            f"these in their place: thanos discover {from_.again(None)} --number merging; names in "
+            f"{kept.with_suffix('.yaml').name} beside it go with their images"
         )
+
+
+def counted(table: Path) -> str:
+    """How many subclasses of each superclass a table has."""
+    from thanos.data.group_table import read_table
+
+    found: dict[str, set[str]] = {}
+    for member in read_table(table).values():
+        found.setdefault(member.superclass, set()).add(member.subclass)
+    return ", ".join(f"{name} {len(found[name])}" for name in sorted(found))
 
 
 def typical(embeddings: "Embeddings", found: "Discovered") -> dict[str, list[str]]:

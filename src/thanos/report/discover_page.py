@@ -19,7 +19,18 @@ from thanos.report.figures import thumbnail, training_curves
 from thanos.report.map import map_data
 from thanos.report.page import render
 from thanos.report.snippet import loading_code
-from thanos.report.summary import advice_line, by_level, members, portfolio_table, shape, summary, unsure_line, worst
+from thanos.report.summary import (
+    advice_line,
+    by_heart,
+    by_level,
+    failed,
+    members,
+    portfolio_table,
+    shape,
+    summary,
+    unsure_line,
+    worst,
+)
 from thanos.report.walk import walk_data
 from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
@@ -121,7 +132,9 @@ def write_discover_page(
         "alike": 0 if told is None else sum(not each for each in told.differences.values()),
         "found": found.superclasses,
         "worst": worst(found, errors),
+        "failed": failed(embeddings, errors),
         "unsure": unsure_line(found),
+        "by_heart": by_heart(embeddings, found),
         "next": advice_line(advice),
         "rows": summary(embeddings, found, errors, scores, final),
         "levels": by_level(scores),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from thanos.data.splits import watched
 from thanos.embeddings import Embeddings
-from thanos.evaluate.intervals import FEW, Interval, lowest_share, share_interval, surely_lowest
+from thanos.evaluate.intervals import FEW, Interval, holm, lowest_share, share_interval, surely_lowest
 from thanos.names import left_out
 from thanos.robust.next_labels import Advice
 from thanos.robust.plain import Errors
@@ -18,6 +18,8 @@ from thanos.subclasses.fitted import Discovered
 
 LOWEST = 10
 """Superclasses that are listed, those with the lowest accuracy first."""
+HEART = 0.01
+"""Probability that anything is said to be learned by heart where splits are random."""
 HALF = 0.5
 """A subclass that fewer fresh draws of images have is called unsure."""
 SHOWN_MEMBERS = 4
@@ -177,6 +179,38 @@ def unsure_line(found: Discovered) -> str:
     shown = ", ".join(f"{name} ({share:.0%})" for share, name in rare[:SHOWN_MEMBERS])
     which = f", least often {shown}" if len(rare) > SHOWN_MEMBERS else f": {shown}"
     return f"{len(rare)} of {len(holds)} subclasses are found again in fewer than half of fresh draws of images{which}"
+
+
+def failed(embeddings: Embeddings, errors: Errors | None) -> list[dict[str, Any]]:
+    """The superclasses that a plain classifier gets wrong more often than right: ``name``, ``share`` and ``n``."""
+    shares = (
+        (name, None if errors is None else errors.share(np.flatnonzero(embeddings.superclass == value)))
+        for value, name in enumerate(embeddings.superclass_names)
+    )
+    return [{"name": name, "share": one[0], "n": one[1]} for name, one in shares if one is not None and one[0] > HALF]
+
+
+def by_heart(embeddings: Embeddings, found: Discovered) -> str:
+    """Which subclasses hold surely more training images than their superclass, in a sentence; empty where none do.
+
+    The probability of so many in a random draw (hypergeometric), corrected for the number of subclasses (Holm).
+    """
+    from scipy.stats import hypergeom
+
+    train, said, p = embeddings.in_split("train"), [], []
+    for number, name in enumerate(found.names):
+        mine = found.cluster == number
+        whole = np.isin(embeddings.superclass, embeddings.superclass[mine])
+        trained, size, all_trained, all_size = (int(rows.sum()) for rows in (train & mine, mine, train & whole, whole))
+        said.append(f"{name} ({trained:,} of {size:,}; of its superclass {all_trained / all_size:.0%})")
+        p.append(float(hypergeom.sf(trained - 1, all_size, all_trained, size)))
+    told = [text for text, small in zip(said, holm(np.array(p)) < HEART, strict=True) if small]
+    if not told:
+        return ""
+    return (
+        f"{', '.join(told[:SHOWN_MEMBERS])}: nearly all are training images, which the encoder may know by heart; the "
+        f"few others cannot judge it"
+    )
 
 
 def advice_line(advice: Advice | None) -> str:

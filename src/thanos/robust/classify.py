@@ -34,6 +34,21 @@ class Classified:
         return right, share_interval(right, len(rows))
 
 
+SAME = 1e-4
+"""Vectors of one image may differ by that share of their length: batches are summed in another order."""
+
+
+def among_training(vectors: NDArray[np.float32], known: Embeddings) -> NDArray[np.bool_]:
+    """Whether each vector, (n, dim), is that of one of the training images of ``known``."""
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    train = known.of("train").vectors
+    if not len(train):
+        return np.zeros(len(vectors), dtype=bool)
+    nearest, apart = pairwise_distances_argmin_min(vectors.astype(np.float64), train.astype(np.float64))
+    return np.asarray(apart <= SAME * np.linalg.norm(train[nearest], axis=1))
+
+
 def classify(
     head: Classifier, names: tuple[str, ...], embeddings: Embeddings, *, classifier: str, of: str, again: str
 ) -> Classified:

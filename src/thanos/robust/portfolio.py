@@ -41,6 +41,8 @@ ERRORS = 2.5
 """By so many standard errors the pick must be above plain ERM, else ERM is kept: the error is of given heads, and these
 are the best of many. All of this was settled on Gaussian worlds of odd number, with as few as 150 training images too,
 and on pairs of CelebA's attributes (benchmarks/portfolio.py)."""
+CLOSE = 0.5
+"""Within so many standard errors of that another seed or name may decide otherwise, and the reason says so."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,10 @@ def choose(every: tuple[Candidate, ...], seen: Seen, partitions: Mapping[str, In
     gain, error = float(score_of_mean - score[plain]), standard.error(two, evidence, seen.seed)
     kept, over = gain <= ERRORS * error, ", ".join(evidence.partitions)
     told = f"{mean.short} scores {score_of_mean:.3f} of 1 over {over} (1: best over each of them)"
-    beside = f"plain {every[plain].short} {score[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f})"
+    close = ": a close call" if abs(gain - ERRORS * error) < CLOSE * error else ""
+    beside = (
+        f"plain {every[plain].short} {score[plain]:.3f} (difference {gain:+.3f}, standard error {error:.3f}{close})"
+    )
     stays = f"plain ERM stays, as nothing is surely better ({ERRORS:g} standard errors are asked): " if kept else ""
     reason = f"{stays}{told}, {beside}, on {evidence.told}."
     right = np.array([each.argmax(axis=1) == evidence.y for each in (logits_of_mean, *logits)], dtype=np.float64)

@@ -229,6 +229,19 @@ class Selection(Kept):
     accuracy: Share = 0.0
 
 
+class Everyone(Kept):
+    """The difference over all test images."""
+
+    difference: float
+    interval: Interval
+
+
+class Gained(Kept):
+    """What a classifier gives and takes against the plain one."""
+
+    all_images: Everyone
+
+
 class Classifier(Kept):
     """The JSON beside a classifier of ``thanos robust``."""
 
@@ -236,6 +249,7 @@ class Classifier(Kept):
     names: str | None = None
     selection: Selection = Selection()
     scores: ClassifierScores = ClassifierScores()
+    gain: Gained | None = None
     of: Marks | None = None
     subclasses: str | None = None
 
@@ -269,7 +283,7 @@ class Change(Kept):
     small: bool
 
 
-class PortfolioGain(Kept):
+class PortfolioGain(Gained):
     """What the pick brings."""
 
     worst: Change

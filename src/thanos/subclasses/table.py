@@ -1,6 +1,7 @@
 """The table of discovered subclasses: written with how it was found, read back as a person named and merged it."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from glob import escape
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from thanos.config import DiscoverConfig
 from thanos.console import command
-from thanos.data.group_table import SHAPE, at_hand, group_ids, made_of, mark_of, read_table
+from thanos.data.group_table import SHAPE, Member, at_hand, group_ids, made_of, mark_of, read_table
 from thanos.data.labels import SPLITS
 from thanos.data.samples import Values
 from thanos.embeddings import Embeddings, marks_of
@@ -134,7 +135,7 @@ def read_discovered(
     described = read_json(table.with_suffix(".json"), Found) if table.with_suffix(".json").is_file() else {}
     if own and (fault := _fault(table, described, embeddings, of)):
         raise DataError(f"{table} {fault}. Find subclasses anew: thanos discover {again}")
-    listed = read_table(table)
+    listed = as_found = read_table(table)
     here = at_hand(listed, embeddings.names, values or (lambda: embeddings.vectors), table, embeddings.fingerprint, say)
     if names is not None:
         listed = read_table(table, names, here, rest=rest)
@@ -144,16 +145,24 @@ def read_discovered(
     distance, confidence = (
         np.array([getattr(member, name) for member in members]) for name in ("distance", "confidence")
     )
-    how = described.get("superclasses", {})
-    facts = {}
+    how, facts, same = described.get("superclasses", {}), {}, _unchanged(as_found, listed)
     for value, name in enumerate(embeddings.superclass_names):
         sizes = np.unique(cluster[embeddings.superclass == value], return_counts=True)[1]
         counts = {"clusters": len(sizes), "images": int(sizes.sum()), "sizes": sorted(sizes.tolist(), reverse=True)}
         facts[name] = how.get(name, {}) | counts
+        if held := facts[name].get("holds"):
+            facts[name]["holds"] = {same[old]: share for old, share in held.items() if old in same}
     trees = {name: fact.pop("tree") for name, fact in facts.items() if "tree" in fact}
     marks = {one.subclass: one.mark for one in members if one.mark}
     found = Discovered(cluster, known, distance, confidence, facts, marks=marks)
     return replace(found, cuts=_cuts(trees, embeddings, [member.finest for member in members]))
+
+
+def _unchanged(found: Mapping[str, Member], named: Mapping[str, Member]) -> dict[str, str]:
+    """The names of subclasses that hold what they held when they were found, by what they were called then."""
+    pairs = {(member.subclass, named[image].subclass) for image, member in found.items()}
+    olds, news = (Counter(names) for names in zip(*pairs, strict=True))
+    return {old: new for old, new in pairs if olds[old] == news[new] == 1}
 
 
 def _cuts(trees: dict[str, Any], embeddings: Embeddings, finest: list[str]) -> Cuts | None:

@@ -124,7 +124,10 @@ def _start_from_photographs(config: DataConfig, given: AutoTrainConfig, images: 
     if features + chance < pixels:  # by more than two standard errors: from nothing takes ten times as long
         choices.reasons.append(f"no weights of photographs: {PHOTOS} suits these images less; {said}")
         return
-    choices.choose("encoder", PHOTOS, f"frozen; what it has seen of ImageNet suits these images: {said}")
+    suits = "what it has seen of ImageNet suits these images"
+    if features <= pixels + chance:
+        suits = "it takes a minute, and pixels are not surely better"
+    choices.choose("encoder", PHOTOS, f"frozen; {suits}: {said}")
     choices.settings |= head_settings(given) | {"frozen": True, "pretrained": True}
 
 
