@@ -11,6 +11,7 @@ from sklearn.datasets import make_blobs
 from thanos import DiscoverConfig, Embeddings, RunConfig, TrainConfig, discover, embed, load, read_embeddings, train
 from thanos.cli import run_command
 from thanos.errors import DataError
+from thanos.robust.classify import SAME, among_training
 from thanos.storage import read_json, write_marked_json
 from thanos.storage.arrays import MARK
 from thanos.storage.schemas import Classifier
@@ -278,6 +279,20 @@ def test_the_newest_classifier_is_used_and_said(run, tmp_path, capsys):
         "robust-groupdro.npz, robust-reweight.npz; the first, the newest, is used, unless --classifier names one" in out
     )
     assert f"images by {newer}: " in out
+
+
+def test_vectors_of_training_images_are_found_as_by_all_distances():
+    rng = np.random.default_rng(0)
+    data = blobs()
+    train = data.of("train").vectors
+    size = np.linalg.norm(train[:80], axis=1, keepdims=True)
+    near, far = (train[:80] + share * size / np.sqrt(24) * rng.choice([-1, 1], (80, 24)) for share in (2e-5, 1e-3))
+    x = np.concatenate([train, near, far, data.of("test").vectors, np.zeros((1, 24))]).astype(np.float32)
+    apart = np.linalg.norm(x[:, None].astype(float) - train[None], axis=2).min(axis=1)
+    assert np.array_equal(among_training(x, data), apart <= SAME * np.linalg.norm(x, axis=1))
+    assert among_training(x, data).sum() == len(train) + 80
+    assert among_training(x, replace(data, vectors=np.ones_like(data.vectors))).sum() == 0
+    assert among_training(train, replace(data, split=np.ones_like(data.split))).sum() == 0
 
 
 def test_training_images_are_not_counted(run, tmp_path, capsys):

@@ -197,14 +197,20 @@ def by_heart(embeddings: Embeddings, found: Discovered) -> str:
     """
     from scipy.stats import hypergeom
 
-    train, said, p = embeddings.in_split("train"), [], []
-    for number, name in enumerate(found.names):
-        mine = found.cluster == number
-        whole = np.isin(embeddings.superclass, embeddings.superclass[mine])
-        trained, size, all_trained, all_size = (int(rows.sum()) for rows in (train & mine, mine, train & whole, whole))
-        said.append(f"{name} ({trained:,} of {size:,}; of its superclass {all_trained / all_size:.0%})")
-        p.append(float(hypergeom.sf(trained - 1, all_size, all_trained, size)))
-    told = [text for text, small in zip(said, holm(np.array(p)) < HEART, strict=True) if small]
+    kinds, train = len(embeddings.superclass_names), embeddings.in_split("train")
+    cell = found.cluster * kinds + embeddings.superclass
+    count, trained = (
+        np.bincount(cell[rows], minlength=len(found.names) * kinds).reshape(-1, kinds) for rows in (train | True, train)
+    )
+    inside = count > 0  # merged by a person, it may be in several superclasses
+    size, all_size = count.sum(axis=1), inside @ count.sum(axis=0)
+    mine, all_trained = trained.sum(axis=1), inside @ trained.sum(axis=0)
+    p = hypergeom.sf(mine - 1, all_size, all_trained, size)
+    said = (
+        f"{name} ({k:,} of {n:,}; of its superclass {share:.0%})"
+        for name, k, n, share in zip(found.names, mine, size, all_trained / all_size, strict=True)
+    )
+    told = [text for text, small in zip(said, holm(p) < HEART, strict=True) if small]
     if not told:
         return ""
     return (
