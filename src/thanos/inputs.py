@@ -204,7 +204,7 @@ class Source:
         own = [file for file in [given] if file.is_file()] if given else own
         if not own:
             where = f"{given} does not exist" if given else f"{self.path} has none of its own"
-            made = f"thanos robust {self.again(None)}"
+            made = f"thanos robust {quote(str(self.path))}{f' --out {quote(str(given))}' if given else ''}"
             raise ConfigError(f"`classifier` names the .npz of thanos robust; {where}. Make one: {made}")
         if len(own) > 1:
             told = ", ".join(file.name for file in own)

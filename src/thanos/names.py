@@ -45,6 +45,6 @@ MANY = 1000
 def nearest_beside(path: Path) -> str:
     """The same for a path among what its folder has."""
     try:
-        return nearest(path.name, [each.name for each in islice(path.parent.iterdir(), MANY)])
+        return nearest(path.name, [each.name for each in islice(path.parent.iterdir(), MANY) if each.name != path.name])
     except OSError:
         return ""

@@ -138,7 +138,7 @@ def test_superclasses_that_fail_are_named():
 
 
 def test_subclasses_of_training_images_are_named():
-    """By the hypergeometric tail, summed by hand; random cuts are named in no more than 1% of draws."""
+    """By the hypergeometric tail, summed by hand, and their share; random cuts seldom, large lopsided ones never."""
     embeddings, cluster = islands(rare=100)
     train = embeddings.in_split("train")
     mine = np.flatnonzero(cluster == 0)
@@ -157,6 +157,9 @@ def test_subclasses_of_training_images_are_named():
         cut = np.where(a, rng.choice([0, 1, 3], len(a), p=[0.5, 0.45, 0.05]), 2)
         said += by_heart(embeddings, replace(odd, cluster=cut)) != ""
     assert said <= 6
+    lopsided = np.where(a & train & (rng.random(len(a)) < 0.3), 3, np.where(a, 0, 2))
+    lopsided[np.flatnonzero(a & ~train)[:60]] = 3  # of training images for the most part, beside many others
+    assert by_heart(embeddings, replace(odd, cluster=lopsided)) == ""
 
 
 def test_the_line_says_what_it_is():

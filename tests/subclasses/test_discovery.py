@@ -47,11 +47,10 @@ def test_what_is_unsure_and_what_was_not_tried_is_said(tmp_path, capsys):
     data = clouds(kinds=(3, 4))
     write_embeddings(data, tmp_path / "e.npz")
     run_command(["discover", str(tmp_path / "e.npz"), "--most", "4"])
-    out, page = capsys.readouterr().out, (tmp_path / "e-subclasses.html").read_text()
+    out = capsys.readouterr().out
     [three, four] = [line for line in out.splitlines() if line.startswith("class ") and "silhouette" in line]
     assert "no larger number was tried" not in three
     assert four.endswith("no larger number was tried: --most 8")
-    assert page.count("No larger number was tried; <code>thanos discover --most 8</code>") == 1
     assert "fresh draws" not in out  # clouds that lie apart are found again
     rng = np.random.default_rng(0)
     loose = replace(data, vectors=rng.normal(size=data.vectors.shape).astype(np.float32))

@@ -285,14 +285,17 @@ def test_vectors_of_training_images_are_found_as_by_all_distances():
     rng = np.random.default_rng(0)
     data = blobs()
     train = data.of("train").vectors
-    size = np.linalg.norm(train[:80], axis=1, keepdims=True)
-    near, far = (train[:80] + share * size / np.sqrt(24) * rng.choice([-1, 1], (80, 24)) for share in (2e-5, 1e-3))
+    size = np.linalg.norm(train[:80] - train.mean(axis=0), axis=1, keepdims=True)
+    near, far = (train[:80] + share * size / np.sqrt(24) * rng.choice([-1, 1], (80, 24)) for share in (2e-4, 1e-2))
     x = np.concatenate([train, near, far, data.of("test").vectors, np.zeros((1, 24))]).astype(np.float32)
     apart = np.linalg.norm(x[:, None].astype(float) - train[None], axis=2).min(axis=1)
-    assert np.array_equal(among_training(x, data), apart <= SAME * np.linalg.norm(x, axis=1))
+    assert np.array_equal(among_training(x, data), apart <= SAME * np.linalg.norm(x - train.mean(axis=0), axis=1))
     assert among_training(x, data).sum() == len(train) + 80
     assert among_training(x, replace(data, vectors=np.ones_like(data.vectors))).sum() == 0
     assert among_training(train, replace(data, split=np.ones_like(data.split))).sum() == 0
+    assert among_training(train[:, :5], data).sum() == 0
+    close = replace(data, vectors=100 + 1e-3 * data.vectors)  # all nearly at one point
+    assert among_training(close.of("test").vectors, close).sum() == 0
 
 
 def test_training_images_are_not_counted(run, tmp_path, capsys):
@@ -302,26 +305,51 @@ def test_training_images_are_not_counted(run, tmp_path, capsys):
     shuffled = np.random.default_rng(0).permutation(len(kept))
     images = load("digits").images[shuffled]
     np.savez(tmp_path / "other.npz", images=images, superclass=names[shuffled])
-    run_command(["classify", str(run), "--data", str(tmp_path / "other.npz"), "-o", str(tmp_path / "p.csv")])
-    out = capsys.readouterr().out
+    data = ["--data", str(tmp_path / "other.npz"), "-o", str(tmp_path / "p.csv")]
     train = kept.in_split("train")[shuffled]
-    said = list(table(tmp_path / "p.csv").values())
-    right = np.array([row["predicted"] == row["superclass"] for row in said])
-    assert f"{train.sum():,} of them are training images, which say nothing of new ones" in out
-    assert f"right on {right[~train].mean():.1%} of {(~train).sum():,} others" in out
+    for source in (run, run / "model.safetensors", run / "last.ckpt"):
+        run_command(["classify", str(source), *data, "--classifier", str(run / "classifier.npz")])
+        out = capsys.readouterr().out
+        right = np.array([row["predicted"] == row["superclass"] for row in table(tmp_path / "p.csv").values()])
+        assert f"{train.sum():,} of them are training images, which say nothing of new ones" in out
+        assert f"right on {right[~train].mean():.1%} of {(~train).sum():,} others" in out
+    (run / "embeddings.npz").rename(tmp_path / "kept.npz")
+    try:
+        run_command(["classify", str(run), *data, "--classifier", str(run / "classifier.npz")])
+    finally:
+        (tmp_path / "kept.npz").rename(run / "embeddings.npz")
+    out = capsys.readouterr().out
+    assert "whether training images are among them is not known" in out
+    assert f"right on {right.mean():.1%} of {len(right):,} images" in out
+
+
+def test_of_vectors_that_a_classifier_was_fitted_on_test_rows_count(tmp_path, capsys):
+    data = blobs()
+    file, other = tmp_path / "e.npz", tmp_path / "o.npz"
+    names = np.array(data.superclass_names)[data.superclass]
+    np.savez(file, vectors=data.vectors, superclass=names, split=np.array(["train", "validation", "test"])[data.split])
+    np.savez(other, vectors=data.vectors[::-1], superclass=names[::-1])
+    run_command(["robust", str(file), "--method", "erm"])
+    head = str(tmp_path / "e-robust-erm.npz")
+    for asked, said in ((file, f"of {(data.split == 2).sum():,} test images"), (other, f"of {len(names):,} images")):
+        capsys.readouterr()
+        run_command(["classify", str(asked), "--classifier", head, "-o", str(tmp_path / "p.csv")])
+        assert said in capsys.readouterr().out
 
 
 def test_a_classifier_that_is_surely_worse_is_said_to_be(run, tmp_path, capsys):
     head = tmp_path / "head.npz"
     run_command(["robust", str(run), "--method", "reweight", "-o", str(head)])
     facts = read_json(head.with_suffix(".json"), Classifier)
-    for low, high, worse in ((-0.3, -0.1, True), (-0.3, 0.0, False)):
-        changed = facts["gain"] | {"all_images": {"difference": -0.2, "interval": [low, high]}}
-        write_marked_json(head.with_suffix(".json"), facts | {"gain": changed})
+    for high, low_of_worst, worse in ((-0.1, 0.0, True), (0.0, 0.0, False), (-0.1, 0.1, False)):
+        worst = facts["gain"]["worst"] | {"difference": 0.2, "interval": [low_of_worst, 0.4]}
+        changed = {"all_images": {"difference": -0.2, "interval": [-0.3, high]}, "worst": worst}
+        write_marked_json(head.with_suffix(".json"), facts | {"gain": facts["gain"] | changed})
         capsys.readouterr()
         run_command(["classify", str(run), "--classifier", str(head), "-o", str(tmp_path / "p.csv")])
-        said = "surely worse than the plain classifier, 20.0 points less often right over all test images; that one: "
-        assert (f"{said}--classifier {tmp_path / 'head-plain.npz'}" in capsys.readouterr().out) == worse
+        said = "is surely 20.0 points less often right over all test images than the plain classifier"
+        out = capsys.readouterr().out
+        assert (said in out and f"--classifier {tmp_path / 'head-plain.npz'}" in out) == worse
 
 
 def test_a_classifier_of_earlier_subclasses_is_said_to_be_one(run, tmp_path, capsys):
@@ -337,5 +365,5 @@ def test_a_classifier_of_earlier_subclasses_is_said_to_be_one(run, tmp_path, cap
     write_marked_json(head.with_suffix(".json"), facts | {"subclasses": "0" * 8})
     run_command(command)
     out = capsys.readouterr().out
-    assert f"{head} was made for subclasses of before; for those of now: thanos robust {run}" in out
+    assert f"{head} was made for other subclasses than those found here; for these: thanos robust {run}\n" in out
     assert "--names" not in out

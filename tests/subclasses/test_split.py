@@ -127,4 +127,8 @@ def test_it_says_that_what_discover_wrote_may_be_others(tmp_path, capsys):
     run_command(["discover", str(tmp_path / "e.npz"), "--clusters", "2"])
     capsys.readouterr()
     run_command(["split", str(tmp_path / "e.npz")])
-    assert "e-subclasses.csv has other subclasses (0 2, 1 2), counted otherwise" in capsys.readouterr().out
+    assert "e-subclasses.csv has other subclasses, counted otherwise" in capsys.readouterr().out
+    run_command(["discover", str(tmp_path / "e.npz"), "--number", "merging"])
+    capsys.readouterr()
+    run_command(["split", str(tmp_path / "e.npz")])
+    assert "counted otherwise" not in capsys.readouterr().out

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thanos.cli.app import Embedded, Of, Out, app, say
 from thanos.config import SourceConfig
 from thanos.evaluate.intervals import FEW
 from thanos.inputs import Source
-from thanos.storage import has_columns, read_json, refuse_foreign, write_csv
+from thanos.storage import has_columns, holds, read_json, refuse_foreign, write_csv
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,39 +60,53 @@ def classify(
     (fitted, kinds), known = read_head(head), from_.places(names)
     if line := _verdict(head):
         say(line)
-    if known is not None and (line := _of_other_names(head, known[0], names, from_.again(None))):
+    if known is not None and (line := _of_other_names(head, known[0], names, from_.path)):
         say(line)
     embeddings = from_.embeddings
     told = tell(fitted, kinds, embeddings, classifier=str(head), of=str(source), again=from_.again(None))
     if known is not None:
         told = with_subclasses(told, *known, embeddings)
+    lines = lines_of(from_, told, head, where)
     write_csv(where, rows_of(told, embeddings.names))
     from_.list_skipped(where)
-    for line in lines_of(from_, told, head, where):
+    for line in lines:
         say(line)
 
 
-def _verdict(head: Path) -> str:
-    """That a classifier is surely worse over all images than the plain one beside it; else empty."""
-    from thanos.cli.robust import plain_beside
-    from thanos.storage.schemas import Classifier
-
-    file, plain = head.with_suffix(".json"), plain_beside(head)
-    gain = (read_json(file, Classifier) if file.is_file() else {}).get("gain")
-    if gain is None or gain["all_images"]["interval"][1] >= 0 or not plain.is_file():
-        return ""
-    lost = f"{-100 * gain['all_images']['difference']:.1f} points less often right over all test images"
-    return f"{head} is surely worse than the plain classifier, {lost}; that one: --classifier {quote(str(plain))}"
-
-
-def _of_other_names(head: Path, places: "Places", names: Path | None, again: str) -> str:
-    """What a person must know of a classifier that was made for other subclasses, or under names; else empty."""
+def facts_of(head: Path) -> dict[str, Any]:
+    """What ``thanos robust`` left beside a classifier; empty for another one."""
     from thanos.storage.schemas import Classifier
 
     file = head.with_suffix(".json")
-    facts = read_json(file, Classifier) if file.is_file() else {}
+    return read_json(file, Classifier) if holds("settings", "selection", "scores", "plain")(file) else {}
+
+
+def _verdict(head: Path) -> str:
+    """That a classifier surely loses over all images, and its worst group may gain by chance alone; else empty."""
+    from thanos.cli.robust import plain_beside
+
+    gain, plain = facts_of(head).get("gain"), plain_beside(head)
+    if (
+        gain is None
+        or gain["all_images"]["interval"][1] >= 0
+        or gain["worst"]["interval"][0] > 0
+        or not plain.is_file()
+    ):
+        return ""
+    lost = f"{-100 * gain['all_images']['difference']:.1f} points less often right over all test images"
+    return (
+        f"{head} is surely {lost} than the plain classifier, and its worst group's gain may be chance; that one: "
+        f"--classifier {quote(str(plain))}"
+    )
+
+
+def _of_other_names(head: Path, places: "Places", names: Path | None, source: Path) -> str:
+    """What a person must know of a classifier that was made for other subclasses, or under names; else empty."""
+    facts = facts_of(head)
     if facts.get("subclasses") not in (None, places.table):
-        return f"{head} was made for subclasses of before; for those of now: thanos robust {again}"
+        return (
+            f"{head} was made for other subclasses than those found here; for these: thanos robust {quote(str(source))}"
+        )
     if names is None and (made_with := facts.get("names")) is not None:
         return (
             f"subclasses as discovered; --names {quote(made_with)}, with which {head} was made, gives them your names"
@@ -150,33 +164,42 @@ def lines_of(source: Source, told: "Classified", classifier: Path, out: Path) ->
     lines = [f"{len(told.predicted):,} images by {classifier}: {shown}; in {out}"]
     if nobodys := told.subclass.count(NOBODY):
         lines.append(f"{nobodys:,} of them are like none that discovery saw ({NOBODY!r})")
-    own = source.run is not None
-    judged = source.embeddings.rows("test") if own else np.arange(len(told.predicted))
-    which, trained = "test images" if own else "images", 0
-    if told.true and not own:
-        judged = np.flatnonzero(~_trained_on(source))
-        trained = len(told.predicted) - len(judged)
-        which = "others" if trained else which
-    if trained:
-        lines.append(f"{trained:,} of them are training images, which say nothing of new ones")
-    if told.true and len(judged):
+    if not told.true:
+        return lines
+    judged, which = np.arange(len(told.predicted)), "images"
+    if fitted_on_these(source, classifier):
+        judged, which = source.embeddings.rows("test"), "test images"
+    elif (trained := trained_on(source)) is None:
+        lines.append("whether training images are among them is not known: the run's own embeddings are gone")
+    elif trained.any():
+        lines.append(f"{trained.sum():,} of them are training images, which say nothing of new ones")
+        judged, which = np.flatnonzero(~trained), "others"
+    if len(judged):
         right, (low, high) = told.accuracy(judged)
         few = ", few images" if len(judged) < FEW else ""
         lines.append(f"right on {right:.1%} of {len(judged):,} {which} (95% {low:.1%} to {high:.1%}{few})")
     return lines
 
 
-def _trained_on(source: Source) -> "NDArray[np.bool_]":
-    """Which of the images the run was trained on, as far as its own embeddings are there to tell."""
+def fitted_on_these(source: Source, classifier: Path) -> bool:
+    """Whether a classifier was fitted on the very images that it is asked of: by its place, or by their mark."""
+    if source.run is not None or classifier == source.own(classifier.stem.removeprefix(f"{source.path.stem}-"), ".npz"):
+        return True
+    mark = source.embeddings.fingerprint  # empty of plain vectors
+    return mark != "" and facts_of(classifier).get("of", {}).get("images") == mark
+
+
+def trained_on(source: Source) -> "NDArray[np.bool_] | None":
+    """Which of the images the encoder was trained on; None: the embeddings of its run, which tell, are gone."""
     import numpy as np
 
     from thanos.robust.classify import among_training
     from thanos.runs.own_data import kept_embeddings
     from thanos.runs.run_dir import RunDir
 
-    vectors, weights = source.embeddings.vectors, source.options.weights
-    if source.by_name or source.of_embeddings:
+    vectors, home = source.embeddings.vectors, RunDir(source.path if source.path.is_dir() else source.path.parent)
+    if source.by_name or source.of_embeddings or not home.is_run:
         return np.zeros(len(vectors), dtype=bool)
-    home = RunDir(source.path if source.path.is_dir() else source.path.parent)
+    weights = "best" if source.path.stem == "best" else source.options.weights
     known, _ = kept_embeddings(home.embeddings(weights), home.weights(weights))
-    return np.zeros(len(vectors), dtype=bool) if known is None else among_training(vectors, known)
+    return None if known is None else among_training(vectors, known)

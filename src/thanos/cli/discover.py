@@ -179,11 +179,11 @@ def write_found(
         found = with_cuts(embeddings, cluster(embeddings, config, properties=properties), config.seed)
         recovered = recovery_by_split(embeddings, found.cluster)
         told = explained(source, found, properties)
-    for line in (*discovered_lines(found, recovered), *(told.lines(found.names) if told else ())):
+    for line in (*discovered_lines(found, recovered, config), *(told.lines(found.names) if told else ())):
         say(line)
     if unsure := unsure_line(found):
         say(f"{unsure}; the evidence that there are several: thanos split {source.again(None)}")
-    if learned := by_heart(embeddings, found):
+    if source.run is not None and (learned := by_heart(embeddings, found)):
         say(learned)
     shown = recovered.to_dict() | (source.kept() if scores is None else scores)
     with alone(table):  # what goes beside it is to be of the same subclasses

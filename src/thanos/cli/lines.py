@@ -9,11 +9,12 @@ from thanos.names import left_out
 
 if TYPE_CHECKING:
     from thanos.compare import Keeping
-    from thanos.config import RobustConfig
+    from thanos.config import DiscoverConfig, RobustConfig
     from thanos.evaluate.apart import Apart
     from thanos.evaluate.recovery import Recovered
     from thanos.evaluate.robustness import GroupScores
     from thanos.evaluate.transfer import Transfer
+    from thanos.inputs import Source
     from thanos.robust.stage import Gain, Outcome, RobustScores
     from thanos.subclasses.fitted import Discovered
 
@@ -60,7 +61,7 @@ def _plain(value: Any) -> str:
     return ", ".join(value) or "none" if isinstance(value, list) else str(value)
 
 
-def discovered_lines(found: "Discovered", recovered: "Recovered") -> list[str]:
+def discovered_lines(found: "Discovered", recovered: "Recovered", config: "DiscoverConfig") -> list[str]:
     """How many subclasses of how many images each superclass has, and what they recover of the true ones."""
     lines = _of_part(found)
     for name, fact in found.superclasses.items():
@@ -69,7 +70,7 @@ def discovered_lines(found: "Discovered", recovered: "Recovered") -> list[str]:
         why = "" if tried is None else f" · silhouette {tried:.2f}"
         why += f", a cloud without clusters {max(fact['unstructured']):.2f}" if "unstructured" in fact else ""
         why += f" · {fact['excess']:.1f} deviations beyond one cloud (p {_p(fact['p'])})" if "excess" in fact else ""
-        if fact.get("silhouette") and fact["clusters"] == max(fact["silhouette"]):
+        if fact.get("silhouette") and fact["clusters"] == config.largest:
             why += f"; no larger number was tried: `most={2 * fact['clusters']}`"
         subclasses = f"{fact['clusters']} subclasses" if fact["clusters"] > 1 else "one subclass"
         lines.append(f"{name}: {subclasses} of {sizes} images{why}")
@@ -230,25 +231,29 @@ def gain_line(found: "Gain", plain: str) -> str:
     return said
 
 
-def next_lines(again: str, names: Path | None, outcome: "Outcome", found: "Gain", *, for_these: bool) -> list[str]:
+def next_lines(
+    outcome: "Outcome", source: "Source", out: Path, table: Path | None, names: Path | None, *, for_these: bool
+) -> list[str]:
     """What to do with a classifier.
 
     Args:
-        again: What is typed behind a command for what it is of.
-        names: The names of the groups, where they were given.
         outcome: The classifier.
-        found: The difference to the plain classifier.
+        source, table, names: What it is of, its discovered subclasses, and the names that were given for these.
+        out: Its file.
         for_these: Whether it is to be fair to groups that a person named.
     """
-    taken = "thanos classify takes it for new images"
-    if found.all_images.interval[1] < 0:
-        taken += ", unless --classifier names the plain one"
+    again, own = source.again(table), out == source.own(f"robust-{outcome.robust.method}", ".npz")
     called = "" if names is None else f" --names {quote(str(names))}"
-    lines = [f"next: thanos report {again}{called} shows each group by both; {taken}"]
-    if outcome.robust.settings.get("head") == "erm" and not for_these:
-        named = f"thanos robust {again} --names FILE"
-        lines.insert(0, f"the portfolio's classifier is the plain one; to be fair to groups that you name: {named}")
-    return lines
+    taken = f"thanos classify takes it for new images{'' if own else f', by --classifier {quote(str(out))}'}"
+    portfolio = "head" in outcome.robust.settings
+    page = f"thanos report {again}{called} shows each group by both; " if own and portfolio else ""
+    if outcome.robust.settings.get("head") != "erm" or for_these:
+        return [f"next: {page}{taken}"]
+    named = f"thanos robust {again} --names FILE"
+    return [
+        f"the portfolio's classifier is the plain one; to be fair to groups that you name: {named}",
+        f"next: {page}{taken}",
+    ]
 
 
 def kept_lines(found: Sequence["Keeping"]) -> list[str]:

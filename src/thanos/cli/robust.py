@@ -137,7 +137,7 @@ def make(
         write_marked_json(facts, scores)
     source.list_skipped(out)
     say(f"classifier: {out} · scores: {facts}")
-    lines = next_lines(source.again(table), names, outcome, found, for_these=for_these)
+    lines = next_lines(outcome, source, out, table, names, for_these=for_these)
     if plain is not None:
         lines = [gain_line(found, str(plain)), *changes_lines(outcome.scores, beside.scores), *lines]
     for line in lines:

@@ -9,6 +9,7 @@ from thanos.cli.app import Embedded, Of, app, say
 from thanos.cli.lines import split_lines
 from thanos.cli.shared import measured
 from thanos.config import DiscoverConfig, SourceConfig
+from thanos.errors import DataError
 from thanos.inputs import Source
 
 if TYPE_CHECKING:
@@ -50,22 +51,26 @@ def split(
     found = discover(embeddings, config, properties=properties)
     for line in split_lines(found, typical(embeddings, found)):
         say(line)
-    if (kept := from_.own("subclasses", ".csv")) is not None and kept.is_file():
+    if (kept := from_.own("subclasses", ".csv")) is not None and differs(kept, embeddings, found):
         say(
-            f"{kept} has other subclasses ({counted(kept)}), counted otherwise, perhaps in other features; to put "
+            f"{kept} has other subclasses, counted otherwise, perhaps in other features; to put "
             f"these in their place: thanos discover {from_.again(None)} --number merging; names in "
             f"{kept.with_suffix('.yaml').name} beside it go with their images"
         )
 
 
-def counted(table: Path) -> str:
-    """How many subclasses of each superclass a table has."""
+def differs(table: Path, embeddings: "Embeddings", found: "Discovered") -> bool:
+    """Whether a table of discovered subclasses is there, and puts other images together."""
     from thanos.data.group_table import read_table
 
-    found: dict[str, set[str]] = {}
-    for member in read_table(table).values():
-        found.setdefault(member.superclass, set()).add(member.subclass)
-    return ", ".join(f"{name} {len(found[name])}" for name in sorted(found))
+    try:
+        listed = read_table(table)
+        pairs = {
+            (listed[name].subclass, cluster) for name, cluster in zip(embeddings.names, found.cluster, strict=True)
+        }
+    except (DataError, KeyError):  # none that can be read, or of other images
+        return False
+    return not len(pairs) == len({one for one, _ in pairs}) == len({other for _, other in pairs})
 
 
 def typical(embeddings: "Embeddings", found: "Discovered") -> dict[str, list[str]]:

@@ -82,7 +82,8 @@ def read_yaml(path: Path, wanted: str = "settings like 'epochs: 10'") -> dict[st
         ConfigError: if the file is missing, is no YAML, or holds no mapping.
     """
     if not path.is_file():
-        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} does not exist{nearest_beside(path)}.")
+        fault = "is a folder" if path.is_dir() else f"does not exist{nearest_beside(path)}"
+        raise ConfigError(f"a YAML file of {wanted} is wanted; {path} {fault}.")
     if path.stat().st_size > LARGEST:
         raise ConfigError(f"a YAML file of {wanted} is wanted; {path} is larger than {LARGEST / 2**20:.0f} MB.")
     try:

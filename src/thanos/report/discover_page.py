@@ -134,7 +134,7 @@ def write_discover_page(
         "worst": worst(found, errors),
         "failed": failed(embeddings, errors),
         "unsure": unsure_line(found),
-        "by_heart": by_heart(embeddings, found),
+        "by_heart": "" if training is None else by_heart(embeddings, found),
         "next": advice_line(advice),
         "rows": summary(embeddings, found, errors, scores, final),
         "levels": by_level(scores),

@@ -20,6 +20,7 @@ LOWEST = 10
 """Superclasses that are listed, those with the lowest accuracy first."""
 HEART = 0.01
 """Probability that anything is said to be learned by heart where splits are random."""
+NEARLY_ALL = 0.9
 HALF = 0.5
 """A subclass that fewer fresh draws of images have is called unsure."""
 SHOWN_MEMBERS = 4
@@ -111,7 +112,9 @@ def _fairness(embeddings: Embeddings, found: Discovered, errors: Errors) -> list
     for wrong, n, name in sorted(by_class, reverse=True)[:LOWEST]:
         rows.append(_share(f"it errs on {name}", wrong, n, "of this superclass"))
     if (most := worst(found, errors)) is not None:
-        says = "the discovered subclass it serves worst (interval: of the highest share, whichever subclass has it)"
+        says = (
+            "the discovered subclass it surely serves worst (interval: of the highest share, whichever subclass has it)"
+        )
         rows.append(_share(f"it errs on {most['name']}", most["share"], most["n"], says, most["interval"]))
     return rows
 
@@ -178,44 +181,51 @@ def unsure_line(found: Discovered) -> str:
         return ""
     shown = ", ".join(f"{name} ({share:.0%})" for share, name in rare[:SHOWN_MEMBERS])
     which = f", least often {shown}" if len(rare) > SHOWN_MEMBERS else f": {shown}"
-    return f"{len(rare)} of {len(holds)} subclasses are found again in fewer than half of fresh draws of images{which}"
+    of = f"{len(rare)} of {len(found.names)} subclasses"
+    return f"{of} {'is' if len(rare) == 1 else 'are'} found again in fewer than half of fresh draws of images{which}"
 
 
 def failed(embeddings: Embeddings, errors: Errors | None) -> list[dict[str, Any]]:
-    """The superclasses that a plain classifier gets wrong more often than right: ``name``, ``share`` and ``n``."""
-    shares = (
-        (name, None if errors is None else errors.share(np.flatnonzero(embeddings.superclass == value)))
-        for value, name in enumerate(embeddings.superclass_names)
-    )
-    return [{"name": name, "share": one[0], "n": one[1]} for name, one in shares if one is not None and one[0] > HALF]
+    """The superclasses that a plain classifier surely gets wrong more often than right: ``name``, ``share``, ``n``."""
+    found: list[dict[str, Any]] = []
+    for value, name in enumerate(embeddings.superclass_names):
+        one = None if errors is None else errors.share(np.flatnonzero(embeddings.superclass == value))
+        if one is not None and share_interval(*one)[0] > HALF:
+            found.append({"name": name, "share": one[0], "n": one[1]})
+    return sorted(found, key=lambda each: -each["share"])[:SHOWN_MEMBERS]
 
 
 def by_heart(embeddings: Embeddings, found: Discovered) -> str:
-    """Which subclasses hold surely more training images than their superclass, in a sentence; empty where none do.
+    """Which subclasses are nearly all training images, and not by chance, in a sentence; empty where none are.
 
-    The probability of so many in a random draw (hypergeometric), corrected for the number of subclasses (Holm).
+    At least :data:`NEARLY_ALL` of one, fewer than 50 others; and so many in a random draw of its superclass are less
+    probable than :data:`HEART` (hypergeometric), corrected for the number of subclasses (Holm).
     """
     from scipy.stats import hypergeom
 
     kinds, train = len(embeddings.superclass_names), embeddings.in_split("train")
+    if embeddings.unseen is not None:
+        train &= ~embeddings.unseen
     cell = found.cluster * kinds + embeddings.superclass
     count, trained = (
         np.bincount(cell[rows], minlength=len(found.names) * kinds).reshape(-1, kinds) for rows in (train | True, train)
     )
     inside = count > 0  # merged by a person, it may be in several superclasses
-    size, all_size = count.sum(axis=1), inside @ count.sum(axis=0)
+    size, all_size = count.sum(axis=1), np.maximum(inside @ count.sum(axis=0), 1)
     mine, all_trained = trained.sum(axis=1), inside @ trained.sum(axis=0)
     p = hypergeom.sf(mine - 1, all_size, all_trained, size)
+    learned = (holm(p) < HEART) & (mine >= NEARLY_ALL * size) & (size - mine < FEW)
     said = (
         f"{name} ({k:,} of {n:,}; of its superclass {share:.0%})"
         for name, k, n, share in zip(found.names, mine, size, all_trained / all_size, strict=True)
     )
-    told = [text for text, small in zip(said, holm(p) < HEART, strict=True) if small]
+    told = [text for text, small in zip(said, learned, strict=True) if small]
     if not told:
         return ""
+    more = f" and {len(told) - SHOWN_MEMBERS} more" if len(told) > SHOWN_MEMBERS else ""
     return (
-        f"{', '.join(told[:SHOWN_MEMBERS])}: nearly all are training images, which the encoder may know by heart; the "
-        f"few others cannot judge it"
+        f"{', '.join(told[:SHOWN_MEMBERS])}{more}: nearly all are training images, which the encoder may know by "
+        f"heart; the few others cannot judge it"
     )
 
 

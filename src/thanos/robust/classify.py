@@ -34,16 +34,19 @@ class Classified:
         return right, share_interval(right, len(rows))
 
 
-SAME = 1e-4
-"""Vectors of one image may differ by that share of their length: batches are summed in another order."""
+SAME = 1e-3
+"""Vectors of one image may differ by that share of their distance from the mean: sums are taken in another order."""
 
 
 def among_training(vectors: NDArray[np.float32], known: Embeddings) -> NDArray[np.bool_]:
-    """Whether each vector, (n, dim), is that of one of the training images of ``known``.
+    """Whether each vector, (n, dim), is that of one of the training images of ``known``; none is, of another width.
 
     Only those are compared that lie alike along one direction: a few of each million pairs.
     """
     x, train = vectors.astype(np.float64), known.of("train").vectors.astype(np.float64)
+    if not len(train) or x.shape[1] != train.shape[1]:
+        return np.zeros(len(x), dtype=bool)
+    x, train = x - train.mean(axis=0), train - train.mean(axis=0)
     direction = np.random.default_rng(0).normal(size=x.shape[1])
     direction /= float(np.linalg.norm(direction))
     train = train[np.argsort(train @ direction)]

@@ -229,8 +229,8 @@ class Selection(Kept):
     accuracy: Share = 0.0
 
 
-class Everyone(Kept):
-    """The difference over all test images."""
+class Difference(Kept):
+    """Of accuracies on test images."""
 
     difference: float
     interval: Interval
@@ -239,7 +239,8 @@ class Everyone(Kept):
 class Gained(Kept):
     """What a classifier gives and takes against the plain one."""
 
-    all_images: Everyone
+    all_images: Difference
+    worst: Difference
 
 
 class Classifier(Kept):
@@ -274,12 +275,10 @@ class PortfolioSelection(Selection):
     table: Annotated[list[Candidate], Field(min_length=1)]
 
 
-class Change(Kept):
+class Change(Difference):
     """Of the worst group's accuracy against plain ERM."""
 
     of: str
-    difference: float
-    interval: Interval
     small: bool
 
 
