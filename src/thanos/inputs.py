@@ -219,7 +219,7 @@ class Source:
         if self.by_name:
             return timm_encoder(str(self.path), self.options.pretrained or True, self.images, self.say)
         if self.path.suffix == ".ckpt":  # until a run ends, its encoders stand side by side unbalanced
-            balance_parts(self._loaded, self._own_images if self._home.settings_file.is_file() else self.images)
+            balance_parts(self._loaded, self._own_images if self.home.settings_file.is_file() else self.images)
         return self._loaded
 
     @cached_property
@@ -231,7 +231,7 @@ class Source:
         if there not in (None, encoder.card.fingerprint):
             raise DataError(
                 f"{self._weights} was trained on other images than {self.path} says of itself (data.json). Bring back "
-                f"its own weights, or train it again: thanos train --config {self._home.settings_file} --out NEW"
+                f"its own weights, or train it again: thanos train --config {self.home.settings_file} --out NEW"
             )
         return encoder
 
@@ -323,11 +323,11 @@ class Source:
     @cached_property
     def _settings(self) -> dict[str, Any]:
         """What decided the training of the run that it is (part of)."""
-        return self._home.settings()
+        return self.home.settings()
 
     @cached_property
     def _metrics(self) -> dict[str, Any]:
-        return self._home.metrics()
+        return self.home.metrics()
 
     def list_skipped(self, out: Path) -> None:
         """Write which of the images that were named are left out, beside the outcome."""
@@ -350,12 +350,12 @@ class Source:
 
         own = self.own("subclasses", ".csv")
         table = RunDir(self.path).outcome("subclasses", ".csv", self.options.weights) if self._is_folder else own
-        kept, weights = (read(self.options.weights) for read in (self._home.embeddings, self._home.weights))
+        kept, weights = (read(self.options.weights) for read in (self.home.embeddings, self.home.weights))
         known = (lambda: self.embeddings) if self.of_embeddings else (lambda: kept_embeddings(kept, weights)[0])
         return places_of(table, names, lambda: self.space, known, str(self.path), self.say)
 
     @property
-    def _home(self) -> RunDir:
+    def home(self) -> RunDir:
         """The run that it is (part of)."""
         return RunDir(self.path if self._is_folder else self.path.parent)
 
@@ -363,7 +363,7 @@ class Source:
     def _own_images(self) -> "Samples":
         from thanos.runs.own_data import own_data
 
-        return own_data(self._home, self._loaded.card, self.path)
+        return own_data(self.home, self._loaded.card, self.path)
 
     @property
     def _reading(self) -> set[str]:

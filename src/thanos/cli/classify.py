@@ -58,15 +58,16 @@ def classify(
 
     refuse_foreign(where, is_predictions, "thanos classify")
     (fitted, kinds), known = read_head(head), from_.places(names)
-    if line := _verdict(head):
+    facts = facts_of(head)
+    if line := _verdict(head, facts):
         say(line)
-    if known is not None and (line := _of_other_names(head, known[0], names, from_.path)):
+    if known is not None and (line := _of_other_names(head, facts, known[0], names, from_.path)):
         say(line)
     embeddings = from_.embeddings
     told = tell(fitted, kinds, embeddings, classifier=str(head), of=str(source), again=from_.again(None))
     if known is not None:
         told = with_subclasses(told, *known, embeddings)
-    lines = lines_of(from_, told, head, where)
+    lines = lines_of(from_, told, head, facts, where)
     write_csv(where, rows_of(told, embeddings.names))
     from_.list_skipped(where)
     for line in lines:
@@ -81,11 +82,11 @@ def facts_of(head: Path) -> dict[str, Any]:
     return read_json(file, Classifier) if holds("settings", "selection", "scores", "plain")(file) else {}
 
 
-def _verdict(head: Path) -> str:
+def _verdict(head: Path, facts: dict[str, Any]) -> str:
     """That a classifier surely loses over all images, and its worst group may gain by chance alone; else empty."""
     from thanos.cli.robust import plain_beside
 
-    gain, plain = facts_of(head).get("gain"), plain_beside(head)
+    gain, plain = facts.get("gain"), plain_beside(head)
     if (
         gain is None
         or gain["all_images"]["interval"][1] >= 0
@@ -100,9 +101,8 @@ def _verdict(head: Path) -> str:
     )
 
 
-def _of_other_names(head: Path, places: "Places", names: Path | None, source: Path) -> str:
+def _of_other_names(head: Path, facts: dict[str, Any], places: "Places", names: Path | None, source: Path) -> str:
     """What a person must know of a classifier that was made for other subclasses, or under names; else empty."""
-    facts = facts_of(head)
     if facts.get("subclasses") not in (None, places.table):
         return (
             f"{head} was made for other subclasses than those found here; for these: thanos robust {quote(str(source))}"
@@ -153,7 +153,7 @@ def rows_of(told: "Classified", names: tuple[str, ...]) -> list[tuple[str, ...]]
     return [tuple(columns), *zip(*columns.values(), strict=True)]
 
 
-def lines_of(source: Source, told: "Classified", classifier: Path, out: Path) -> list[str]:
+def lines_of(source: Source, told: "Classified", classifier: Path, facts: dict[str, Any], out: Path) -> list[str]:
     """How many images are what, and how many of those that are known rightly so."""
     import numpy as np
 
@@ -167,7 +167,7 @@ def lines_of(source: Source, told: "Classified", classifier: Path, out: Path) ->
     if not told.true:
         return lines
     judged, which = np.arange(len(told.predicted)), "images"
-    if fitted_on_these(source, classifier):
+    if fitted_on_these(source, classifier, facts):
         judged, which = source.embeddings.rows("test"), "test images"
     elif (trained := trained_on(source)) is None:
         lines.append("whether training images are among them is not known: the run's own embeddings are gone")
@@ -181,12 +181,12 @@ def lines_of(source: Source, told: "Classified", classifier: Path, out: Path) ->
     return lines
 
 
-def fitted_on_these(source: Source, classifier: Path) -> bool:
+def fitted_on_these(source: Source, classifier: Path, facts: dict[str, Any]) -> bool:
     """Whether a classifier was fitted on the very images that it is asked of: by its place, or by their mark."""
     if source.run is not None or classifier == source.own(classifier.stem.removeprefix(f"{source.path.stem}-"), ".npz"):
         return True
     mark = source.embeddings.fingerprint  # empty of plain vectors
-    return mark != "" and facts_of(classifier).get("of", {}).get("images") == mark
+    return mark != "" and facts.get("of", {}).get("images") == mark
 
 
 def trained_on(source: Source) -> "NDArray[np.bool_] | None":
@@ -195,9 +195,8 @@ def trained_on(source: Source) -> "NDArray[np.bool_] | None":
 
     from thanos.robust.classify import among_training
     from thanos.runs.own_data import kept_embeddings
-    from thanos.runs.run_dir import RunDir
 
-    vectors, home = source.embeddings.vectors, RunDir(source.path if source.path.is_dir() else source.path.parent)
+    vectors, home = source.embeddings.vectors, source.home
     if source.by_name or source.of_embeddings or not home.is_run:
         return np.zeros(len(vectors), dtype=bool)
     weights = "best" if source.path.stem == "best" else source.options.weights

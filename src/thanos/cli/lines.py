@@ -245,7 +245,7 @@ def next_lines(
     again, own = source.again(table), out == source.own(f"robust-{outcome.robust.method}", ".npz")
     called = "" if names is None else f" --names {quote(str(names))}"
     taken = f"thanos classify takes it for new images{'' if own else f', by --classifier {quote(str(out))}'}"
-    portfolio = "head" in outcome.robust.settings
+    portfolio = outcome.robust.method == "portfolio"
     page = f"thanos report {again}{called} shows each group by both; " if own and portfolio else ""
     if outcome.robust.settings.get("head") != "erm" or for_these:
         return [f"next: {page}{taken}"]

@@ -208,7 +208,7 @@ def by_heart(embeddings: Embeddings, found: Discovered) -> str:
         train &= ~embeddings.unseen
     cell = found.cluster * kinds + embeddings.superclass
     count, trained = (
-        np.bincount(cell[rows], minlength=len(found.names) * kinds).reshape(-1, kinds) for rows in (train | True, train)
+        np.bincount(cells, minlength=len(found.names) * kinds).reshape(-1, kinds) for cells in (cell, cell[train])
     )
     inside = count > 0  # merged by a person, it may be in several superclasses
     size, all_size = count.sum(axis=1), np.maximum(inside @ count.sum(axis=0), 1)

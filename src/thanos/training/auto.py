@@ -126,7 +126,7 @@ def _start_from_photographs(config: DataConfig, given: AutoTrainConfig, images: 
         return
     suits = "what it has seen of ImageNet suits these images"
     if features <= pixels + chance:
-        suits = "it takes a minute, and pixels are not surely better"
+        suits = "pixels are not surely better, and training from nothing takes longer"
     choices.choose("encoder", PHOTOS, f"frozen; {suits}: {said}")
     choices.settings |= head_settings(given) | {"frozen": True, "pretrained": True}
 

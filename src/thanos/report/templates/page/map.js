@@ -47,12 +47,12 @@ function draw() {
     Object.assign(canvas, {width: wide, height: high});
     map.image = new ImageData(wide, high);
   }
-  const shapeOf = shapes(), paper = getComputedStyle(document.body).backgroundColor.match(/\d+/g).slice(0, 3).map(Number), ids = map.kind.ids;
+  const paper = getComputedStyle(document.body).backgroundColor.match(/\d+/g).slice(0, 3).map(Number), ids = map.kind.ids;
   const colours = Array.from({length: map.kind.names.length + 1}, (_, k) => rgb(colourOf(k - 1)));
   const off = Uint8Array.from(colours, (_, k) => map.hidden.has(k - 1) ? 1 : 0);
   const size = scale() * ratio, x0 = wide / 2 - map.left * size, y0 = high / 2 - map.top * size;
   const place = (i, to) => { to[0] = data.x[i] * size + x0; to[1] = data.y[i] * size + y0; };
-  rasterise(map.image, paper, radius() * ratio, colours, k => shapeOf(k - 1), count, place, i => map.shown[i] && !off[ids[i] + 1] ? ids[i] + 1 : -1);
+  rasterise(map.image, paper, radius() * ratio, colours, k => map.shapeOf(k - 1), count, place, i => map.shown[i] && !off[ids[i] + 1] ? ids[i] + 1 : -1);
   pen.putImageData(map.image, 0, 0);
   pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   pen.strokeStyle = dark.matches ? "#fff" : "#000";
@@ -69,8 +69,8 @@ function ring(i, size) {
   pen.stroke();
 }
 
-function legendPoint(id, shape) {
-  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg"), form = ["circle", "rect", "polygon"][shape];
+function legendPoint(id) {
+  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg"), form = ["circle", "rect", "polygon"][map.shapeOf(id)];
   const point = document.createElementNS("http://www.w3.org/2000/svg", form), place = {circle: {r: 5}, rect: {x: -5, y: -5, width: 10, height: 10}, polygon: {points: "0,-6 5,5 -5,5"}}[form];
   for (const [name, value] of Object.entries(place)) point.setAttribute(name, value);
   point.setAttribute("fill", colourOf(id));
@@ -80,11 +80,12 @@ function legendPoint(id, shape) {
   return drawing;
 }
 function drawLegend() {
-  const size = new Map(), shapeOf = shapes();
+  const size = new Map();
+  map.shapeOf = shapes();  // what is shown has changed
   for (const id of map.kind.ids) size.set(id, (size.get(id) || 0) + 1);
   legend.replaceChildren(...[...size.keys()].sort((a, b) => a - b).map(id => {
     const text = ` ${id < 0 ? "unknown" : map.kind.names[id]} (${number(size.get(id))})`;
-    const button = element("button", {type: "button", "aria-pressed": String(!map.hidden.has(id)), children: [legendPoint(id, shapeOf(id)), text]});
+    const button = element("button", {type: "button", "aria-pressed": String(!map.hidden.has(id)), children: [legendPoint(id), text]});
     button.onclick = () => {
       if (!map.hidden.delete(id)) map.hidden.add(id);
       button.setAttribute("aria-pressed", String(!map.hidden.has(id)));
